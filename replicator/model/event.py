@@ -1,0 +1,51 @@
+"""Change events: one per change of one point, in the source's terms, before and after cutover."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from replicator.model.point import Payload, PointId, Vectors
+
+
+class Op(Enum):
+    """What a change event does to its key."""
+
+    UPSERT = "upsert"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+class Key(msgspec.Struct, frozen=True):
+    """The event key: the source's word for the collection, and the id. The key everywhere."""
+
+    collection: str
+    id: PointId
+
+    def __hash__(self) -> int:
+        return hash((self.collection, self.id))
+
+
+class ChangeEvent(msgspec.Struct, kw_only=True):
+    """
+    A decoded change.
+
+    `upsert` carries `vectors` and `payload` (the full image); `patch` carries `vectors` to replace,
+    `set` and `unset` (top-level payload keys) and `unset_vectors`; `delete` carries neither.
+    """
+
+    op: Op
+    key: Key
+    ts_ms: int
+    """When the application made the change, in milliseconds since the epoch; 0 when unknown."""
+    vectors: Vectors = {}
+    payload: Payload = {}
+    set: dict[str, Any] = {}
+    unset: tuple[str, ...] = ()
+    unset_vectors: tuple[str, ...] = ()
+    version: int | None = None
+    epoch: int | None = None
+    writer: str | None = None
+    traceparent: str | None = None

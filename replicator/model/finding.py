@@ -1,0 +1,58 @@
+"""What checks and verifications find."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from replicator.errors import CODES
+from replicator.model.event import Key
+
+
+class Severity(Enum):
+    """`blocks` stops the command (exit 2); `warns` is for the operator to weigh; `informs` is a fact."""
+
+    BLOCKS = "blocks"
+    WARNS = "warns"
+    INFORMS = "informs"
+
+
+class CheckFinding(msgspec.Struct, frozen=True):
+    """One result of the preflight. `subject` names the part, as in `feed`, `target/articles_v2`."""
+
+    severity: Severity
+    code: str
+    subject: str
+    message: str
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return CODES[self.code]
+
+
+class Blocker(msgspec.Struct, frozen=True):
+    """One reason why the gate is closed."""
+
+    code: str
+    message: str
+
+
+class Difference(Enum):
+    """How the two stores differ on a key."""
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    DIFFERENT = "different"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A key on which both stores differ, after every excuse has been ruled out."""
+
+    key: Key
+    kind: Difference
+    detail: str
+    """Which field differs and how, without values: `payload.year`, `vectors.title (max 3e-3)`."""
+    generation: int
+    at: float

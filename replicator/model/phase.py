@@ -1,0 +1,77 @@
+"""
+The phases of a migration, and which may follow which.
+
+    PLANNED → BACKFILL → REPLAY → STREAMING(forward) ⇄ FENCING → SWITCHING → STREAMING(reverse) → COMPLETE
+
+Cutover and revert are one operation: FENCING and SWITCHING mean the same in both directions, and the
+direction says where the application was when it began. Phases are names, never numbers to compare.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """Where the migration stands. Persisted before it takes effect."""
+
+    PLANNED = "PLANNED"
+    BACKFILL = "BACKFILL"
+    REPLAY = "REPLAY"
+    STREAMING = "STREAMING"
+    FENCING = "FENCING"
+    SWITCHING = "SWITCHING"
+    HELD = "HELD"
+    BLOCKED = "BLOCKED"
+    COMPLETE = "COMPLETE"
+    ABORTED = "ABORTED"
+
+
+class Direction(Enum):
+    """`forward`: the application is on the source; `reverse`: on the target."""
+
+    FORWARD = "forward"
+    REVERSE = "reverse"
+
+    @property
+    def other(self) -> Direction:
+        """The opposite direction."""
+        return Direction.REVERSE if self is Direction.FORWARD else Direction.FORWARD
+
+
+TERMINAL = frozenset({Phase.COMPLETE, Phase.ABORTED})
+PAUSABLE = frozenset({Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING})
+ABORTABLE = frozenset({Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.BLOCKED})
+"""In STREAMING and BLOCKED only while the direction is forward: after the switch there is revert."""
+STREAMS = frozenset({Phase.REPLAY, Phase.STREAMING, Phase.FENCING})
+"""Phases in which the data path applies events."""
+
+TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
+    {
+        (Phase.PLANNED, Phase.BACKFILL),
+        (Phase.BACKFILL, Phase.REPLAY),
+        (Phase.BACKFILL, Phase.COMPLETE),  # feed.kind = "none": a plain copy ends here
+        (Phase.REPLAY, Phase.STREAMING),
+        (Phase.STREAMING, Phase.FENCING),
+        (Phase.FENCING, Phase.STREAMING),  # anything before the switch is journalled goes back
+        (Phase.FENCING, Phase.SWITCHING),
+        (Phase.SWITCHING, Phase.STREAMING),
+        (Phase.SWITCHING, Phase.HELD),
+        (Phase.HELD, Phase.STREAMING),
+        (Phase.STREAMING, Phase.COMPLETE),
+        *((phase, Phase.ABORTED) for phase in ABORTABLE),
+        *(
+            (phase, Phase.BLOCKED)
+            for phase in (Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.FENCING)
+        ),
+        *(
+            (Phase.BLOCKED, phase)
+            for phase in (Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING)
+        ),
+    }
+)
+
+
+def may_follow(current: Phase, following: Phase) -> bool:
+    """Whether the table allows the step."""
+    return (current, following) in TRANSITIONS

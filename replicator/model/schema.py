@@ -1,0 +1,85 @@
+"""What a collection looks like: vectors, ids, indexes; and which ids a store can hold."""
+
+from __future__ import annotations
+
+import uuid
+from enum import Enum, Flag, auto
+from typing import Any
+
+import msgspec
+
+from replicator.model.point import PointId
+
+
+class VectorKind(Enum):
+    """The shape of a vector."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    MULTI = "multi"
+
+
+class Distance(Enum):
+    """How vectors are compared. Cosine stores may normalise on write."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLID = "euclid"
+    MANHATTAN = "manhattan"
+
+
+class VectorSchema(msgspec.Struct, frozen=True):
+    """One named vector. `size` is the dimension; None for sparse vectors, and where it is not known."""
+
+    kind: VectorKind = VectorKind.DENSE
+    size: int | None = None
+    distance: Distance | None = None
+    required: bool = False
+    """The store refuses a point without it."""
+
+
+class IdKinds(Flag):
+    """Kinds of point ids that a store accepts, or that a collection holds."""
+
+    UINT64 = auto()
+    UUID = auto()
+    STRING = auto()
+
+
+class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A collection as its store describes it.
+
+    `vectors` is None where the store keeps no schema (files). `ids` are the kinds the store can hold
+    there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`, `float`, `bool`,
+    `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a replicator left there, if any.
+    `normalises`: dense vectors under cosine come back with length one.
+    """
+
+    name: str
+    vectors: dict[str, VectorSchema] | None
+    ids: IdKinds
+    string_bytes_max: int = 512
+    indexes: dict[str, str] = {}
+    points: int | None = None
+    capture_id: str | None = None
+    normalises: bool = False
+    details: dict[str, Any] = {}
+
+    def holds(self, point_id: PointId) -> bool:
+        """Whether the store can hold this id as it is."""
+        if isinstance(point_id, int):
+            return bool(self.ids & IdKinds.UINT64) and 0 <= point_id < 1 << 64
+        if self.ids & IdKinds.STRING:
+            return 0 < len(point_id.encode()) <= self.string_bytes_max
+        return bool(self.ids & IdKinds.UUID) and is_uuid(point_id)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID in its canonical lower-case spelling."""
+    if len(text) != 36 or text[8] != "-":
+        return False
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

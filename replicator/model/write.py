@@ -1,0 +1,58 @@
+"""What is written to a store, and what the store said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from replicator.errors import Rejected
+from replicator.model.point import Point, PointId, Vectors
+
+
+class Upsert(msgspec.Struct, frozen=True):
+    """Replace the whole point, or create it."""
+
+    point: Point
+
+    @property
+    def id(self) -> PointId:
+        """The id at the store written."""
+        return self.point.id
+
+
+class Patch(msgspec.Struct, frozen=True, kw_only=True):
+    """Change parts of a point that exists. Of an absent point it writes nothing."""
+
+    id: PointId
+    vectors: Vectors = {}
+    set: dict[str, Any] = {}
+    unset: tuple[str, ...] = ()
+    unset_vectors: tuple[str, ...] = ()
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Remove the point; of an absent one, nothing."""
+
+    id: PointId
+
+
+Write = Upsert | Patch | Delete
+
+
+class WriteBatch(msgspec.Struct, frozen=True):
+    """Writes to one collection of the store written. No id stands in it twice."""
+
+    collection: str
+    writes: tuple[Write, ...]
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """
+    Everything in the batch is durable, but for what is named here.
+
+    `rejected`: points the store refused, each with its own words. `absent`: patches that found no point.
+    """
+
+    rejected: tuple[tuple[PointId, Rejected], ...] = ()
+    absent: tuple[PointId, ...] = ()

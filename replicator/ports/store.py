@@ -1,0 +1,184 @@
+"""
+What a store can do. A connector implements capabilities, not "source" or "target": after the switch
+the roles are exchanged.
+
+All methods are called from one event loop and may run concurrently with each other. Errors come
+translated into the tree of `errors`; nothing here retries, times or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from replicator.model.finding import CheckFinding
+from replicator.model.phase import Direction
+from replicator.model.point import Point, PointId
+from replicator.model.record import Chunk
+from replicator.model.schema import CollectionSchema
+from replicator.model.search import Hit, Query
+from replicator.model.write import Receipt, WriteBatch
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some points of a scan. `cursor` resumes after the last of them; None when the chunk is at its end."""
+
+    points: list[Point]
+    cursor: str | None
+
+
+class StoreReader(Protocol):
+    """Read points back. Vectors come as bytes."""
+
+    @property
+    def staleness_s(self) -> float:
+        """How long a read may lag a write that returned; 0 when the store reads its own writes."""
+        ...
+
+    async def describe(self, collection: str) -> CollectionSchema | None:
+        """The collection's schema, or None when there is no such collection."""
+        ...
+
+    async def split(self, collection: str, parts: int) -> list[Chunk]:
+        """
+        Cut the collection into about `parts` disjoint chunks that together cover every key, present and
+        future. Called once for a copy: the chunks are persisted and never recomputed.
+        """
+        ...
+
+    def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
+        """
+        Read a chunk from its beginning, or after the cursor of an earlier page. Every key that is present
+        throughout the scan is returned, in a stable order; keys that come and go may be. A scan of a
+        collection that vanishes raises Refused.
+        """
+        ...
+
+    async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
+        """The points that exist, by id as given. An id that is not in the answer is absent."""
+        ...
+
+    async def count(self, collection: str) -> int | None:
+        """Points in the collection, exact where the store can say; None where it cannot say at all."""
+        ...
+
+
+class StoreWriter(Protocol):
+    """Write points. Idempotent: the same batch twice leaves what it left once."""
+
+    @property
+    def late_write_bound_s(self) -> float:
+        """How long after an unknown outcome a write may still land."""
+        ...
+
+    async def describe(self, collection: str) -> CollectionSchema | None:
+        """As in StoreReader."""
+        ...
+
+    async def ensure(self, wanted: CollectionSchema) -> None:
+        """
+        Create the collection if it is absent, with `wanted` vectors and payload indexes, and leave the mark
+        `wanted.capture_id` where the store has collection metadata. An existing collection keeps its points.
+        """
+        ...
+
+    async def wipe(self, collection: str) -> None:
+        """Remove every point, and the mark. Only ever called on a person's word that names the collection."""
+        ...
+
+    async def apply(self, batch: WriteBatch) -> Receipt:
+        """
+        Write a batch; returns only when the effect is durable and visible to a read `staleness_s` later.
+
+        Raises Retryable when nothing was written, OutcomeUnknown when that cannot be known, Rejected when the
+        store refuses the batch as a whole because of some point in it (the caller bisects).
+        """
+        ...
+
+    async def finish_bulk(self, collection: str) -> None:
+        """End the deferral of indexing that `ensure` may have begun, and wait until it is done. Idempotent."""
+        ...
+
+
+class StoreSearcher(Protocol):
+    """Search, for quality checks."""
+
+    async def search(self, collection: str, query: Query) -> list[Hit]:
+        """The nearest points, best first."""
+        ...
+
+
+@runtime_checkable
+class AliasSwitch(Protocol):
+    """A store whose aliases move atomically from one collection to another."""
+
+    async def point_alias(self, alias: str, collection: str) -> None:
+        """Move the alias in one request."""
+        ...
+
+    async def read_alias(self, alias: str) -> str | None:
+        """The collection behind the alias; None when there is no such alias."""
+        ...
+
+
+@runtime_checkable
+class SelfCheck(Protocol):
+    """A part that can tell, in preflight, what stands in its way."""
+
+    async def check(self) -> list[CheckFinding]:
+        """Findings; an unreachable peer is a finding too, not an exception."""
+        ...
+
+
+class Store(StoreReader, StoreWriter, StoreSearcher, Protocol):
+    """A whole connector."""
+
+    async def close(self) -> None:
+        """Let go of connections. Writes in flight are not waited for."""
+        ...
+
+
+class Fence(Protocol):
+    """The writer fence: while it is closed the application does not write."""
+
+    @property
+    def rests_on_word(self) -> bool:
+        """
+        Nobody enforces the fence: it is a person's or a command's word. It never opens by itself, and
+        stragglers are looked for over the whole `delivery_timeout`.
+        """
+        ...
+
+    async def close(self, deadline_s: float) -> None:
+        """
+        Close, and return when every writer has acknowledged that its events are flushed. The holder opens
+        it by itself after `deadline_s`, should we die. Raises Retryable or Refused ("fence-failed") when it
+        did not close; it may then be closed in part, and `open` is called.
+        """
+        ...
+
+    async def open(self) -> None:
+        """Let the application write again, on the store that the switch points at. Idempotent."""
+        ...
+
+
+class Switch(Protocol):
+    """The traffic switch: which store the application uses."""
+
+    async def to(self, direction: Direction) -> None:
+        """
+        Send the application to the source (forward) or the target (reverse). Idempotent where
+        `repeatable`; raises OutcomeUnknown where it may or may not have happened.
+        """
+        ...
+
+    async def current(self) -> Direction | None:
+        """Where the switch points now; None when it cannot be read."""
+        ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `to` may be called again after a crash without harm."""
+        ...
