@@ -1,8 +1,9 @@
 """
 Wall-clock time: the only module that asks for it.
 
-Monotonic time and waits belong to the running loop. Wall-clock time is for what people and other
-programs read (journal, status, event age), never for deciding how long to wait within a process.
+Monotonic time and waits belong to the running loop. Wall-clock time is for what people and
+other programs read (journal, status, event age), never for deciding how long to wait within a
+process.
 """
 
 from __future__ import annotations

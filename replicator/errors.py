@@ -1,15 +1,14 @@
 """
 Every error, grouped by what recovers it.
 
-    ReplicatorError
-    ├── Retryable            nothing was written: try again, after `retry_after_s` if the peer named it
-    │   ├── Unavailable      the peer does not answer: wait with backoff (exit 3 when starting)
-    │   └── OutcomeUnknown   the write may have landed or may still land: wait out the late-write bound
-    ├── Rejected             this record only: to the dead letters, and the stream goes on
-    ├── Refused              configuration, preflight or a closed gate: exit 2
-    ├── Blocked              going on would lose data: phase BLOCKED, the process stays up and says so
-    ├── OwnershipUnknown     nobody knows which store the application writes: phase HELD, a person decides
-    └── Fatal                a defect, or an environment that cannot be trusted: exit 1
+ReplicatorError ├── Retryable            nothing was written: try again, after `retry_after_s`
+if the peer named it │   ├── Unavailable      the peer does not answer: wait with backoff (exit
+3 when starting) │   └── OutcomeUnknown   the write may have landed or may still land: wait out
+the late-write bound ├── Rejected             this record only: to the dead letters, and the
+stream goes on ├── Refused              configuration, preflight or a closed gate: exit 2 ├──
+Blocked              going on would lose data: phase BLOCKED, the process stays up and says so
+├── OwnershipUnknown     nobody knows which store the application writes: phase HELD, a person
+decides └── Fatal                a defect, or an environment that cannot be trusted: exit 1
 
 Each error carries a stable code. `CODES` says, for each, what to do about it; the documentation
 is tested against that table, and an error with a code outside it cannot be made.
@@ -23,50 +22,94 @@ CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
     "config-syntax": "Mend the TOML at the line named.",
-    "config-unknown-key": "Remove the key or use the nearest one named; config/reference.toml lists all.",
-    "config-invalid": "Change the value at the path named; config/reference.toml gives its unit.",
+    "config-unknown-key": (
+        "Remove the key or use the nearest one named; config/reference.toml lists all."
+    ),
+    "config-invalid": (
+        "Change the value at the path named; config/reference.toml gives its unit."
+    ),
     "config-env": "Set the environment variable, or give a default with ${NAME:-default}.",
-    "state-locked": "Another daemon runs on this state file; stop it first, or point at its own file.",
+    "state-locked": (
+        "Another daemon runs on this state file; stop it first, or point at its own file."
+    ),
     "state-version": "The state file was written by a newer release; run that release.",
     "state-missing": "No migration is in this state file yet; start one with `replicator run`.",
-    "plan-changed": "The configuration no longer matches the migration under way; put it back, or abort "
-    "and start anew.",
-    "phase-refused": "The migration is in a phase that does not allow this; see `replicator status`.",
+    "plan-changed": (
+        "The configuration no longer matches the migration under way; put it back, or abort"
+        " and start anew."
+    ),
+    "phase-refused": (
+        "The migration is in a phase that does not allow this; see `replicator status`."
+    ),
     "gate-closed": "Resolve the blockers that `replicator cutover --dry-run` prints.",
-    "target-not-empty": "The target holds points of unknown origin: empty it, or pass --wipe-target NAME.",
-    "target-incompatible": "Change the target collection or the transform until dimensions and distances agree.",
-    "source-missing": "The source collection does not exist; check its name and the credentials.",
+    "target-not-empty": (
+        "The target holds points of unknown origin: empty it, or pass --wipe-target NAME."
+    ),
+    "target-incompatible": (
+        "Change the target collection or the transform until dimensions and distances agree."
+    ),
+    "source-missing": (
+        "The source collection does not exist; check its name and the credentials."
+    ),
     "target-missing": "Create the target collection, or let the replicator create it.",
-    "id-collision": "Two source keys give one target id; change `ids` or the data, then run check again.",
+    "id-collision": (
+        "Two source keys give one target id; change `ids` or the data, then run check again."
+    ),
     "transform-invalid": "Mend the transform at the path named.",
-    "not-invertible": "This mapping cannot be run backwards; repair works in the forward direction only.",
+    "not-invertible": (
+        "This mapping cannot be run backwards; repair works in the forward direction only."
+    ),
     "unauthorised": "Send the token of [http] as `Authorization: Bearer …`.",
     "bad-request": "Mend the request as the message says.",
     "not-found": "List what exists first, then name one of those.",
     "extra-missing": "Install the extra that the message names.",
     # log and feed
     "topic-missing": "Create the topic, or correct feed.topic.",
-    "log-truncated": "The log no longer holds our position; abort, wipe the target and start a new capture.",
+    "log-truncated": (
+        "The log no longer holds our position; abort, wipe the target and start a new capture."
+    ),
     "partitions-changed": "The topic's partition count changed; abort and start a new capture.",
-    "log-compacted": "The topic is compacted; use cleanup.policy=delete, or declare the feed free of patches.",
+    "log-compacted": (
+        "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
+        "patches."
+    ),
     "retention-short": "Raise retention.ms above the estimated copy time, or narrow the copy.",
-    "partitioner-unchecked": "Name the producers' partitioner in feed.partitioner, so that misplaced keys show.",
-    "partitioner-mismatch": "Producers place keys in other partitions than feed.partitioner says; use one "
-    "partitioner everywhere.",
-    "message-too-large": "Raise max.message.bytes of the topic and feed.event_bytes_max together.",
-    "settle-short": "Raise feed.settle above the source's visibility delay plus the time from change to event.",
-    "group-foreign": "Another program commits to, or is a member of, our consumer group; give it another.",
+    "partitioner-unchecked": (
+        "Name the producers' partitioner in feed.partitioner, so that misplaced keys show."
+    ),
+    "partitioner-mismatch": (
+        "Producers place keys in other partitions than feed.partitioner says; use one"
+        " partitioner everywhere."
+    ),
+    "message-too-large": (
+        "Raise max.message.bytes of the topic and feed.event_bytes_max together."
+    ),
+    "settle-short": (
+        "Raise feed.settle above the source's visibility delay plus the time from change to "
+        "event."
+    ),
+    "group-foreign": (
+        "Another program commits to, or is a member of, our consumer group; give it another."
+    ),
     "transaction-open": "A producer holds a transaction open; wait for it or abort it.",
-    "feed-unavailable": "The broker does not answer; check bootstrap_servers, network and credentials.",
-    "feed-stuck": "The consumer is alive without progress; the process ends so that it is restarted.",
+    "feed-unavailable": (
+        "The broker does not answer; check bootstrap_servers, network and credentials."
+    ),
+    "feed-stuck": (
+        "The consumer is alive without progress; the process ends so that it is restarted."
+    ),
     # stores
     "source-unavailable": "The source does not answer; check its url, network and credentials.",
     "target-unavailable": "The target does not answer; check its url, network and credentials.",
     "store-unavailable": "A store does not answer; check its url, network and credentials.",
     "store-throttled": "The store asks for a slower pace; it is given, and tried again.",
-    "outcome-unknown": "The reply to a write was lost; it is repeated after the late-write bound.",
+    "outcome-unknown": (
+        "The reply to a write was lost; it is repeated after the late-write bound."
+    ),
     "permission-denied": "Give the credentials the permission that the message names.",
-    "store-bug": "The store answered what its protocol does not allow; report it with the message.",
+    "store-bug": (
+        "The store answered what its protocol does not allow; report it with the message."
+    ),
     "unsupported": "The store cannot do this; the message says what can be done instead.",
     # events and rows, in the dead letters
     "key-missing": "Produce every record with the key `<collection>/<id>`.",
@@ -78,25 +121,43 @@ CODES: dict[str, str] = {
     "field-type": "Give the field at the path the type that the contract says.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
-    "vector-unknown": "Emit only vectors that the collection has, or map the name in the transform.",
+    "vector-unknown": (
+        "Emit only vectors that the collection has, or map the name in the transform."
+    ),
     "vector-missing": "Emit every vector that the collection demands.",
     "vector-not-finite": "Emit vectors without NaN or Infinity.",
     "payload-not-finite": "Emit payloads without NaN or Infinity.",
     "id-invalid": "Emit ids that the source and target can hold, or set `ids`.",
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
-    "epoch-stale": "A writer that passed the fence late wrote to the store left behind; compare both by hand.",
+    "epoch-stale": (
+        "A writer that passed the fence late wrote to the store left behind; compare both "
+        "by hand."
+    ),
     # ownership and defects
-    "ownership-unknown": "Find out which store the application writes, then `replicator own source|target`.",
-    "fence-failed": "The writer fence did not close or acknowledge; see its message, then try again.",
+    "ownership-unknown": (
+        "Find out which store the application writes, then `replicator own source|target`."
+    ),
+    "fence-failed": (
+        "The writer fence did not close or acknowledge; see its message, then try again."
+    ),
     "fence-ignored": "A writer went on after the fence had closed; stop it, then try again.",
     "switch-failed": "The traffic switch failed; see its message and `replicator status`.",
     "hook-failed": "The hook's command or URL failed; mend it, then try again.",
-    "cutover-timeout": "The attempt ran over its time; the fence is open again. See which step was slow.",
-    "recheck-mismatch": "The last comparison found differences that repair did not mend; verify, then try again.",
+    "cutover-timeout": (
+        "The attempt ran over its time; the fence is open again. See which step was slow."
+    ),
+    "recheck-mismatch": (
+        "The last comparison found differences that repair did not mend; verify, then try "
+        "again."
+    ),
     "declined": "The question was answered with no; nothing was changed.",
-    "dead-letters-unavailable": "Dead letters cannot be written; the stream waits until they can.",
-    "draining-timeout": "The stream did not drain in time; what was in flight is repeated at the next start.",
+    "dead-letters-unavailable": (
+        "Dead letters cannot be written; the stream waits until they can."
+    ),
+    "draining-timeout": (
+        "The stream did not drain in time; what was in flight is repeated at the next start."
+    ),
     "internal": "A defect in the replicator; report it with the log.",
 }
 

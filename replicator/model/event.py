@@ -1,4 +1,4 @@
-"""Change events: one per change of one point, in the source's terms, before and after cutover."""
+"""Change events: one for each change of a point, in the source's terms."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class ChangeEvent(msgspec.Struct, kw_only=True):
     """
     A decoded change.
 
-    `upsert` carries `vectors` and `payload` (the full image); `patch` carries `vectors` to replace,
-    `set` and `unset` (top-level payload keys) and `unset_vectors`; `delete` carries neither.
+    `upsert` carries `vectors` and `payload` (the full image); `patch` carries `vectors` to
+    replace, `set` and `unset` (top-level payload keys) and `unset_vectors`; `delete` carries
+    neither.
     """
 
     op: Op

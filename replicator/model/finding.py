@@ -11,7 +11,9 @@ from replicator.model.event import Key
 
 
 class Severity(Enum):
-    """`blocks` stops the command (exit 2); `warns` is for the operator to weigh; `informs` is a fact."""
+    """`blocks` stops the command (exit 2); `warns` is for the operator to weigh; `informs` is a
+    fact.
+    """
 
     BLOCKS = "blocks"
     WARNS = "warns"
@@ -19,7 +21,9 @@ class Severity(Enum):
 
 
 class CheckFinding(msgspec.Struct, frozen=True):
-    """One result of the preflight. `subject` names the part, as in `feed`, `target/articles_v2`."""
+    """One result of the preflight. `subject` names the part, as in `feed`,
+    `target/articles_v2`.
+    """
 
     severity: Severity
     code: str
@@ -53,6 +57,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     kind: Difference
     detail: str
-    """Which field differs and how, without values: `payload.year`, `vectors.title (max 3e-3)`."""
+    """Which field differs and how, without values: `payload.year`, `vectors.title (max 3e-3)`.
+    """
     generation: int
     at: float

@@ -1,4 +1,6 @@
-"""Dead letters: what could not be carried, kept with its reason until a person or a later event settles it."""
+"""Dead letters: what could not be carried, kept with its reason until a person or a later event
+settles it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from replicator.model.position import Partition
 
 
 class LetterState(Enum):
-    """`open` closes the gate; `settled` was healed by a later event, retry or repair; `discarded` by a person."""
+    """`open` closes the gate; `settled` was healed by a later event, retry or repair;
+    `discarded` by a person.
+    """
 
     OPEN = "open"
     SETTLED = "settled"
@@ -20,8 +24,8 @@ class LetterState(Enum):
 
 class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The bytes that are kept, with the reason. A record of the feed has a partition and an offset; a row
-    that the backfill read has neither, and its key says where it came from.
+    The bytes that are kept, with the reason. A record of the feed has a partition and an
+    offset; a row that the backfill read has neither, and its key says where it came from.
     """
 
     key: bytes | None

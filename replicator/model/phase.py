@@ -1,10 +1,12 @@
 """
 The phases of a migration, and which may follow which.
 
-    PLANNED → BACKFILL → REPLAY → STREAMING(forward) ⇄ FENCING → SWITCHING → STREAMING(reverse) → COMPLETE
+PLANNED → BACKFILL → REPLAY → STREAMING(forward) ⇄ FENCING → SWITCHING → STREAMING(reverse) →
+COMPLETE
 
-Cutover and revert are one operation: FENCING and SWITCHING mean the same in both directions, and the
-direction says where the application was when it began. Phases are names, never numbers to compare.
+Cutover and revert are one operation: FENCING and SWITCHING mean the same in both directions,
+and the direction says where the application was when it began. Phases are names, never numbers
+to compare.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ class Direction(Enum):
 
 TERMINAL = frozenset({Phase.COMPLETE, Phase.ABORTED})
 PAUSABLE = frozenset({Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING})
-ABORTABLE = frozenset({Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.BLOCKED})
-"""In STREAMING and BLOCKED only while the direction is forward: after the switch there is revert."""
+ABORTABLE = frozenset(
+    {Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.BLOCKED}
+)
+"""In STREAMING and BLOCKED only while the direction is forward: after the switch there is
+revert."""
 STREAMS = frozenset({Phase.REPLAY, Phase.STREAMING, Phase.FENCING})
 """Phases in which the data path applies events."""
 
@@ -62,7 +67,13 @@ TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
         *((phase, Phase.ABORTED) for phase in ABORTABLE),
         *(
             (phase, Phase.BLOCKED)
-            for phase in (Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.FENCING)
+            for phase in (
+                Phase.PLANNED,
+                Phase.BACKFILL,
+                Phase.REPLAY,
+                Phase.STREAMING,
+                Phase.FENCING,
+            )
         ),
         *(
             (Phase.BLOCKED, phase)

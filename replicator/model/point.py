@@ -1,9 +1,10 @@
 """
 Points and their vectors: what every store holds, in neutral terms.
 
-A vector stays bytes from the wire of the feed to the wire of the store (little-endian float32), because
-turning 1536 floats into Python objects and back costs more than everything else this program does to a
-record. Only validation and comparison look inside, through numpy or memoryviews.
+A vector stays bytes from the wire of the feed to the wire of the store (little-endian float32),
+because turning 1536 floats into Python objects and back costs more than everything else this
+program does to a record. Only validation and comparison look inside, through numpy or
+memoryviews.
 """
 
 from __future__ import annotations

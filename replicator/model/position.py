@@ -14,9 +14,9 @@ Positions = dict[Partition, int]
 
 class Bounds(msgspec.Struct, frozen=True):
     """
-    What the broker says of one partition: `start` is the first offset still held, `end` the high
-    watermark, `stable` the end that a reader of committed data may see (below `end` while a
-    transaction is open).
+    What the broker says of one partition: `start` is the first offset still held, `end` the
+    high watermark, `stable` the end that a reader of committed data may see (below `end` while
+    a transaction is open).
     """
 
     start: int
@@ -42,8 +42,9 @@ class Record(msgspec.Struct):
 
 class Polled(msgspec.Struct):
     """
-    What one poll brought. `positions` holds, for every partition read, the feed's own next offset:
-    control records and compaction leave gaps behind the last record, which only the feed sees.
+    What one poll brought. `positions` holds, for every partition read, the feed's own next
+    offset: control records and compaction leave gaps behind the last record, which only the
+    feed sees.
     """
 
     records: list[Record]

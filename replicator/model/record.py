@@ -11,7 +11,9 @@ from replicator.model.position import Positions
 
 
 class Capture(msgspec.Struct, frozen=True, kw_only=True):
-    """The positions taken before the first source row was read. `partitions` is the topic's count then."""
+    """The positions taken before the first source row was read. `partitions` is the topic's
+    count then.
+    """
 
     id: str
     positions: Positions
@@ -58,7 +60,9 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """A part of a collection to copy. `spec` is the connector's own text; persisted, never recomputed."""
+    """A part of a collection to copy. `spec` is the connector's own text; persisted, never
+    recomputed.
+    """
 
     number: int
     collection: str

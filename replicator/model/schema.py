@@ -29,7 +29,9 @@ class Distance(Enum):
 
 
 class VectorSchema(msgspec.Struct, frozen=True):
-    """One named vector. `size` is the dimension; None for sparse vectors, and where it is not known."""
+    """One named vector. `size` is the dimension; None for sparse vectors, and where it is not
+    known.
+    """
 
     kind: VectorKind = VectorKind.DENSE
     size: int | None = None
@@ -50,10 +52,11 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     """
     A collection as its store describes it.
 
-    `vectors` is None where the store keeps no schema (files). `ids` are the kinds the store can hold
-    there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`, `float`, `bool`,
-    `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a replicator left there, if any.
-    `normalises`: dense vectors under cosine come back with length one.
+    `vectors` is None where the store keeps no schema (files). `ids` are the kinds the store can
+    hold there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`,
+    `float`, `bool`, `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a
+    replicator left there, if any. `normalises`: dense vectors under cosine come back with
+    length one.
     """
 
     name: str

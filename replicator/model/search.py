@@ -10,7 +10,9 @@ from replicator.model.point import PointId, Vector
 
 
 class Query(msgspec.Struct, frozen=True):
-    """The `limit` nearest to `vector` under the named vector, with an optional filter (Qdrant's form)."""
+    """The `limit` nearest to `vector` under the named vector, with an optional filter (Qdrant's
+    form).
+    """
 
     vector: Vector
     using: str = ""

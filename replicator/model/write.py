@@ -51,7 +51,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """
     Everything in the batch is durable, but for what is named here.
 
-    `rejected`: points the store refused, each with its own words. `absent`: patches that found no point.
+    `rejected`: points the store refused, each with its own words. `absent`: patches that found
+    no point.
     """
 
     rejected: tuple[tuple[PointId, Rejected], ...] = ()

@@ -1,8 +1,8 @@
 """
 The change feed: where the application's events come from, and the log that carries them.
 
-Order holds within a partition. Positions are given by the caller and mean *next to read*; what a broker
-remembers of a consumer group is never read back.
+Order holds within a partition. Positions are given by the caller and mean *next to read*; what
+a broker remembers of a consumer group is never read back.
 """
 
 from __future__ import annotations
@@ -15,27 +15,31 @@ from replicator.model.position import Bounds, Partition, Polled, Positions, Reco
 
 
 class ChangeFeed(Protocol):
-    """Read one log. Called from one task, but for `bounds` and `read`, which may run beside `poll`."""
+    """Read one log. Called from one task, but for `bounds` and `read`, which may run beside
+    `poll`.
+    """
 
     async def bounds(self) -> dict[Partition, Bounds]:
         """
-        Start, end and last stable offset of every partition of the topic, asked of the broker now.
-        Raises Unavailable when it does not answer: an unknown end is never zero.
+        Start, end and last stable offset of every partition of the topic, asked of the broker
+        now. Raises Unavailable when it does not answer: an unknown end is never zero.
         """
         ...
 
     async def open(self, positions: Mapping[Partition, int]) -> None:
         """
-        Start reading at these positions, every partition of the topic. Raises Blocked("log-truncated") when
-        the log no longer holds one, Blocked("partitions-changed") when the partitions are not these.
-        May be called again: it forgets what was buffered and starts over at the positions given.
+        Start reading at these positions, every partition of the topic. Raises
+        Blocked("log-truncated") when the log no longer holds one, Blocked("partitions-changed")
+        when the partitions are not these. May be called again: it forgets what was buffered and
+        starts over at the positions given.
         """
         ...
 
     async def poll(self, records_max: int, timeout_s: float) -> Polled:
         """
-        Up to `records_max` records of the partitions that are not paused, waiting at most `timeout_s` for
-        the first. Raises Unavailable when the broker is away (poll again), Blocked as `open` does.
+        Up to `records_max` records of the partitions that are not paused, waiting at most
+        `timeout_s` for the first. Raises Unavailable when the broker is away (poll again),
+        Blocked as `open` does.
         """
         ...
 
@@ -48,13 +52,15 @@ class ChangeFeed(Protocol):
         ...
 
     async def publish(self, positions: Mapping[Partition, int]) -> None:
-        """Let others see what is applied (Kafka: commit to the group). Best effort, never read back by us."""
+        """Let others see what is applied (Kafka: commit to the group). Best effort, never read
+        back by us.
+        """
         ...
 
     def read(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
         """
-        The records with start ≤ offset < end, in order, independent of `open` and `poll`; then it ends.
-        Raises Blocked("log-truncated") when `start` is no longer held.
+        The records with start ≤ offset < end, in order, independent of `open` and `poll`; then
+        it ends. Raises Blocked("log-truncated") when `start` is no longer held.
         """
         ...
 
@@ -69,8 +75,8 @@ class GroupWatch(Protocol):
 
     async def intruders(self, published: Positions) -> list[str]:
         """
-        One sentence for each foreign member of our group and each committed position that is not what we
-        published last. Empty when all is ours.
+        One sentence for each foreign member of our group and each committed position that is
+        not what we published last. Empty when all is ours.
         """
         ...
 

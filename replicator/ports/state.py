@@ -18,11 +18,11 @@ from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRe
 
 class StateStore(Protocol):
     """
-    All methods are atomic, and safe to call concurrently from one loop. The environment's failures
-    (disk full, file gone) come as Fatal.
+    All methods are atomic, and safe to call concurrently from one loop. The environment's
+    failures (disk full, file gone) come as Fatal.
     """
 
-    # -- the migration and its journal ------------------------------------------------------------
+    # -- the migration and its journal ----------------------------------------------------
     async def load(self) -> MigrationRecord | None:
         """The current migration; None in a new state."""
         ...
@@ -33,8 +33,9 @@ class StateStore(Protocol):
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
         """
-        As `save`, for a new attempt: positions, chunks, findings, documents and open dead letters of the
-        attempt before it are forgotten in the same transaction. The journal and settled letters stay.
+        As `save`, for a new attempt: positions, chunks, findings, documents and open dead
+        letters of the attempt before it are forgotten in the same transaction. The journal and
+        settled letters stay.
         """
         ...
 
@@ -46,28 +47,30 @@ class StateStore(Protocol):
         """The newest entries, oldest of them first."""
         ...
 
-    # -- clean shutdown ---------------------------------------------------------------------------
+    # -- clean shutdown -------------------------------------------------------------------
     async def mark_running(self) -> bool:
-        """Say that writes may be in flight from now on. Returns whether the last run ended cleanly."""
+        """Say that writes may be in flight from now on. Returns whether the last run ended
+        cleanly.
+        """
         ...
 
     async def mark_clean(self) -> None:
         """Say that every write that was sent has been answered."""
         ...
 
-    # -- positions --------------------------------------------------------------------------------
+    # -- positions ------------------------------------------------------------------------
     async def positions(self) -> Positions:
         """The next offset to apply, for each partition."""
         ...
 
     async def commit(self, positions: Mapping[Partition, int], settled: Sequence[Key]) -> None:
         """
-        Persist positions, and settle the open dead letters of these keys: a later upsert or delete of each
-        is durable. Partitions that are not named keep theirs.
+        Persist positions, and settle the open dead letters of these keys: a later upsert or
+        delete of each is durable. Partitions that are not named keep theirs.
         """
         ...
 
-    # -- the copy ---------------------------------------------------------------------------------
+    # -- the copy -------------------------------------------------------------------------
     async def add_chunks(self, collection: str, chunks: Sequence[Chunk]) -> None:
         """Persist the chunks of a collection, once; a second call for it is a defect."""
         ...
@@ -80,7 +83,7 @@ class StateStore(Protocol):
         """Persist a chunk's progress, after its rows are durable."""
         ...
 
-    # -- verification -----------------------------------------------------------------------------
+    # -- verification ---------------------------------------------------------------------
     async def add_findings(self, findings: Sequence[Finding]) -> None:
         """Add findings, replacing older ones of the same keys."""
         ...
@@ -97,7 +100,7 @@ class StateStore(Protocol):
         """Findings by kind (`missing`, `extra`, `different`)."""
         ...
 
-    # -- small documents (verification progress, last report, last cutover) --------------------------
+    # -- small documents (verification progress, last report, last cutover) ---------------
     async def put(self, name: str, document: bytes) -> None:
         """Store a JSON document under a name."""
         ...
@@ -106,12 +109,12 @@ class StateStore(Protocol):
         """The document, or None."""
         ...
 
-    # -- dead letters -----------------------------------------------------------------------------
+    # -- dead letters ---------------------------------------------------------------------
     async def add_letters(self, letters: Sequence[tuple[str, RejectedRecord]]) -> list[int]:
         """
-        Index rejected records by (ref, record); returns their numbers. A record with the partition and
-        offset of an indexed one (repeated after a restart) keeps the older entry, unless that is
-        settled, which it reopens.
+        Index rejected records by (ref, record); returns their numbers. A record with the
+        partition and offset of an indexed one (repeated after a restart) keeps the older entry,
+        unless that is settled, which it reopens.
         """
         ...
 
@@ -134,7 +137,7 @@ class StateStore(Protocol):
         ...
 
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:
-        """Settle or discard open letters, noting who or what did; returns how many were open."""
+        """Settle or discard open letters, noting who did; returns how many were open."""
         ...
 
     async def close(self) -> None:

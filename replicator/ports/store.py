@@ -1,6 +1,6 @@
 """
-What a store can do. A connector implements capabilities, not "source" or "target": after the switch
-the roles are exchanged.
+What a store can do. A connector implements capabilities, not "source" or "target": after the
+switch the roles are exchanged.
 
 All methods are called from one event loop and may run concurrently with each other. Errors come
 translated into the tree of `errors`; nothing here retries, times or logs.
@@ -23,7 +23,9 @@ from replicator.model.write import Receipt, WriteBatch
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some points of a scan. `cursor` resumes after the last of them; None when the chunk is at its end."""
+    """Some points of a scan. `cursor` resumes after the last of them; None when the chunk is at
+    its end.
+    """
 
     points: list[Point]
     cursor: str | None
@@ -34,7 +36,7 @@ class StoreReader(Protocol):
 
     @property
     def staleness_s(self) -> float:
-        """How long a read may lag a write that returned; 0 when the store reads its own writes."""
+        """How long a read may lag a write that returned; 0 where reads see their own writes."""
         ...
 
     async def describe(self, collection: str) -> CollectionSchema | None:
@@ -43,16 +45,17 @@ class StoreReader(Protocol):
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
         """
-        Cut the collection into about `parts` disjoint chunks that together cover every key, present and
-        future. Called once for a copy: the chunks are persisted and never recomputed.
+        Cut the collection into about `parts` disjoint chunks that together cover every key,
+        present and future. Called once for a copy: the chunks are persisted and never
+        recomputed.
         """
         ...
 
     def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
         """
-        Read a chunk from its beginning, or after the cursor of an earlier page. Every key that is present
-        throughout the scan is returned, in a stable order; keys that come and go may be. A scan of a
-        collection that vanishes raises Refused.
+        Read a chunk from its beginning, or after the cursor of an earlier page. Every key that
+        is present throughout the scan is returned, in a stable order; keys that come and go may
+        be. A scan of a collection that vanishes raises Refused.
         """
         ...
 
@@ -61,7 +64,9 @@ class StoreReader(Protocol):
         ...
 
     async def count(self, collection: str) -> int | None:
-        """Points in the collection, exact where the store can say; None where it cannot say at all."""
+        """Points in the collection, exact where the store can say; None where it cannot say at
+        all.
+        """
         ...
 
 
@@ -79,26 +84,33 @@ class StoreWriter(Protocol):
 
     async def ensure(self, wanted: CollectionSchema) -> None:
         """
-        Create the collection if it is absent, with `wanted` vectors and payload indexes, and leave the mark
-        `wanted.capture_id` where the store has collection metadata. An existing collection keeps its points.
+        Create the collection if it is absent, with `wanted` vectors and payload indexes, and
+        leave the mark `wanted.capture_id` where the store has collection metadata. An existing
+        collection keeps its points.
         """
         ...
 
     async def wipe(self, collection: str) -> None:
-        """Remove every point, and the mark. Only ever called on a person's word that names the collection."""
+        """Remove every point, and the mark. Only ever called on a person's word that names the
+        collection.
+        """
         ...
 
     async def apply(self, batch: WriteBatch) -> Receipt:
         """
-        Write a batch; returns only when the effect is durable and visible to a read `staleness_s` later.
+        Write a batch; returns only when the effect is durable and visible to a read
+        `staleness_s` later.
 
-        Raises Retryable when nothing was written, OutcomeUnknown when that cannot be known, Rejected when the
-        store refuses the batch as a whole because of some point in it (the caller bisects).
+        Raises Retryable when nothing was written, OutcomeUnknown when that cannot be known,
+        Rejected when the store refuses the batch as a whole because of some point in it (the
+        caller bisects).
         """
         ...
 
     async def finish_bulk(self, collection: str) -> None:
-        """End the deferral of indexing that `ensure` may have begun, and wait until it is done. Idempotent."""
+        """End the deferral of indexing that `ensure` may have begun, and wait until it is done.
+        Idempotent.
+        """
         ...
 
 
@@ -146,21 +158,22 @@ class Fence(Protocol):
     @property
     def rests_on_word(self) -> bool:
         """
-        Nobody enforces the fence: it is a person's or a command's word. It never opens by itself, and
-        stragglers are looked for over the whole `delivery_timeout`.
+        Nobody enforces the fence: it is a person's or a command's word. It never opens by
+        itself, and stragglers are looked for over the whole `delivery_timeout`.
         """
         ...
 
     async def close(self, deadline_s: float) -> None:
         """
-        Close, and return when every writer has acknowledged that its events are flushed. The holder opens
-        it by itself after `deadline_s`, should we die. Raises Retryable or Refused ("fence-failed") when it
-        did not close; it may then be closed in part, and `open` is called.
+        Close, and return when every writer has acknowledged that its events are flushed. The
+        holder opens it by itself after `deadline_s`, should we die. Raises Retryable or Refused
+        ("fence-failed") when it did not close; it may then be closed in part, and `open` is
+        called.
         """
         ...
 
     async def open(self) -> None:
-        """Let the application write again, on the store that the switch points at. Idempotent."""
+        """Let the application write again, where the switch points. Idempotent."""
         ...
 
 

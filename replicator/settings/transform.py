@@ -1,0 +1,50 @@
+"""Settings of a collection's transform: how a source point becomes a target point."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    Steps in this order: filter (on the source's payload), keep, drop, default, cast, rename,
+    constant, vectors. Field names before `rename` are the source's; top-level fields, but for
+    `filter`.
+    """
+
+    filter: dict[str, Any] | None = None
+    """Migrate a subset: Qdrant's `must`, `should`, `must_not`. What no longer matches is
+    deleted at the target."""
+    keep: list[str] | None = None
+    """Only these payload fields travel."""
+    drop: list[str] = []
+    """These payload fields do not travel."""
+    default: dict[str, Any] = {}
+    """Value for a field that is missing."""
+    cast: dict[str, Literal["int", "float", "str", "bool"]] = {}
+    """Change the type of a field; a value that does not fit sends the record to the dead
+    letters."""
+    rename: dict[str, str] = {}
+    """Source field → target field."""
+    constant: dict[str, Any] = {}
+    """Set these target fields on every point."""
+    vectors: dict[str, str] | None = None
+    """Source vector name → target vector name (`""` is the unnamed one); others do not travel.
+    """
+
+
+class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One collection of the migration."""
+
+    source: str
+    """The collection's name at the source; also the first part of every event key."""
+    target: str
+    """Its name at the target."""
+    ids: Literal["auto", "keep"] = "auto"
+    """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
+    in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
+    """
+    transform: TransformSettings = TransformSettings()
+    """How points change on their way."""
