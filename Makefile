@@ -1,0 +1,58 @@
+# Everything here needs only make and a Python of at least 3.11; the rest is installed
+# into .venv by pip, as pip is configured on the machine. `make` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Arguments for the demonstration, as in: make demo ARGS="--revert --crash"
+ARGS ?=
+# How many seeds the simulation runs, and for how long the soak goes on.
+SEEDS ?= 500
+MINUTES ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-kafka test lint format bench simulate soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed; name one: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## move a live collection between two local stores, and prove them equal
+	@$(BIN)/replicator demo $(ARGS)
+
+demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
+	@$(BIN)/replicator demo --kafka $(ARGS)
+
+test: $(READY) ## every test, the ones with a real Kafka broker included
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY) ## style, types, layers, and the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Dockerfile
+
+format: $(READY) ## put every file into the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+simulate: $(READY) ## SEEDS=500: random schedules with faults, on virtual time
+	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
+
+bench: $(READY) ## throughput and latency of the data path on this machine
+	$(BIN)/python -m benchmarks
+
+soak: $(READY) ## MINUTES=30: the demonstration over and over, with crashes and reverts
+	$(BIN)/replicator demo --crash --revert --minutes $(MINUTES)
+
+clean: ## remove .venv, caches and build products; var/ may hold a migration and stays
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
