@@ -34,6 +34,10 @@ CODES: dict[str, str] = {
     ),
     "state-version": "The state file was written by a newer release; run that release.",
     "state-missing": "No migration is in this state file yet; start one with `replicator run`.",
+    "state-failed": (
+        "The state file cannot be read or written; mend the disk, its space or permissions, "
+        "then start again."
+    ),
     "plan-changed": (
         "The configuration no longer matches the migration under way; put it back, or abort"
         " and start anew."

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from replicator.errors import Rejected
 from replicator.model.finding import CheckFinding
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
@@ -22,13 +23,28 @@ from replicator.model.search import Hit, Query
 from replicator.model.write import Receipt, WriteBatch
 
 
+class RejectedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A row that the store holds and that cannot be read as a point: NaN, malformed, a wrong type.
+    `id` is None when even that could not be read; `place` says where the row lies.
+    """
+
+    id: PointId | None
+    place: str
+    error: Rejected
+    raw: bytes
+
+
 class Page(msgspec.Struct, frozen=True):
-    """Some points of a scan. `cursor` resumes after the last of them; None when the chunk is at
-    its end.
+    """
+    Some points of a scan. `cursor` resumes after the last of them; None when the chunk is at
+    its end. `rejected` are rows met on the way that are no points: the caller keeps them as
+    dead letters before it goes past the cursor.
     """
 
     points: list[Point]
     cursor: str | None
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 class StoreReader(Protocol):
