@@ -1,0 +1,207 @@
+"""
+Coalescing: while a key waits for its turn, its events become one.
+
+The lane keeps one pending entry per key. An event of a key that already waits is folded into
+the entry, which keeps its place in the queue (so nothing starves behind a hot key) and gathers
+the tickets of all events it stands for: they settle together, when the one write that carries
+their sum is durable. Coalescing keeps the last event, or the highest version where events carry
+one; it never drops a delete (Invariant 3) and never lets two entries of a key exist
+(Invariant 2).
+
+Patches that the transform cannot carry alone, because they touch what a filter reads, are
+answered with the source's image. They need no folding among themselves: an image that is
+fetched after the newest of them contains them all. So the entry only remembers that an image is
+needed and when its newest event arrived; the fetch waits the source's staleness after that
+moment. An upsert or delete that follows makes the image unnecessary, and a patch that follows a
+pending upsert or delete folds into it in source terms, which never needs an image.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+
+import msgspec
+
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.stream.fold import fold
+from replicator.stream.watermark import Ticket
+
+
+class Entry(msgspec.Struct, eq=False):
+    """Everything that is pending for one key."""
+
+    key: Key
+    event: ChangeEvent
+    """The sum of all events the entry stands for, in source terms. Of patches that need an
+    image too: then it says which fields were touched."""
+    tickets: list[Ticket]
+    bytes: int
+    """About what the entry holds in memory: an event that was replaced no longer counts."""
+    at: float
+    """Loop time at which the first event arrived."""
+    newest_at: float
+    """Loop time at which the last event arrived."""
+    oldest_ts_ms: int
+    """Application time of the oldest event; 0 as soon as one of them is unknown."""
+    needs_image: bool = False
+    """The event is a patch that only the source's image, read `staleness` after `newest_at`,
+    can carry."""
+
+    @property
+    def records(self) -> int:
+        """Records of the feed that the entry stands for."""
+        return len(self.tickets)
+
+
+class Coalescer:
+    """
+    The pending entries of one lane, oldest first.
+
+    Not bounded by itself: the lane pauses its partition when `records` or `bytes` are over
+    budget (Invariant 10).
+    """
+
+    def __init__(self) -> None:
+        # A linked list under the hash: a plain dict, emptied from its head, leaves dead slots
+        # there that every later walk passes again.
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._bytes = 0
+        self._records = 0
+
+    def __len__(self) -> int:
+        """Keys pending."""
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the entries' bytes."""
+        return self._bytes
+
+    @property
+    def records(self) -> int:
+        """Sum of the entries' records."""
+        return self._records
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Loop time at which the oldest pending event arrived; None when nothing is pending."""
+        return next(iter(self._entries.values())).at if self._entries else None
+
+    @property
+    def oldest_ts_ms(self) -> int | None:
+        """Application time of the oldest pending event, 0 if unknown; None when none is
+        pending.
+        """
+        return min((e.oldest_ts_ms for e in self._entries.values()), default=None)
+
+    def get(self, key: Key) -> Entry | None:
+        """What is pending for the key."""
+        return self._entries.get(key)
+
+    def add(
+        self, event: ChangeEvent, ticket: Ticket, size: int, now: float, foldable: bool = True
+    ) -> bool:
+        """
+        Make the event pending. `foldable` is False for a patch that needs the source's image.
+
+        Returns False when the event is older, by version, than what is pending for its key: it
+        is discarded and the caller settles its ticket. That passes nothing that is not durable,
+        for the newer event came earlier and its own ticket is still pending.
+        """
+        needs_image = event.op is Op.PATCH and not foldable
+        entry = self._entries.get(event.key)
+        if entry is None:
+            self._entries[event.key] = Entry(
+                event.key, event, [ticket], size, now, now, event.ts_ms, needs_image
+            )
+            self._bytes += size
+            self._records += 1
+            return True
+
+        if is_older(event, entry.event.version):
+            return False
+        if event.op is not Op.PATCH:
+            self._bytes -= entry.bytes
+            entry.bytes = 0
+            entry.needs_image = False
+        elif entry.event.op is Op.PATCH:
+            entry.needs_image = entry.needs_image or needs_image
+        entry.event = fold(entry.event, event)
+        entry.tickets.append(ticket)
+        entry.bytes += size
+        entry.newest_at = now
+        entry.oldest_ts_ms = min(entry.oldest_ts_ms, event.ts_ms)
+        self._bytes += size
+        self._records += 1
+        return True
+
+    def take(self, records_max: int, bytes_max: int, blocked: Collection[Key]) -> list[Entry]:
+        """
+        Remove and return up to `records_max` entries, oldest first, of about `bytes_max` in
+        all, leaving those whose key is blocked (in flight, held). At least one is returned when
+        one is free, whatever its size.
+
+        Costs O(taken + skipped) if `blocked` is a set or a dict.
+        """
+        taken: list[Entry] = []
+        size = 0
+        for key, entry in self._entries.items():
+            if len(taken) >= records_max:
+                break
+            if key in blocked:
+                continue
+            if taken and size + entry.bytes > bytes_max:
+                break
+            taken.append(entry)
+            size += entry.bytes
+        for entry in taken:
+            del self._entries[entry.key]
+            self._records -= entry.records
+        self._bytes -= size
+        return taken
+
+
+class VersionWindow:
+    """
+    The newest version of each of the keys written last, to know an event that arrives late.
+
+    A version counts from the moment its event is handed to a write (`applied`), not when the
+    write returns: an older event that arrives while the newer is in flight would otherwise be
+    written after it. Bounded: the key that was written longest ago is forgotten first.
+    """
+
+    def __init__(self, size: int) -> None:
+        assert size >= 0, "the window has a size"
+        self._size = size
+        self._versions: OrderedDict[Key, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Keys remembered."""
+        return len(self._versions)
+
+    def is_stale(self, event: ChangeEvent) -> bool:
+        """Whether the event must be discarded: an upsert or delete older than the newest."""
+        return is_older(event, self._versions.get(event.key))
+
+    def applied(self, event: ChangeEvent) -> None:
+        """Remember the event's version, if it has one and it is the newest of its key."""
+        known = self._versions.get(event.key)
+        if event.version is not None and (known is None or event.version >= known):
+            known = event.version
+        if known is None:
+            return
+        self._versions[event.key] = known
+        self._versions.move_to_end(event.key)
+        if len(self._versions) > self._size:
+            self._versions.popitem(last=False)
+
+
+def is_older(event: ChangeEvent, version: int | None) -> bool:
+    """
+    Whether the version says that the event came too late. Never true of a patch: it carries
+    only a part, and what it carries may be newest all the same.
+    """
+    if event.op is Op.PATCH or event.version is None or version is None:
+        return False
+    return event.version < version
