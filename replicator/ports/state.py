@@ -63,10 +63,13 @@ class StateStore(Protocol):
         """The next offset to apply, for each partition."""
         ...
 
-    async def commit(self, positions: Mapping[Partition, int], settled: Sequence[Key]) -> None:
+    async def commit(
+        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
+    ) -> None:
         """
-        Persist positions, and settle the open dead letters of these keys: a later upsert or
-        delete of each is durable. Partitions that are not named keep theirs.
+        Persist positions, and settle open dead letters: of each key in `settled`, those whose
+        record lies below the offset given, and those of copied rows, because a later upsert or
+        delete of the key is durable. Partitions that are not named keep theirs.
         """
         ...
 
