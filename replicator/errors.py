@@ -66,6 +66,10 @@ CODES: dict[str, str] = {
     "unauthorised": "Send the token of [http] as `Authorization: Bearer …`.",
     "bad-request": "Mend the request as the message says.",
     "not-found": "List what exists first, then name one of those.",
+    "listen-failed": "Give http.listen an address of this machine that no other program holds.",
+    "daemon-unavailable": (
+        "The daemon does not answer; see whether it runs, then ask `replicator status`."
+    ),
     "extra-missing": "Install the extra that the message names.",
     # log and feed
     "topic-missing": "Create the topic, or correct feed.topic.",
