@@ -8,12 +8,9 @@ their sum is durable. Coalescing keeps the last event, or the highest version wh
 one; it never drops a delete (Invariant 3) and never lets two entries of a key exist
 (Invariant 2).
 
-Patches that the transform cannot carry alone, because they touch what a filter reads, are
-answered with the source's image. They need no folding among themselves: an image that is
-fetched after the newest of them contains them all. So the entry only remembers that an image is
-needed and when its newest event arrived; the fetch waits the source's staleness after that
-moment. An upsert or delete that follows makes the image unnecessary, and a patch that follows a
-pending upsert or delete folds into it in source terms, which never needs an image.
+Patches that only the source's image can resolve never come here: the lane defers them. A patch
+that follows a pending upsert or delete folds into it in source terms, which never needs an
+image.
 """
 
 from __future__ import annotations
@@ -36,17 +33,13 @@ class Entry(msgspec.Struct, eq=False):
     """The sum of all events the entry stands for, in source terms. Of patches that need an
     image too: then it says which fields were touched."""
     tickets: list[Ticket]
-    bytes: int
-    """About what the entry holds in memory: an event that was replaced no longer counts."""
+    size: int
+    """Bytes of the records it stands for, those replaced included: the budget counts arrivals.
+    """
     at: float
     """Loop time at which the first event arrived."""
-    newest_at: float
-    """Loop time at which the last event arrived."""
-    oldest_ts_ms: int
-    """Application time of the oldest event; 0 as soon as one of them is unknown."""
-    needs_image: bool = False
-    """The event is a patch that only the source's image, read `staleness` after `newest_at`,
-    can carry."""
+    at_ms: int
+    """The log's time of the first event."""
 
     @property
     def records(self) -> int:
@@ -75,7 +68,7 @@ class Coalescer:
 
     @property
     def bytes(self) -> int:
-        """Sum of the entries' bytes."""
+        """Sum of the entries' sizes."""
         return self._bytes
 
     @property
@@ -89,49 +82,41 @@ class Coalescer:
         return next(iter(self._entries.values())).at if self._entries else None
 
     @property
-    def oldest_ts_ms(self) -> int | None:
-        """Application time of the oldest pending event, 0 if unknown; None when none is
-        pending.
-        """
-        return min((e.oldest_ts_ms for e in self._entries.values()), default=None)
+    def oldest_at_ms(self) -> int | None:
+        """The log's time of the oldest pending event; None when nothing is pending."""
+        return next(iter(self._entries.values())).at_ms if self._entries else None
 
     def get(self, key: Key) -> Entry | None:
         """What is pending for the key."""
         return self._entries.get(key)
 
+    def pop(self, key: Key) -> Entry | None:
+        """Take out what is pending for the key."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._records -= entry.records
+            self._bytes -= entry.size
+        return entry
+
     def add(
-        self, event: ChangeEvent, ticket: Ticket, size: int, now: float, foldable: bool = True
+        self, event: ChangeEvent, ticket: Ticket, *, size: int, at_ms: int, now: float
     ) -> bool:
         """
-        Make the event pending. `foldable` is False for a patch that needs the source's image.
+        Make the event pending.
 
         Returns False when the event is older, by version, than what is pending for its key: it
         is discarded and the caller settles its ticket. That passes nothing that is not durable,
         for the newer event came earlier and its own ticket is still pending.
         """
-        needs_image = event.op is Op.PATCH and not foldable
         entry = self._entries.get(event.key)
         if entry is None:
-            self._entries[event.key] = Entry(
-                event.key, event, [ticket], size, now, now, event.ts_ms, needs_image
-            )
-            self._bytes += size
-            self._records += 1
-            return True
-
-        if is_older(event, entry.event.version):
-            return False
-        if event.op is not Op.PATCH:
-            self._bytes -= entry.bytes
-            entry.bytes = 0
-            entry.needs_image = False
-        elif entry.event.op is Op.PATCH:
-            entry.needs_image = entry.needs_image or needs_image
-        entry.event = fold(entry.event, event)
-        entry.tickets.append(ticket)
-        entry.bytes += size
-        entry.newest_at = now
-        entry.oldest_ts_ms = min(entry.oldest_ts_ms, event.ts_ms)
+            self._entries[event.key] = Entry(event.key, event, [ticket], size, now, at_ms)
+        else:
+            if is_older(event, entry.event.version):
+                return False
+            entry.event = fold(entry.event, event)
+            entry.tickets.append(ticket)
+            entry.size += size
         self._bytes += size
         self._records += 1
         return True
@@ -151,10 +136,10 @@ class Coalescer:
                 break
             if key in blocked:
                 continue
-            if taken and size + entry.bytes > bytes_max:
+            if taken and size + entry.size > bytes_max:
                 break
             taken.append(entry)
-            size += entry.bytes
+            size += entry.size
         for entry in taken:
             del self._entries[entry.key]
             self._records -= entry.records

@@ -1,0 +1,119 @@
+"""
+Applying works: image or transform, one write for each collection, and the dead letters for what
+cannot be carried.
+
+A work may stand for several records that were folded. When the store or the transform refuses
+it, the records are read again from the log and applied one by one, so that only the one to
+blame goes to the dead letters and the others take effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent, Key
+from replicator.model.point import Point, PointId
+from replicator.model.position import Partition, Record
+from replicator.model.write import Write
+from replicator.ports.feed import ChangeFeed
+from replicator.ports.store import StoreReader
+from replicator.stream.intake import Intake
+from replicator.stream.lane import Work
+from replicator.stream.letters import DeadLetters
+from replicator.stream.patience import Patience
+from replicator.stream.route import Route
+from replicator.stream.writing import Writer
+
+
+class Applier:
+    """Shared by the stream and by the retry of dead letters. The caller keeps the keys to
+    itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Route],
+        writer: Writer,
+        images: StoreReader,
+        feed: ChangeFeed,
+        intake: Intake,
+        letters: DeadLetters,
+        patience: Patience,
+    ) -> None:
+        self.absent = 0
+        self._routes = routes
+        self._writer = writer
+        self._images = images
+        self._feed = feed
+        self._intake = intake
+        self._letters = letters
+        self._patience = patience
+
+    async def apply(
+        self, changes: Sequence[tuple[Key, ChangeEvent | None]]
+    ) -> dict[Key, Rejected]:
+        """
+        Make changes of different keys durable; None stands for the source's image as it is now.
+        Returns those that cannot be carried, and why.
+        """
+        images = await self._fetch([key for key, event in changes if event is None])
+        refused: dict[Key, Rejected] = {}
+        keys: dict[str, dict[PointId, Key]] = {}
+        writes: dict[str, list[Write]] = {}
+        for key, event in changes:
+            route = self._routes[key.collection]
+            try:
+                write = (
+                    route.image(key, images.get(key)) if event is None else route.write(event)
+                )
+            except Rejected as error:
+                refused[key] = error
+                continue
+            keys.setdefault(route.store, {})[write.id] = key
+            writes.setdefault(route.store, []).append(write)
+        for collection, group in writes.items():
+            written = await self._writer.write(collection, group)
+            self.absent += written.absent
+            for point_id, error in written.rejected.items():
+                refused[keys[collection][point_id]] = error
+        return refused
+
+    async def bury(self, partition: Partition, work: Work, error: Rejected) -> None:
+        """Apply what can be of a refused work, record by record; the rest goes to the dead
+        letters.
+        """
+        records = await self._patience.until_answered(lambda: self._records(partition, work))
+        alone = len(records) == 1 or work.event is None
+        for record in records:
+            reason: Rejected | None = error
+            if not alone:
+                event = self._intake.event(record)
+                assert isinstance(event, ChangeEvent), "it was read well when it came"
+                reason = (await self.apply([(work.key, event)])).get(work.key)
+            if reason is not None:
+                await self._letters.keep([self._letters.of_record(record, reason, work.key)])
+
+    async def _records(self, partition: Partition, work: Work) -> list[Record]:
+        wanted = {ticket.next_offset - 1 for ticket in work.tickets}
+        return [
+            record
+            async for records in self._feed.read(partition, min(wanted), max(wanted) + 1)
+            for record in records
+            if record.offset in wanted
+        ]
+
+    async def _fetch(self, keys: Sequence[Key]) -> dict[Key, Point]:
+        images: dict[Key, Point] = {}
+        by_collection: dict[str, list[PointId]] = {}
+        for key in keys:
+            by_collection.setdefault(key.collection, []).append(key.id)
+        for collection, ids in by_collection.items():
+            found = await self._patience.until_answered(
+                lambda collection=collection, ids=ids: self._images.fetch(collection, ids)  # type: ignore[misc]
+            )
+            images.update(
+                (Key(collection, point_id), point) for point_id, point in found.items()
+            )
+        return images

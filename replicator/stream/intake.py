@@ -1,0 +1,80 @@
+"""Intake: a record of the feed becomes an event that concerns us, or a reason why it cannot be
+carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from replicator.codecs.events import EventDecoder
+from replicator.codecs.keys import decode_key
+from replicator.codecs.partition import expected_partition
+from replicator.codecs.validation import validate_vectors
+from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.position import Record
+from replicator.stream.route import Route
+
+
+class Intake:
+    """Pure: decoding and validation against the source's schema and the epoch in force."""
+
+    def __init__(
+        self,
+        *,
+        decoder: EventDecoder,
+        routes: Mapping[str, Route],
+        integer_ids: Mapping[str, bool],
+        epoch: int,
+        partitioner: str,
+    ) -> None:
+        self.routes = routes
+        self._decoder = decoder
+        self._integer_ids = integer_ids
+        self._epoch = epoch
+        self._partitioner = partitioner
+
+    def event(self, record: Record) -> ChangeEvent | Rejected | None:
+        """The event; or why it cannot be carried; or None where no collection of ours is meant."""
+        try:
+            event = self._decoder.decode(record)
+            if event is not None:
+                self._validate(event)
+        except Rejected as error:
+            return error
+        return event
+
+    def _validate(self, event: ChangeEvent) -> None:
+        is_upsert = event.op is Op.UPSERT
+        if is_upsert or event.vectors:
+            route = self.routes[event.key.collection]
+            validate_vectors(event.vectors, route.vectors, whole=is_upsert)
+        if event.epoch is not None and event.epoch < self._epoch:
+            raise Rejected(
+                "epoch-stale",
+                f"written in epoch {event.epoch} by {event.writer or 'an unnamed writer'}, "
+                f"after the switch to epoch {self._epoch}",
+                "epoch",
+            )
+
+    def key(self, record: Record) -> Key | None:
+        """The key of a record whose event could not be read; None where that cannot be read
+        either.
+        """
+        if record.key is None:
+            return None
+        collection = None
+        try:
+            collection = decode_key(record.key, None).collection
+            return decode_key(record.key, self._integer_ids.get(collection))
+        except Rejected:
+            return None
+
+    def is_misplaced(self, record: Record, partitions: int) -> bool:
+        """Whether the producers' partitioner would have put the key elsewhere: its order may be
+        lost.
+        """
+        if record.key is None:
+            return False
+        expected = expected_partition(self._partitioner, record.key, partitions)
+        return expected is not None and not record.partition.endswith(f"/{expected}")

@@ -1,0 +1,244 @@
+"""
+A lane: the data path of one partition, without its waits.
+
+Records enter in order and are tracked by the commit watermark. Their events wait in the
+coalescer, one entry a key. An entry that is taken is in flight until its effect is durable;
+meanwhile later events of the key wait, so that they reach the store in the feed's order
+(Invariant 2).
+
+A patch that only the source's image can resolve (it touches what a filter, a default or a
+computed field reads) is *deferred*: it waits until the source must show it, is not folded with
+other patches, and a later upsert or delete takes its place. Patches that come while one waits
+are deferred too, each until its own time: a key that is patched without end still moves the
+watermark.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Collection
+
+import msgspec
+
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.position import Partition
+from replicator.stream.coalesce import Coalescer
+from replicator.stream.watermark import CommitWatermark, Ticket
+
+
+class Work(msgspec.Struct):
+    """
+    What one key needs next. `event` is None where the source's image is to be fetched; the
+    tickets are settled once the effect is durable.
+    """
+
+    key: Key
+    event: ChangeEvent | None
+    tickets: list[Ticket]
+    size: int
+    oldest_at_ms: int
+    """The log's time of the oldest event in it."""
+
+    @property
+    def position(self) -> int:
+        """Behind the last of its records."""
+        return self.tickets[-1].next_offset
+
+
+class Deferred(msgspec.Struct):
+    """One patch that waits for the source to show it."""
+
+    due: float
+    ticket: Ticket
+    size: int
+    at_ms: int
+
+
+class Lane:
+    """
+    Not safe for use from more than one task at a time; nothing here waits. `now` is the loop's
+    time.
+    """
+
+    def __init__(self, partition: Partition, position: int, *, records_max: int) -> None:
+        self.partition = partition
+        self.watermark = CommitWatermark(position)
+        self.records_max = records_max
+        self.bytes = 0
+        """Of events that are not durable yet."""
+        self._coalescer = Coalescer()
+        self._deferred: dict[Key, deque[Deferred]] = {}
+        self._dues: list[tuple[float, int, Key]] = []
+        """A heap: when which key has a patch due. May name keys that wait no more."""
+        self._overdue: dict[Key, None] = {}
+        """Keys with a patch due that could not start yet."""
+        self._in_flight: dict[Key, Work] = {}
+        self._held: set[Key] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the partition must pause. Settled records behind an unsettled one count too."""
+        # Invariant 10: memory is bounded by configuration, not by what arrives.
+        return self.watermark.pending >= self.records_max
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a paused partition may go on."""
+        return self.watermark.pending <= self.records_max // 2
+
+    @property
+    def waiting(self) -> int:
+        """Keys with something to write that is not in flight."""
+        return len(self._coalescer)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of those."""
+        return self._coalescer.bytes
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Since when the oldest of those waits."""
+        return self._coalescer.oldest_at
+
+    @property
+    def works(self) -> Collection[Work]:
+        """What is under way."""
+        return self._in_flight.values()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits that could be started, now or later."""
+        return not len(self._coalescer) and not self._deferred
+
+    def is_writing(self, key: Key) -> bool:
+        """Whether a write of the key is under way."""
+        return key in self._in_flight
+
+    def track(self, offset: int) -> Ticket:
+        """Track a record; every record of the partition, in order."""
+        return self.watermark.track(offset)
+
+    def add(
+        self,
+        event: ChangeEvent,
+        ticket: Ticket,
+        *,
+        size: int,
+        at_ms: int,
+        now: float,
+        due: float | None,
+    ) -> bool:
+        """
+        Take an event in. `due` is set for a patch that needs the source's image, and says from
+        when the source shows it. False: it is older than a waiting event of the key, and
+        discarded.
+        """
+        key = event.key
+        deferred = self._deferred.get(key)
+        pending = self._coalescer.get(key)
+        if event.op is Op.PATCH and (deferred or due is not None):
+            if pending is None or pending.event.op is Op.PATCH:
+                self._defer(
+                    event, ticket, size=size, at_ms=at_ms, due=now if due is None else due
+                )
+                return True
+            # An image waits: the patch folds into it, in source terms, and needs nothing else.
+        if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
+            return False
+        self.bytes += size
+        if deferred and event.op is not Op.PATCH:
+            # A full image or a delete replaces every patch before it; they are durable with it.
+            entry = self._coalescer.get(key)
+            assert entry is not None
+            for patch in self._deferred.pop(key):
+                entry.tickets.append(patch.ticket)
+                entry.size += patch.size
+        return True
+
+    def _defer(
+        self, event: ChangeEvent, ticket: Ticket, *, size: int, at_ms: int, due: float
+    ) -> None:
+        queue = self._deferred.setdefault(event.key, deque())
+        # A patch that folds by itself is deferred behind one that does not, to keep their order, and a
+        # pending one joins: the image that is fetched at `due` holds it.
+        entry = self._coalescer.pop(event.key)
+        if entry is not None:
+            for earlier in entry.tickets:
+                queue.append(Deferred(due, earlier, 0, entry.at_ms))
+            queue[-1].size = entry.size
+        due = max(due, queue[-1].due if queue else due)
+        self.bytes += size
+        queue.append(Deferred(due, ticket, size, at_ms))
+        heapq.heappush(self._dues, (due, ticket.next_offset, event.key))
+
+    def take(self, records_max: int, bytes_max: int, now: float) -> list[Work]:
+        """Start the oldest work of up to so many keys, none of which is in flight or held."""
+        works = self._start_due(now, records_max)
+        for work in works:
+            self._in_flight[work.key] = work
+        blocked = self._in_flight.keys() | self._held if self._held else self._in_flight.keys()
+        room = records_max - len(works)
+        if room > 0 and bytes_max > 0 and len(self._coalescer):
+            works += [
+                Work(entry.key, entry.event, entry.tickets, entry.size, entry.at_ms)
+                for entry in self._coalescer.take(room, bytes_max, blocked)
+            ]
+        for work in works:
+            self._in_flight[work.key] = work
+        return works
+
+    def _start_due(self, now: float, keys_max: int) -> list[Work]:
+        while self._dues and self._dues[0][0] <= now:
+            self._overdue[heapq.heappop(self._dues)[2]] = None
+        works = []
+        for key in list(self._overdue):
+            if len(works) == keys_max:
+                break
+            if key in self._in_flight or key in self._held:
+                continue
+            del self._overdue[key]
+            if key in self._deferred:
+                works.append(self._take_due(key, now))
+        return works
+
+    def _take_due(self, key: Key, now: float) -> Work:
+        queue = self._deferred[key]
+        work = Work(key, None, [], 0, queue[0].at_ms)
+        while queue and queue[0].due <= now:
+            patch = queue.popleft()
+            work.tickets.append(patch.ticket)
+            work.size += patch.size
+        if not queue:
+            del self._deferred[key]
+        return work
+
+    def next_due(self) -> float | None:
+        """When the next deferred patch is due; None when none waits for its time."""
+        return self._dues[0][0] if self._dues else None
+
+    def finish(self, work: Work) -> None:
+        """The work's effect is durable, at the store or in the dead letters."""
+        # Invariant 1: only now may the watermark pass these records.
+        for ticket in work.tickets:
+            self.watermark.settle(ticket)
+        self.bytes -= work.size
+        del self._in_flight[work.key]
+
+    def hold(self, keys: Collection[Key]) -> None:
+        """Start nothing new for these keys. What is in flight goes on."""
+        self._held.update(keys)
+
+    def release(self, keys: Collection[Key]) -> None:
+        """Undo `hold`."""
+        self._held.difference_update(keys)
+
+    def oldest_ms(self) -> int | None:
+        """The log's time of the oldest event that is not durable; None when there is none."""
+        times = [work.oldest_at_ms for work in self._in_flight.values()]
+        times += [queue[0].at_ms for queue in self._deferred.values()]
+        first = self._coalescer.oldest_at_ms
+        if first is not None:
+            times.append(first)
+        return min(times, default=None)

@@ -1,0 +1,114 @@
+"""
+Dead letters: the bytes go to their log, the index to the state store, and only then may the
+record count as done (Invariant 1). A failure to write them holds the lane; it never drops a
+record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from replicator.clock import Clock
+from replicator.errors import Rejected, Retryable
+from replicator.metrics import Metrics
+from replicator.model.event import Key
+from replicator.model.finding import Blocker
+from replicator.model.letter import LetterState, RejectedRecord
+from replicator.model.position import Record
+from replicator.ports.feed import DeadLetterLog
+from replicator.ports.state import StateStore
+
+_KEYS_MAX = 50_000
+"""Keys with open letters that are remembered: some 10 MB. Above it every written key is looked
+up."""
+
+
+class DeadLetters:
+    """Keep rejected records, and know which keys have some open."""
+
+    def __init__(
+        self,
+        log: DeadLetterLog,
+        state: StateStore,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        backoff_max_s: float,
+    ) -> None:
+        self.log = log
+        self.open = 0
+        self.trouble: Blocker | None = None
+        self._state = state
+        self._metrics = metrics
+        self._clock = clock
+        self._backoff_max_s = backoff_max_s
+        self._keys: set[Key] | None = set()
+
+    async def load(self) -> None:
+        """Learn what is open. Before anything is applied."""
+        keys: set[Key] = set()
+        after = 0
+        while letters := await self._state.letters(LetterState.OPEN, 1000, after):
+            after = letters[-1].number
+            keys.update(letter.event_key for letter in letters if letter.event_key is not None)
+            if len(keys) > _KEYS_MAX:
+                break
+        self._keys = keys if len(keys) <= _KEYS_MAX else None
+        await self.recount()
+
+    async def recount(self) -> None:
+        """Ask the state store how many are open."""
+        self.open = (await self._state.letter_counts()).get(LetterState.OPEN.value, 0)
+
+    def concerns(self, key: Key) -> bool:
+        """Whether the key may have an open letter, which a durable upsert or delete settles."""
+        return self.open > 0 and (self._keys is None or key in self._keys)
+
+    async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
+        """Keep records; returns when they are durable. Waits as long as that takes."""
+        backoff_s = 0.1
+        while True:
+            try:
+                refs = await self.log.keep(rejected)
+                break
+            except Retryable as error:
+                self.trouble = Blocker("dead-letters-unavailable", error.message)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, self._backoff_max_s)
+        await self._state.add_letters(list(zip(refs, rejected, strict=True)))
+        self.trouble = None
+        for record in rejected:
+            self._metrics.rejected(record.code)
+            if self._keys is not None and record.event_key is not None:
+                self._keys.add(record.event_key)
+        if self._keys is not None and len(self._keys) > _KEYS_MAX:
+            self._keys = None
+        await self.recount()
+
+    def of_record(self, record: Record, error: Rejected, key: Key | None) -> RejectedRecord:
+        """A record of the feed with the reason why it cannot be carried."""
+        return RejectedRecord(
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            code=error.code,
+            path=error.path,
+            message=error.message,
+            at=self._clock(),
+            partition=record.partition,
+            offset=record.offset,
+            event_key=key,
+        )
+
+    def of_row(self, key: Key, error: Rejected, row: bytes | None) -> RejectedRecord:
+        """A row that the copy read, with the reason why it cannot be carried."""
+        return RejectedRecord(
+            key=None,
+            value=row,
+            code=error.code,
+            path=error.path,
+            message=error.message,
+            at=self._clock(),
+            event_key=key,
+        )

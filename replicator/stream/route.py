@@ -1,0 +1,44 @@
+"""Where the events of one source collection go, and what they become on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.point import Point
+from replicator.model.schema import VectorSchema
+from replicator.model.write import Delete, Upsert, Write
+from replicator.stream.transform import Transform
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One collection in one direction. `collection` is the source's word, as in event keys;
+    `store` the collection of the store written. In reverse the transform is the identity: the
+    old store takes events in source terms.
+    """
+
+    collection: str
+    store: str
+    transform: Transform
+    vectors: Mapping[str, VectorSchema] | None
+    """What the source holds, for validation; None where it keeps no schema."""
+
+    def image(self, key: Key, point: Point | None) -> Write:
+        """What a full image, or its absence, becomes at the store written. Raises Rejected."""
+        moved = None if point is None else self.transform.point(key, point)
+        if moved is None:  # gone, or it no longer matches the filter: both are a delete
+            return Delete(self.transform.target_id(key))
+        return Upsert(moved)
+
+    def write(self, event: ChangeEvent) -> Write:
+        """What an event that needs no image becomes at the store written. Raises Rejected."""
+        match event.op:
+            case Op.UPSERT:
+                return self.image(event.key, Point(event.key.id, event.vectors, event.payload))
+            case Op.DELETE:
+                return self.image(event.key, None)
+            case Op.PATCH:
+                return self.transform.patch(event.key, event)

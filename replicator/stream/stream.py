@@ -1,0 +1,417 @@
+"""
+The stream: from the feed to the store written, in one direction, until it is told to stop.
+
+    feed.poll ─► intake ─► lane: track, coalesce ─► apply: transform, write ─► settle ─► commit
+
+Three tasks share the lanes, and never wait while they change one. The *reader* polls, decodes
+and adds. The *dispatcher* takes batches and starts a write task for each. The *committer*
+persists what the watermarks allow. A record that cannot be carried is in the dead letters
+before anything behind it in its poll can be written: otherwise an upsert could settle a letter
+that is not there yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from replicator.clock import Clock
+from replicator.errors import Rejected, Retryable
+from replicator.metrics import Metrics
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.finding import Blocker
+from replicator.model.position import Partition, Positions, Record
+from replicator.ports.feed import ChangeFeed
+from replicator.ports.state import StateStore
+from replicator.settings.settings import StreamSettings
+from replicator.stream.apply import Applier
+from replicator.stream.coalesce import VersionWindow
+from replicator.stream.intake import Intake
+from replicator.stream.lane import Lane, Work
+from replicator.stream.letters import DeadLetters
+from replicator.stream.patience import Patience
+from replicator.stream.watermark import Ticket
+from replicator.stream.writing import Writer
+
+_POLL_S = 0.5
+"""How long a poll waits for records: idles cheaply, and still notices a stop soon."""
+_POLL_RECORDS = 2000
+"""Records of one poll: the loop is not held for longer than about twenty milliseconds."""
+
+
+class Counters(msgspec.Struct):
+    """What streams did since the process began, over every start and both directions."""
+
+    applied: int = 0
+    coalesced: int = 0
+    discarded: int = 0
+    ignored: int = 0
+    misplaced: int = 0
+    absent: int = 0
+    polled_at: float = 0.0
+    """Loop time when records last came."""
+
+
+class Stream:
+    """One run of the data path. `run` ends after `stop`; a stream is not started twice."""
+
+    def __init__(
+        self,
+        *,
+        feed: ChangeFeed,
+        intake: Intake,
+        applier: Applier,
+        writer: Writer,
+        letters: DeadLetters,
+        state: StateStore,
+        patience: Patience,
+        settings: StreamSettings,
+        metrics: Metrics,
+        clock: Clock,
+        counters: Counters,
+        show_after_s: float,
+    ) -> None:
+        self.lanes: dict[Partition, Lane] = {}
+        self.applier = applier
+        self.intake = intake
+        self._feed = feed
+        self._writer = writer
+        self._letters = letters
+        self._state = state
+        self._patience = patience
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._counters = counters
+        self._show_after_s = show_after_s
+        self._versions = VersionWindow(settings.version_window)
+        self._busy: dict[Partition, Lane] = {}
+        """Lanes with something that waits to be written."""
+        self._committed: Positions = {}
+        self._lettered: dict[Key, int] = {}
+        """Keys with open dead letters that a durable upsert or delete settles, up to a
+        position."""
+        self._watched: dict[Key, bool] = {}
+        self._paused: set[Partition] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+
+    # -- from outside ----------------------------------------------------------------------------
+
+    async def run(self, positions: Mapping[Partition, int]) -> None:
+        """
+        Apply everything from these positions on, until `stop`. Cancelling it leaves writes with
+        an unknown outcome; the writer's guard knows.
+        """
+        records_max = max(256, self._settings.buffer_records // max(1, min(4, len(positions))))
+        self.lanes = {
+            partition: Lane(partition, position, records_max=records_max)
+            for partition, position in positions.items()
+        }
+        self._committed = dict(positions)
+        await self._letters.load()
+        await self._patience.until_answered(lambda: self._feed.open(positions))
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(), name="stream reader")
+            dispatcher = group.create_task(self._dispatch(group), name="stream dispatcher")
+            group.create_task(self._commit_regularly(), name="stream committer")
+            await asyncio.wait([reader, dispatcher])
+            while self._tasks:
+                await asyncio.wait(set(self._tasks))
+            self._drained.set()
+        await self.commit()
+
+    def stop(self) -> None:
+        """Finish what is in flight, persist, and end `run`. What waits is read again next time."""
+        self._stopping.set()
+        self._wake.set()
+        self._made_progress()
+
+    @property
+    def positions(self) -> Positions:
+        """The commit watermarks: everything before them is durable."""
+        return {partition: lane.watermark.position for partition, lane in self.lanes.items()}
+
+    @property
+    def committed(self) -> Positions:
+        """What is persisted."""
+        return dict(self._committed)
+
+    @property
+    def in_flight(self) -> int:
+        """Records in writes under way."""
+        return sum(len(work.tickets) for lane in self.lanes.values() for work in lane.works)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of events that are not durable."""
+        return sum(lane.bytes for lane in self.lanes.values())
+
+    @asynccontextmanager
+    async def holding(self, keys: Collection[Key]) -> AsyncIterator[None]:
+        """
+        Within it no write of these keys is under way or starts; their events wait. Not to be
+        nested with overlapping keys.
+        """
+        lanes = list(self.lanes.values())
+        for lane in lanes:
+            lane.hold(keys)
+        try:
+            await self._until(
+                lambda: not any(lane.is_writing(key) for lane in lanes for key in keys)
+            )
+            yield
+        finally:
+            for lane in lanes:
+                lane.release(keys)
+            self._wake.set()
+
+    def watch(self, keys: Collection[Key]) -> None:
+        """Note from now on when events of these keys are read."""
+        for key in keys:
+            self._watched[key] = False
+
+    def unwatch(self, keys: Collection[Key]) -> None:
+        """Forget about these keys."""
+        for key in keys:
+            self._watched.pop(key, None)
+
+    def seen(self, key: Key) -> bool:
+        """Whether an event of a watched key was read since `watch`."""
+        return self._watched[key]
+
+    async def commit(self) -> None:
+        """Persist the watermarks, then let others see them."""
+        moved = {
+            partition: position
+            for partition, position in self.positions.items()
+            if self._committed.get(partition) != position
+        }
+        settled = dict(self._lettered)
+        if not moved and not settled:
+            return
+        await self._state.commit(moved, settled)
+        self._committed.update(moved)
+        for key, position in settled.items():
+            if self._lettered.get(key) == position:
+                del self._lettered[key]
+        if settled:
+            await self._letters.recount()
+        try:
+            await self._feed.publish(self._committed)
+        except Retryable as error:
+            # Only the view of others is late; the next commit publishes again.
+            self._patience.trouble = Blocker(error.code, error.message)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while not self._stopping.is_set():
+            # Invariant 10: nothing is read while the buffer is full.
+            await self._until(lambda: self._room() > 0 or self._stopping.is_set())
+            records_max = max(1, min(_POLL_RECORDS, self._room()))
+            polled = await self._patience.until_answered(
+                lambda: self._feed.poll(records_max, _POLL_S)
+            )
+            if polled.records:
+                self._counters.polled_at = asyncio.get_running_loop().time()
+                await self._take_in(polled.records)
+            for partition, position in polled.positions.items():
+                # Control records and compaction leave gaps that only the feed sees.
+                self.lanes[partition].watermark.advance(position)
+            self._pause_and_resume()
+            self._metrics.buffer_bytes.set(self.buffered_bytes)
+
+    def _room(self) -> int:
+        """Records that may still be read."""
+        if self.buffered_bytes >= self._settings.buffer_bytes:
+            return 0
+        tracked = sum(lane.watermark.pending for lane in self.lanes.values())
+        return int(self._settings.buffer_records - tracked)
+
+    def _pause_and_resume(self) -> None:
+        full = {lane.partition for lane in self.lanes.values() if lane.is_full} - self._paused
+        room = {partition for partition in self._paused if self.lanes[partition].has_room}
+        if full:
+            self._feed.pause(full)
+        if room:
+            self._feed.resume(room)
+        self._paused = (self._paused | full) - room
+
+    async def _take_in(self, records: list[Record]) -> None:
+        events = [self.intake.event(record) for record in records]
+        rejected = [
+            self._letters.of_record(record, event, self.intake.key(record))
+            for record, event in zip(records, events, strict=True)
+            if isinstance(event, Rejected)
+        ]
+        if rejected:
+            await self._letters.keep(rejected)
+        now = asyncio.get_running_loop().time()
+        for record, event in zip(records, events, strict=True):
+            lane = self.lanes[record.partition]
+            ticket = lane.track(record.offset)
+            if isinstance(event, ChangeEvent):
+                if not self._add(lane, record, event, ticket, now):
+                    lane.watermark.settle(ticket)
+                    self._counters.discarded += 1
+                    self._metrics.events_discarded.inc()
+            else:
+                lane.watermark.settle(ticket)
+                if event is None:
+                    self._counters.ignored += 1
+                    self._metrics.events_ignored.inc()
+        self._wake.set()
+
+    def _add(
+        self, lane: Lane, record: Record, event: ChangeEvent, ticket: Ticket, now: float
+    ) -> bool:
+        """Give an event to its lane; False when a newer version of the key makes it void."""
+        if self.intake.is_misplaced(record, len(self.lanes)):
+            self._counters.misplaced += 1
+            self._metrics.keys_misplaced.inc()
+        if event.key in self._watched:
+            self._watched[event.key] = True
+        if self._versions.is_stale(event):
+            return False
+        transform = self.intake.routes[event.key.collection].transform
+        waits = event.op is Op.PATCH and transform.needs_image(event)
+        before = lane.waiting
+        added = lane.add(
+            event,
+            ticket,
+            size=record.size,
+            at_ms=record.at_ms,
+            now=now,
+            due=now + self._show_after_s if waits else None,
+        )
+        if added and not waits and lane.waiting == before:
+            self._counters.coalesced += 1
+            self._metrics.events_coalesced.inc()
+        self._busy[lane.partition] = lane
+        return added
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            wait_s = self._start_batches(group)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _start_batches(self, group: asyncio.TaskGroup) -> float | None:
+        """Start what is ready; returns seconds until more is, None when only an event can tell."""
+        while len(self._tasks) < self._writer.limit.now:
+            now = asyncio.get_running_loop().time()
+            since = [
+                lane.oldest_at for lane in self._busy.values() if lane.oldest_at is not None
+            ]
+            ripe = self._is_full_batch() or (
+                bool(since) and now - min(since) >= self._settings.linger
+            )
+            batch = self._take_batch(now, ripe=ripe)
+            if not batch:
+                dues = [
+                    due for lane in self._busy.values() if (due := lane.next_due()) is not None
+                ]
+                if since and not ripe:
+                    dues.append(min(since) + self._settings.linger)
+                return max(0.0, min(dues) - now) if dues else None
+            task = group.create_task(self._write(batch), name="stream write")
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return None
+
+    def _is_full_batch(self) -> bool:
+        waiting = sum(lane.waiting for lane in self._busy.values())
+        waiting_bytes = sum(lane.waiting_bytes for lane in self._busy.values())
+        return (
+            waiting >= self._settings.batch_records
+            or waiting_bytes >= self._settings.batch_bytes
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    def _take_batch(self, now: float, *, ripe: bool) -> list[tuple[Lane, Work]]:
+        """Fill a batch from the lanes, the one that waits longest first."""
+        batch: list[tuple[Lane, Work]] = []
+        bytes_left = int(self._settings.batch_bytes) if ripe else 0
+        for lane in sorted(self._busy.values(), key=_waits_since):
+            room = self._settings.batch_records - len(batch)
+            if room <= 0:
+                break
+            works = lane.take(room, bytes_left, now)
+            bytes_left -= sum(work.size for work in works)
+            batch += [(lane, work) for work in works]
+            if lane.is_idle:
+                del self._busy[lane.partition]
+        return batch
+
+    async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
+        for _, work in batch:
+            if work.event is not None:
+                self._versions.applied(work.event)
+        refused = await self.applier.apply([(work.key, work.event) for _, work in batch])
+        for lane, work in batch:
+            if work.key in refused:
+                await self.applier.bury(lane.partition, work, refused[work.key])
+        self._settle(batch, refused)
+
+    def _settle(self, batch: list[tuple[Lane, Work]], refused: Mapping[Key, Rejected]) -> None:
+        now_ms = self._clock() * 1000
+        ops: dict[str, int] = {}
+        for lane, work in batch:
+            event = work.event
+            if work.key not in refused:
+                op = "upsert" if event is None else event.op.value
+                ops[op] = ops.get(op, 0) + len(work.tickets)
+                if event is not None and event.ts_ms:
+                    seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
+                    self._metrics.end_to_end_latency.observe(seconds)
+                if (event is None or event.op is not Op.PATCH) and self._letters.concerns(
+                    work.key
+                ):
+                    self._lettered[work.key] = work.position
+            lane.finish(work)
+        for op, count in ops.items():
+            self._counters.applied += count
+            self._metrics.applied(op, count)
+        self._counters.absent += self.applier.absent
+        self._metrics.patches_absent.inc(self.applier.absent)
+        self.applier.absent = 0
+        self._made_progress()
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def _made_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        """Wait until something that finished made it true."""
+        while not true():
+            await self._progress.wait()
+
+    async def _commit_regularly(self) -> None:
+        while not self._drained.is_set():
+            try:
+                async with asyncio.timeout(self._settings.commit_interval):
+                    await self._drained.wait()
+            except TimeoutError:
+                await self.commit()
+
+
+def _waits_since(lane: Lane) -> float:
+    return lane.oldest_at if lane.oldest_at is not None else float("inf")

@@ -1,0 +1,137 @@
+"""
+Writing a batch until it is durable, or until each record in it that cannot be is known.
+
+Every failure ends in one of four ways. Nothing was written: wait and try again, for ever,
+because a store that is away for minutes must cost no event. The outcome is unknown: wait out
+the late-write bound with the keys held, then try again. The batch is refused because of some
+record in it: cut it in halves until the record stands alone. Anything else is a defect, and
+stops the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from replicator.errors import Recovery, Rejected, ReplicatorError, recovery
+from replicator.metrics import Metrics
+from replicator.model.finding import Blocker
+from replicator.model.point import PointId
+from replicator.model.write import Receipt, Write, WriteBatch
+from replicator.ports.store import StoreWriter
+from replicator.settings.settings import StreamSettings
+from replicator.stream.guard import WriteGuard
+from replicator.stream.limit import ConcurrencyLimit
+
+
+class Written(msgspec.Struct):
+    """What became of a batch: everything is durable but the rejected."""
+
+    rejected: dict[PointId, Rejected] = {}
+    absent: int = 0
+
+    def add(self, receipt: Receipt) -> None:
+        """Take a receipt in."""
+        self.rejected.update(receipt.rejected)
+        self.absent += len(receipt.absent)
+
+
+class Writer:
+    """Write to one store. Shared by the stream, the backfill and repair; safe for concurrent
+    use.
+    """
+
+    def __init__(
+        self,
+        store: StoreWriter,
+        *,
+        connector: str,
+        settings: StreamSettings,
+        metrics: Metrics,
+    ) -> None:
+        self.guard = WriteGuard(store.late_write_bound_s)
+        self.limit = ConcurrencyLimit(settings.in_flight_max)
+        self.retries = 0
+        self.trouble: Blocker | None = None
+        """Why writes fail just now; None while they do not."""
+        self._store = store
+        self._connector = connector
+        self._settings = settings
+        self._metrics = metrics
+
+    async def write(self, collection: str, writes: Sequence[Write]) -> Written:
+        """
+        Write until durable. The caller keeps the keys to itself meanwhile: no other write of
+        them may be under way. Cancelling it leaves the outcome unknown, and the guard says so.
+        """
+        written = Written()
+        parts = [tuple(writes)]
+        while parts:
+            part = parts.pop()
+            try:
+                written.add(await self._until_answered(WriteBatch(collection, part)))
+            except Rejected as error:
+                if len(part) == 1:
+                    written.rejected[part[0].id] = error
+                else:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+        return written
+
+    async def _until_answered(self, batch: WriteBatch) -> Receipt:
+        loop = asyncio.get_running_loop()
+        backoff_s: float = self._settings.backoff_min
+        while True:
+            await self.guard.clear()
+            await self.limit.wait()
+            started = loop.time()
+            try:
+                receipt = await self._store.apply(batch)
+            except Rejected:
+                self.trouble = None
+                raise
+            except ReplicatorError as error:
+                wait_s = self._wait_s(error, backoff_s)
+            except BaseException:
+                # Cancelled, or a defect in the connector: the write may be on its way.
+                self.guard.suspect()
+                raise
+            else:
+                self.limit.answered(loop.time() - started)
+                self._metrics.wrote(self._connector, loop.time() - started, len(batch.writes))
+                self.trouble = None
+                return receipt
+            finally:
+                self.limit.give()
+            await self._rest(wait_s)
+            backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+
+    def _wait_s(self, error: ReplicatorError, backoff_s: float) -> float:
+        """How long to wait before the next try; raises what no waiting mends."""
+        action = recovery(error)
+        self._metrics.write_failed(action.value)
+        self.trouble = Blocker(error.code, error.message)
+        self.limit.refused()
+        self.retries += 1
+        match action:
+            case Recovery.WAIT_OUT:
+                # Invariant 5: the write may land until the bound has passed; the keys are held.
+                return max(backoff_s, self.guard.bound_s)
+            case Recovery.RETRY:
+                asked_s = getattr(error, "retry_after_s", None)
+                return backoff_s if asked_s is None else max(backoff_s, float(asked_s))
+            case Recovery.REFUSE:
+                # A revoked key or a collection gone: a person mends it while the stream waits.
+                return float(self._settings.backoff_max)
+            case _:
+                raise error
+
+    async def _rest(self, wait_s: float) -> None:
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            # The wait after an unknown outcome was cut short: let nobody else forget it.
+            self.guard.suspect()
+            raise
