@@ -1,0 +1,130 @@
+"""One connection to a Qdrant server, and calls over it."""
+
+from __future__ import annotations
+
+import asyncio
+from math import ceil
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+
+from replicator.connectors.qdrant import failures
+from replicator.connectors.qdrant.wire import Message, wire
+from replicator.errors import Refused, Rejected, Unavailable
+from replicator.settings.stores import QdrantSettings
+
+DEFAULT_PORT = 6334
+
+GRACE_S = 5.0
+"""How much longer than the server's own deadline the client waits, so that the server's answer,
+which says more, comes first. Without it every slow write would have an unknown outcome."""
+
+_OPTIONS = (
+    # The server bounds neither; grpc's own 4 MiB for replies would break reading a page.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A failure to connect must mean that nothing was sent by an earlier, hidden attempt.
+    ("grpc.enable_retries", 0),
+    # Two connectors of one process, to one server, with different keys, do not share.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Channel:
+    """Makes calls with the server's deadline, the API key and a translated failure."""
+
+    def __init__(self, settings: QdrantSettings) -> None:
+        self._address, self._tls = _endpoint(settings.url)
+        self._timeout_s = float(settings.timeout)
+        self._metadata = (
+            (("api-key", settings.api_key.reveal()),) if settings.api_key.reveal() else ()
+        )
+        self._channel: grpc.aio.Channel | None = None
+        self._calls: dict[tuple[str, str], Any] = {}
+        self._closed = False
+
+    @property
+    def timeout_s(self) -> int:
+        """The server's deadline for one request; its messages count whole seconds."""
+        return max(1, ceil(self._timeout_s))
+
+    async def read(self, service: str, method: str, request: Message) -> Message:
+        """Call, and translate a failure as that of a read."""
+        try:
+            return await self.call(service, method, request)
+        except grpc.aio.AioRpcError as exc:
+            raise failures.of_read(exc) from exc
+
+    async def write(self, service: str, method: str, request: Message) -> Message:
+        """Call, and translate a failure as that of a write."""
+        try:
+            return await self.call(service, method, request)
+        except grpc.aio.AioRpcError as exc:
+            raise failures.of_write(exc) from exc
+
+    async def change(
+        self, method: str, request: Message, service: str = "Collections"
+    ) -> Message:
+        """Call a change of a collection as a whole: no record is to blame for a refusal."""
+        try:
+            return await self.write(service, method, request)
+        except Rejected as exc:
+            raise Refused("target-incompatible", f"Qdrant: {exc.message}") from exc
+
+    async def call(self, service: str, method: str, request: Message) -> Message:
+        """Call, and leave a failure as grpc's own error, for those who look into it."""
+        return await self._callable(service, method)(
+            request, timeout=self._timeout_s + GRACE_S, metadata=self._metadata
+        )
+
+    async def close(self) -> None:
+        """Break off what is under way and disconnect. Idempotent."""
+        self._closed = True
+        channel, self._channel = self._channel, None
+        self._calls.clear()
+        if channel is not None:
+            await channel.close()
+
+    def _callable(self, service: str, method: str) -> Any:
+        found = self._calls.get((service, method))
+        if found is None:
+            if self._closed:
+                raise Unavailable("store-unavailable", "the connection was closed")
+            request, reply = wire().methods(service)[method]
+            found = self._open().unary_unary(
+                f"/qdrant.{service}/{method}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=reply.FromString,
+            )
+            self._calls[service, method] = found
+        return found
+
+    def _open(self) -> grpc.aio.Channel:
+        # Opened late, because grpc binds a channel to the loop that runs when it is made.
+        if self._channel is None:
+            asyncio.get_running_loop()
+            self._channel = (
+                grpc.aio.secure_channel(
+                    self._address, grpc.ssl_channel_credentials(), options=_OPTIONS
+                )
+                if self._tls
+                else grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+            )
+        return self._channel
+
+
+def _endpoint(url: str) -> tuple[str, bool]:
+    """Address and whether to use TLS, of `http://host:port`, `https://…` or `host:port`."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        host, port = parts.hostname, parts.port or DEFAULT_PORT
+    except ValueError as exc:
+        raise Refused("config-invalid", f"the url {url!r} is malformed: {exc}") from exc
+    if not host or parts.scheme not in ("", "http", "https", "grpc", "grpcs"):
+        raise Refused("config-invalid", f"the url {url!r} names no http or https address")
+    if parts.path.strip("/"):
+        raise Refused("config-invalid", f"the url {url!r} has a path, which gRPC does not use")
+    name = f"[{host}]" if ":" in host else host
+    return f"{name}:{port}", parts.scheme in ("https", "grpcs")
