@@ -196,8 +196,9 @@ class Fence(Protocol):
 class Switch(Protocol):
     """The traffic switch: which store the application uses."""
 
-    async def to(self, direction: Direction) -> None:
+    async def to(self, direction: Direction, epoch: int) -> None:
         """
+        `epoch` is the route's from now on; writers that stamp it on their events show stragglers.
         Send the application to the source (forward) or the target (reverse). Idempotent where
         `repeatable`; raises OutcomeUnknown where it may or may not have happened.
         """
