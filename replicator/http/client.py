@@ -7,6 +7,7 @@ work takes: the daemon finishes it with or without us.
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -171,7 +172,7 @@ class HttpControl:
             "POST",
             path,
             timeout,
-            data=msgspec.json.encode({} if body is None else body),
+            data=io.BytesIO(msgspec.json.encode({} if body is None else body)),
             headers={"Content-Type": "application/json"},
         )
 

@@ -67,8 +67,9 @@ class Observe:
     async def readyz(self, _: web.Request) -> web.Response:
         """503 with reasons while the migration does not do its work."""
         status = await self._control.status()
+        reasons = wire.document(status)["not_ready"]
         return answer(
-            {"ready": status.ready, "phase": status.phase, "reasons": status.not_ready},
+            {"ready": status.ready, "phase": status.phase, "reasons": reasons},
             status=200 if status.ready else 503,
         )
 

@@ -84,9 +84,11 @@ def _vector(told: str | list[float | list[float]] | SparseBody) -> Vector:
             raise ValueError("as many indices as values are needed")
         indices = np.array(told.indices, np.uint32)
         order = np.argsort(indices)
-        values = np.array(told.values, "<f4")[order]
+        with np.errstate(over="ignore"):
+            values = np.array(told.values, "<f4")[order]
         return SparseVector(indices[order].astype("<u4").tobytes(), _finite(values))
-    numbers = np.array(told, "<f4")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and said so below
+        numbers = np.array(told, "<f4")
     if numbers.size == 0 or numbers.ndim > 2:
         raise ValueError("it holds no numbers")
     data = _finite(numbers)
