@@ -116,8 +116,9 @@ class StateStore(Protocol):
     async def add_letters(self, letters: Sequence[tuple[str, RejectedRecord]]) -> list[int]:
         """
         Index rejected records by (ref, record); returns their numbers. A record with the
-        partition and offset of an indexed one (repeated after a restart) keeps the older entry,
-        unless that is settled, which it reopens.
+        partition and offset of one indexed in this attempt (repeated after a restart) keeps the
+        older entry, unless that is settled, which it reopens. A copied row keeps the open entry
+        of its key.
         """
         ...
 
