@@ -19,13 +19,14 @@ class Op(Enum):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """The event key: the source's word for the collection, and the id. The key everywhere."""
+    """
+    The event key: the source's word for the collection, and the id. The key everywhere.
+
+    Hashed natively: a `__hash__` in Python costs three times as much, for every record.
+    """
 
     collection: str
     id: PointId
-
-    def __hash__(self) -> int:
-        return hash((self.collection, self.id))
 
 
 class ChangeEvent(msgspec.Struct, kw_only=True):

@@ -1,0 +1,201 @@
+"""
+Change events: bytes of the feed to ChangeEvent and back.
+
+The usual event is MessagePack with its vectors as bytes, and decodes in one pass (see `wire`)
+plus the comparison of key and value. Every other path is about saying precisely what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from replicator.codecs.keys import (
+    canonical_id,
+    collection_prefix,
+    decode_key,
+    encode_key,
+    spells,
+)
+from replicator.codecs.numeric import is_ascending, is_finite
+from replicator.codecs.vectors import vector_to_json
+from replicator.codecs.walk import conflict, id_of, text_of, walk
+from replicator.codecs.wire import (
+    DECODE_ERRORS,
+    OutEvent,
+    WireEvent,
+    WireShape,
+    decode_plain,
+    decode_wire_event,
+)
+from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.point import MultiVector, SparseVector, Vector, Vectors
+from replicator.model.position import Record
+
+_PATCH = Op.PATCH
+_UPSERT = Op.UPSERT
+_MAP_FIRST = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
+
+
+class EventDecoder:
+    """
+    Decode records of the collections that the migration lists.
+
+    `integer_ids`: source collection → whether its ids are integers. Values above
+    `value_bytes_max` bytes are rejected unread.
+    """
+
+    def __init__(self, integer_ids: Mapping[str, bool], value_bytes_max: int) -> None:
+        self._listed = {
+            collection_prefix(name): (name, integer) for name, integer in integer_ids.items()
+        }
+        self._value_bytes_max = value_bytes_max
+
+    def decode(self, record: Record) -> ChangeEvent | None:
+        """
+        The event, or None when its collection is not listed. A null value is a delete, which
+        takes the log's time for its own.
+
+        Raises Rejected with the code and the path of what is wrong.
+        """
+        raw_key = record.key
+        if not raw_key:
+            raise Rejected("key-missing", "the record has no key")
+        prefix, _, raw_id = raw_key.partition(b"/")
+        listed = self._listed.get(prefix)
+        if listed is None:
+            decode_key(raw_key, None)
+            return None
+        collection, integer = listed
+        value = record.value
+        if value is None:
+            key = decode_key(raw_key, integer)
+            return ChangeEvent(op=Op.DELETE, key=key, ts_ms=max(record.at_ms, 0))
+        if len(value) > self._value_bytes_max:
+            raise Rejected(
+                "value-too-large",
+                f"the value has {len(value)} bytes, over the limit of {self._value_bytes_max}",
+            )
+        if value and value[0] in _MAP_FIRST:
+            try:
+                wire = decode_wire_event(value)
+            except DECODE_ERRORS:
+                wire = None
+            if (
+                wire is not None
+                and wire.collection == collection
+                and (type(wire.id) is int) is integer
+                and spells(raw_id, wire.id)
+            ):
+                event = _quick(wire, Key(collection, wire.id))
+                if event is not None:
+                    return event
+        key = decode_key(raw_key, integer)
+        return walk(decode_plain(value), key)
+
+
+def encode(event: ChangeEvent) -> tuple[bytes, bytes]:
+    """
+    Key and MessagePack value of an event. A delete has a value too: compaction removes null
+    values after a while. Raises Rejected for what the contract does not allow.
+    """
+    value = _out(event, event.vectors)
+    try:
+        return encode_key(event.key), msgspec.msgpack.encode(value)
+    except (OverflowError, TypeError, ValueError, RecursionError) as exc:
+        raise Rejected("field-invalid", f"the event cannot be encoded: {exc}") from exc
+
+
+def encode_json(event: ChangeEvent) -> tuple[bytes, bytes]:
+    """Key and JSON value of an event: one line, which decodes to the same event."""
+    vectors = {name: vector_to_json(vector) for name, vector in event.vectors.items()}
+    value = _out(event, vectors)
+    try:
+        return encode_key(event.key), msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise Rejected("field-invalid", f"the event cannot be encoded: {exc}") from exc
+
+
+def event_from_json_line(line: bytes | str, *, now_ms: int) -> ChangeEvent:
+    """
+    An event as people and scripts write it for `replicator emit`: the JSON value of the event
+    contract. `v` may be left out, and `ts`, for which `now_ms` stands then. The type of the id
+    is as written. Raises Rejected.
+    """
+    fields = decode_plain(line.encode() if isinstance(line, str) else line)
+    fields.setdefault("v", 1)
+    fields.setdefault("ts", now_ms)
+    collection = text_of(fields, "collection")
+    return walk(fields, Key(collection, canonical_id(id_of(fields))))
+
+
+def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
+    """The event, or None in doubt: the walk finds out then."""
+    vectors: Vectors = wire.vectors  # type: ignore[assignment]
+    for name, vector in vectors.items():
+        if type(vector) is bytes:
+            if not vector or len(vector) & 3 or not is_finite(vector):
+                return None
+        else:
+            shaped = _shaped(vector)  # type: ignore[arg-type]
+            if shaped is None:
+                return None
+            vectors[name] = shaped
+    op = wire.op
+    if op is _UPSERT:
+        if wire.set or wire.unset or wire.unset_vectors:
+            return None
+    elif op is _PATCH:
+        if wire.payload or conflict(wire.set, wire.unset, vectors, wire.unset_vectors):
+            return None
+    elif wire.set or wire.unset or wire.unset_vectors or wire.payload or vectors:
+        return None
+    return ChangeEvent(
+        op=op,
+        key=key,
+        ts_ms=wire.ts,
+        vectors=vectors,
+        payload=wire.payload,
+        set=wire.set,
+        unset=wire.unset,
+        unset_vectors=wire.unset_vectors,
+        version=wire.version,
+        epoch=wire.epoch,
+        writer=wire.writer,
+        traceparent=wire.traceparent,
+    )
+
+
+def _shaped(shape: WireShape) -> Vector | None:
+    indices, values, rows, data = shape.indices, shape.values, shape.rows, shape.data
+    if indices is not None and values is not None and rows is None and data is None:
+        if len(indices) != len(values) or len(indices) & 3 or not is_ascending(indices):
+            return None
+        return SparseVector(indices, values) if is_finite(values) else None
+    if rows is not None and data is not None and indices is None and values is None:
+        if rows < 1 or not data or len(data) % (4 * rows) or not is_finite(data):
+            return None
+        return MultiVector(rows, data)
+    return None
+
+
+def _out(event: ChangeEvent, vectors: dict[str, Any]) -> OutEvent:
+    return OutEvent(
+        v=1,
+        op=event.op,
+        collection=event.key.collection,
+        id=canonical_id(event.key.id),
+        ts=event.ts_ms,
+        vectors=vectors,
+        payload=event.payload,
+        set=event.set,
+        unset=event.unset,
+        unset_vectors=event.unset_vectors,
+        version=event.version,
+        epoch=event.epoch,
+        writer=event.writer,
+        traceparent=event.traceparent,
+    )

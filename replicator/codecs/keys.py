@@ -1,0 +1,139 @@
+"""
+Event keys: `<collection>/<id>`, both percent-encoded.
+
+A key has exactly one spelling. Producers place a record by the bytes of its key, so two
+spellings of one key could lie in two partitions and lose their order; what is not spelled
+canonically is refused with the spelling that is meant. One exception: UUIDs in upper case, as
+some platforms print them, are read as the same UUID in lower case.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from replicator.errors import Rejected
+from replicator.model.event import Key
+from replicator.model.point import PointId
+
+ID_BYTES_MAX = 512
+"""The longest id that stores of string ids hold; a longer one could not be carried."""
+
+INTEGER_MIN = -(1 << 63)
+INTEGER_MAX = (1 << 64) - 1
+"""What MessagePack and the stores can hold: int64 and uint64 together."""
+
+_UNRESERVED = (string.ascii_letters + string.digits + "-._~").encode()
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_SHOWN_MAX = 120
+
+
+def encode_key(key: Key) -> bytes:
+    """Spell a key canonically. Raises Rejected("id-invalid") for an id that no key can hold."""
+    point_id = canonical_id(key.id)
+    text = str(point_id) if isinstance(point_id, int) else point_id
+    return _encoded(key.collection, "collection") + b"/" + _encoded(text, "id")
+
+
+def decode_key(raw: bytes | None, integer_ids: bool | None) -> Key:
+    """
+    Read a record's key.
+
+    `integer_ids` is the type of the collection's ids. None means it is not known: what reads as
+    an integer is taken for one then, so never apply an event on the strength of it.
+
+    Raises Rejected: `key-missing`, `key-invalid` (no slash, not the canonical spelling, not the
+    type of id), `id-invalid` (too long, out of range).
+    """
+    if not raw:
+        raise Rejected("key-missing", "the record has no key")
+    collection_part, slash, id_part = raw.partition(b"/")
+    if not slash:
+        raise _invalid(raw, "has no slash between collection and id")
+    collection = _decoded(collection_part, raw)
+    text = _decoded(id_part, raw)
+    if _encoded(collection, "collection") != collection_part or _encoded(text, "id") != id_part:
+        meant = _encoded(collection, "collection") + b"/" + _encoded(text, "id")
+        raise _invalid(raw, f"is not percent-encoded canonically: {_shown(meant)} is meant")
+    if not text:
+        raise _invalid(raw, "has an empty id")
+    if integer_ids is False or (integer_ids is None and not _INTEGER.fullmatch(text)):
+        return Key(collection, canonical_id(text))
+    if not _INTEGER.fullmatch(text):
+        raise _invalid(raw, "does not end in a decimal integer, as the collection's ids are")
+    return Key(collection, canonical_id(int(text)))
+
+
+def collection_prefix(collection: str) -> bytes:
+    """What stands before the slash in every key of a collection."""
+    return _encoded(collection, "collection")
+
+
+def spells(raw_id: bytes, point_id: PointId) -> bool:
+    """
+    Whether `raw_id` is, as it stands, the canonical spelling of an id. Quick, and False in
+    doubt (escapes, what may be an upper-case UUID): then `decode_key` says.
+    """
+    if type(point_id) is int:
+        return b"%d" % point_id == raw_id
+    assert isinstance(point_id, str)
+    return (
+        point_id.encode("utf-8", "replace") == raw_id
+        and 0 < len(raw_id) <= ID_BYTES_MAX
+        and not raw_id.translate(None, _UNRESERVED)
+        and (len(raw_id) != 36 or raw_id == raw_id.lower())
+    )
+
+
+def canonical_id(point_id: PointId) -> PointId:
+    """
+    The id as keys and points spell it: UUIDs in lower case, everything else as it is. Raises
+    Rejected("id-invalid") for an empty or overlong text, and an integer beyond 64 bits.
+    """
+    if isinstance(point_id, bool):
+        raise Rejected("id-invalid", "a truth value is not an id", "id")
+    if isinstance(point_id, int):
+        if not INTEGER_MIN <= point_id <= INTEGER_MAX:
+            raise Rejected("id-invalid", "the integer id does not fit in 64 bits", "id")
+        return point_id
+    if not point_id:
+        raise Rejected("id-invalid", "the id is empty", "id")
+    # A character takes at most 4 bytes, so most ids need not be encoded to be measured.
+    if len(point_id) * 4 > ID_BYTES_MAX and len(_utf8(point_id, "id")) > ID_BYTES_MAX:
+        raise Rejected("id-invalid", f"the id is longer than {ID_BYTES_MAX} bytes", "id")
+    if len(point_id) == 36 and _UUID.fullmatch(point_id):
+        return point_id.lower()
+    return point_id
+
+
+def _encoded(text: str, path: str) -> bytes:
+    raw = _utf8(text, path)
+    if not raw.translate(None, _UNRESERVED):
+        return raw
+    return quote_from_bytes(raw, safe="").encode("ascii")
+
+
+def _utf8(text: str, path: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        code = "id-invalid" if path == "id" else "field-invalid"
+        raise Rejected(code, f"the {path} is not Unicode text", path) from exc
+
+
+def _decoded(part: bytes, raw: bytes) -> str:
+    try:
+        return unquote_to_bytes(part).decode()
+    except UnicodeDecodeError as exc:
+        raise _invalid(raw, "is not UTF-8") from exc
+
+
+def _invalid(raw: bytes, complaint: str) -> Rejected:
+    return Rejected("key-invalid", f"the key {_shown(raw)} {complaint}")
+
+
+def _shown(raw: bytes) -> str:
+    text = raw[:_SHOWN_MAX].decode("utf-8", "backslashreplace")
+    return repr(text + "…" if len(raw) > _SHOWN_MAX else text)

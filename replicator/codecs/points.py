@@ -1,0 +1,70 @@
+"""
+A point as one line of JSON, for JSONL stores, export and import.
+
+`{"id": …, "vectors": {name: "f32:<base64>" | {"indices", "values"} | {"rows", "data"}},
+"payload": {…}}`. What is written reads back exactly: every bit of a vector, integers as
+integers, floats as the same floats. Arrays of numbers are read as vectors too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from replicator.codecs.keys import canonical_id
+from replicator.codecs.payload import check_payload, join
+from replicator.codecs.vectors import vector_from_wire, vector_to_json
+from replicator.codecs.wire import decode_plain
+from replicator.errors import Rejected
+from replicator.model.point import Point, PointId
+
+
+class _Line(msgspec.Struct, gc=False):
+    id: PointId
+    vectors: dict[str, Any]
+    payload: dict[str, Any]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def point_to_json(point: Point) -> bytes:
+    """
+    The line, without its end. Raises Rejected for what JSON cannot hold (`payload-not-finite`
+    and the other complaints of `check_payload`, `vector-not-finite` in a sparse vector).
+    """
+    # The encoder would write null for NaN: the payload is looked at first.
+    check_payload(point.payload)
+    vectors = {name: vector_to_json(vector) for name, vector in point.vectors.items()}
+    try:
+        return _encode(_Line(point.id, vectors, point.payload))
+    except UnicodeEncodeError as exc:
+        raise Rejected("field-invalid", f"the point holds no Unicode text: {exc}") from exc
+
+
+def point_from_json(line: bytes) -> Point:
+    """
+    Read a line. `vectors` and `payload` may be left out. Raises Rejected with the path of what
+    is wrong; NaN in a vector's bytes is left to validation.
+    """
+    fields = decode_plain(line)
+    if "id" not in fields:
+        raise Rejected("field-missing", "id is missing", "id")
+    point_id = fields["id"]
+    if type(point_id) is not int and type(point_id) is not str:
+        raise Rejected("field-type", "id is neither an integer nor a string", "id")
+    payload = _map(fields, "payload")
+    check_payload(payload)
+    vectors = {
+        name: vector_from_wire(value, join("vectors", name))
+        for name, value in _map(fields, "vectors").items()
+    }
+    return Point(canonical_id(point_id), vectors, payload)
+
+
+def _map(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name, {})
+    if type(value) is not dict:
+        raise Rejected("field-type", f"{name} is not a map", name)
+    return value

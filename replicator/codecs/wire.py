@@ -1,0 +1,135 @@
+"""
+The shape of an event's value on the wire, as types that msgspec checks while it decodes.
+
+Two paths lead in. The quick one decodes into `WireEvent` and succeeds for every valid event of
+ordinary shape. Whatever it refuses is decoded again into plain maps and lists, and walked field
+by field (`events`), which finds the precise fault, or that there is none: the types here are
+narrower than the contract in rare places (payloads nested deeply, sparse vectors as arrays in
+MessagePack), never wider.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from replicator.errors import Rejected
+from replicator.model.event import Op
+from replicator.model.point import Vector
+
+VERSION_MAX = (1 << 53) - 1
+"""Versions are compared as float64 by some stores: beyond 2^53 neighbours would be equal."""
+
+Time = Annotated[int, Meta(ge=0, le=VERSION_MAX)]
+Version = Annotated[int, Meta(ge=0, le=VERSION_MAX)]
+
+_Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+_Scalar = None | bool | int | str | _Finite
+# Four levels by hand, as msgspec has no recursive types but structs; each level doubles the
+# type, and what is nested deeper takes the slower path.
+_Level4 = _Scalar | list[_Scalar] | dict[str, _Scalar]
+_Level3 = _Scalar | list[_Level4] | dict[str, _Level4]
+_Level2 = _Scalar | list[_Level3] | dict[str, _Level3]
+_Level1 = _Scalar | list[_Level2] | dict[str, _Level2]
+_Payload = dict[str, _Level1]
+
+
+class WireShape(msgspec.Struct, gc=False):
+    """A sparse or a multi-vector in bytes; which of them, its fields tell."""
+
+    indices: bytes | None = None
+    values: bytes | None = None
+    rows: int | None = None
+    data: bytes | None = None
+
+
+class WireEvent(msgspec.Struct, kw_only=True, gc=False):
+    """An event's value as the quick path accepts it, from MessagePack."""
+
+    v: Literal[1]
+    op: Op
+    collection: str
+    id: int | str
+    ts: Time
+    vectors: dict[str, bytes | WireShape] = {}
+    payload: _Payload = {}
+    set: _Payload = {}
+    unset: tuple[str, ...] = ()
+    unset_vectors: tuple[str, ...] = ()
+    version: Version | None = None
+    epoch: Time | None = None
+    writer: str | None = None
+    traceparent: str | None = None
+
+
+class OutEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """An event's value as it is written. `v`, and what else the contract demands, is always
+    there.
+    """
+
+    v: int
+    op: Op
+    collection: str
+    id: int | str
+    ts: int
+    vectors: dict[str, Vector] | dict[str, Any] = {}
+    payload: dict[str, Any] = {}
+    set: dict[str, Any] = {}
+    unset: tuple[str, ...] = ()
+    unset_vectors: tuple[str, ...] = ()
+    version: int | None = None
+    epoch: int | None = None
+    writer: str | None = None
+    traceparent: str | None = None
+
+
+decode_wire_event = msgspec.msgpack.Decoder(WireEvent).decode
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes that do not decode."""
+
+_JSON_FIRST = frozenset(b"{ \t\r\n")
+
+
+def is_json(value: bytes) -> bool:
+    """Whether a value is JSON by its first byte. Raises Rejected when it is neither a JSON nor
+    a MessagePack map.
+    """
+    first = value[0] if value else 0
+    if first in _JSON_FIRST:
+        return True
+    if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
+        return False
+    raise Rejected("value-malformed", "the value is neither a JSON nor a MessagePack map")
+
+
+def decode_plain(value: bytes) -> dict[Any, Any]:
+    """
+    Decode a value of either format into plain maps, lists and scalars. Raises
+    Rejected("value-malformed") when it does not decode.
+
+    JSON with NaN, Infinity or a number beyond float64, which many producers write although JSON
+    has none, decodes, so that the walk can name the field.
+    """
+    as_json = is_json(value)
+    try:
+        plain = msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
+    except DECODE_ERRORS as exc:
+        loose = _decode_loosely(value) if as_json else None
+        if loose is None:
+            raise Rejected("value-malformed", f"the value does not decode: {exc}") from exc
+        plain = loose
+    if not isinstance(plain, dict):
+        raise Rejected("value-malformed", "the value is not a map")
+    return plain
+
+
+def _decode_loosely(value: bytes) -> Any:
+    try:
+        return json.loads(value.decode())
+    except (ValueError, RecursionError):
+        return None
