@@ -13,7 +13,6 @@ and go with that.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -162,8 +161,8 @@ def _range(spec: Any, at: str) -> _ValueTest:
         raise refused(at, "expected numbers, or dates as RFC 3339 texts")
 
     def within(value: Any) -> bool:
-        at = moment(value)
-        return at is not None and _within(at, moments)
+        when = moment(value)
+        return when is not None and _within(when, moments)
 
     return within
 
@@ -221,7 +220,7 @@ def _scalar(value: Any) -> tuple[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _words(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from replicator.codecs.keys import canonical_id
 from replicator.model.point import Payload, PointId
 from replicator.stream.condition import (
     Path,
@@ -149,5 +150,5 @@ def _has_id(spec: Any, at: str) -> _Condition:
         isinstance(one, str | int) and not isinstance(one, bool) for one in spec
     ):
         raise refused(at, "expected a list of ids")
-    wanted = frozenset(spec)
-    return lambda point_id, _payload: point_id in wanted
+    wanted = frozenset(canonical_id(one) for one in spec)
+    return lambda point_id, _payload: point_id is not None and canonical_id(point_id) in wanted

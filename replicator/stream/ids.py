@@ -4,12 +4,13 @@ Ids: which id a source key has at the target.
 With `ids = "auto"` an id that the target holds stays as it is, and any other becomes the UUIDv5
 of its event key in a fixed namespace, with the original in the payload field `_source_id`. The
 mapping is a function of the key alone (no table to lose, the same on every machine) and
-injective: event keys tell 5 from "5" and one collection from another, mapped ids differ by the
-hash, and a kept id equals a mapped one only if someone computed it on purpose.
+injective over event keys: mapped ids differ by the hash, and a kept id equals a mapped one only
+if someone computed it on purpose.
 
-A UUID that the source spells in another way than canonical lower case is a text of its own
-there, perhaps beside the canonical one. A target that knows UUIDs would take both for one
-point, so `CollectionSchema.holds` says no to it and it is mapped.
+Two ids with one event key are one key here too: a UUID in upper case is the same UUID, and a
+collection's ids are all integers or all texts, so that 5 and "5" do not meet. A row of the copy
+and an event of its key thus always go to one place; a source that holds both spellings has a
+collision, which the check finds.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
-from replicator.codecs.keys import encode_key
+from replicator.codecs.keys import canonical_id, encode_key
 from replicator.errors import Rejected
 from replicator.model.event import Key
 from replicator.model.point import Payload, PointId
 from replicator.model.schema import CollectionSchema, IdKinds
 
-NAMESPACE = uuid.UUID("5f1a7c6e-9a35-5d0c-8c0e-7d2c4b9e61aa")
+NAMESPACE = uuid.UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
 """Of every mapped id, for ever: another one would give every mapped point a second identity."""
 
 SOURCE_ID = "_source_id"
@@ -34,22 +35,31 @@ class IdMap:
     """The mapping of one collection's ids. Pure and immutable."""
 
     def __init__(
-        self, mode: Literal["auto", "keep"], target: CollectionSchema, collection: str
+        self,
+        mode: Literal["auto", "keep"],
+        target: CollectionSchema,
+        collection: str,
+        source: CollectionSchema | None = None,
     ) -> None:
-        """`collection` is the source's word, as in its event keys."""
+        """
+        `collection` is the source's word, as in its event keys. `source`, where it is known,
+        tells which ids cannot come from there.
+        """
         self._mode = mode
         self._target = target
         self._collection = collection
+        self._source = source
         self._maps = mode == "auto" and bool(target.ids & (IdKinds.UUID | IdKinds.STRING))
 
     def maps(self, source_id: PointId) -> bool:
         """Whether the point gets another id, and `_source_id` in its payload."""
-        return self._maps and not self._target.holds(source_id)
+        return self._maps and not self._target.holds(canonical_id(source_id))
 
     def to_target(self, key: Key) -> PointId:
         """The id at the target. Raises Rejected("id-invalid") if it cannot have one there."""
-        if self._target.holds(key.id):
-            return key.id
+        source_id = canonical_id(key.id)
+        if self._target.holds(source_id):
+            return source_id
         if not self._maps:
             raise Rejected(
                 "id-invalid",
@@ -57,7 +67,7 @@ class IdMap:
                 + (" as it is, and `ids` is `keep`" if self._mode == "keep" else ""),
                 "id",
             )
-        return self._mapped(key.id)
+        return self._mapped(source_id)
 
     def to_source(self, target_id: PointId, payload: Payload) -> PointId | None:
         """
@@ -79,16 +89,24 @@ class IdMap:
         """
         found: list[PointId] = []
         original = payload.get(SOURCE_ID)
-        if (
-            isinstance(original, str | int)
-            and not isinstance(original, bool)
-            and self.maps(original)
-            and self._mapped(original) == target_id
-        ):
+        if isinstance(original, str | int) and self._leads_to(original, target_id):
             found.append(original)
-        if self._target.holds(target_id):
+        if self._target.holds(target_id) and self._at_source(target_id):
             found.append(target_id)
         return found
+
+    def _leads_to(self, original: PointId, target_id: PointId) -> bool:
+        try:
+            return (
+                self._at_source(original)
+                and self.maps(original)
+                and self._mapped(original) == target_id
+            )
+        except Rejected:
+            return False  # no id at all: the field is the application's own
+
+    def _at_source(self, point_id: PointId) -> bool:
+        return self._source is None or self._source.holds(point_id)
 
     def _mapped(self, source_id: PointId) -> str:
         key = encode_key(Key(self._collection, source_id))

@@ -1,0 +1,220 @@
+"""
+Two collections side by side: what the target needs, what stands in the way, what gets lost.
+
+For the preflight, the plan and the gate; no record passes through here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from replicator.errors import Rejected
+from replicator.model.finding import CheckFinding, Severity
+from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
+from replicator.settings.transform import CollectionSettings, TransformSettings
+from replicator.stream.cast import CastName
+from replicator.stream.fields import FieldMap
+
+_CAST_INDEX = {"int": "integer", "float": "float", "bool": "bool", "str": "keyword"}
+
+
+def losses(steps: TransformSettings, source: CollectionSchema | None) -> list[str]:
+    """Why the way back loses something, one sentence for each reason."""
+    reasons: list[str] = []
+    if steps.filter:
+        reasons.append("filter: points that do not match are not at the target")
+    if steps.keep is not None:
+        reasons.append("keep: payload fields that it does not name are not at the target")
+    reasons += [f"drop: the payload field `{name}` is not at the target" for name in steps.drop]
+    reasons += [
+        f"cast: the payload field `{field}` is {kind} at the target, whatever it was"
+        for field, kind in steps.cast.items()
+    ]
+    reasons += [
+        f"constant: the payload field `{name}` has one value at the target, whatever it was"
+        for name in steps.constant
+    ]
+    if steps.vectors is not None:
+        if source is None or source.vectors is None:
+            reasons.append("vectors: vectors that it does not name are not at the target")
+        else:
+            reasons += [
+                f"vectors: {_named(name)} is not at the target"
+                for name in source.vectors
+                if name not in steps.vectors
+            ]
+    return reasons
+
+
+def target_schema(
+    settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
+) -> CollectionSchema:
+    """
+    The collection that the target needs: the source's vectors and indexes under their new
+    names. Ids and their limits are the target's own.
+    """
+    return msgspec.structs.replace(
+        source,
+        name=settings.target,
+        vectors=None if source.vectors is None else _target_vectors(settings, source.vectors),
+        ids=target.ids,
+        string_bytes_max=target.string_bytes_max,
+        indexes=dict(_target_indexes(settings, source.indexes)),
+        capture_id=None,
+        normalises=target.normalises,
+    )
+
+
+def compatible(
+    settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
+) -> list[CheckFinding]:
+    """What blocks (dimension, kind, a vector wanted and not there) and what warns."""
+    return [
+        CheckFinding(severity, code, f"target/{settings.target}", message)
+        for severity, code, message in (
+            *_vector_findings(settings, source, target),
+            *_id_findings(settings, source, target),
+            *_index_findings(settings, source, target),
+        )
+    ]
+
+
+_Found = Iterator[tuple[Severity, str, str]]
+
+
+def _vector_findings(
+    settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
+) -> _Found:
+    if source.vectors is None:
+        return
+    for name in settings.transform.vectors or ():
+        if name not in source.vectors:
+            yield (
+                Severity.BLOCKS,
+                "transform-invalid",
+                f"transform.vectors names {_named(name)}, which the source does not have",
+            )
+    if target.vectors is None:
+        return
+    wanted = _target_vectors(settings, source.vectors)
+    for name, schema in wanted.items():
+        if name in target.vectors:
+            yield from _vector_differences(name, schema, target.vectors[name])
+        else:
+            yield (
+                Severity.BLOCKS,
+                "target-incompatible",
+                f"{_named(name)} does not exist at the target",
+            )
+    for name, schema in target.vectors.items():
+        if schema.required and name not in wanted:
+            yield (
+                Severity.BLOCKS,
+                "target-incompatible",
+                f"the target demands {_named(name)}, and no vector of the source becomes it",
+            )
+
+
+def _vector_differences(name: str, ours: VectorSchema, theirs: VectorSchema) -> _Found:
+    if ours.kind is not theirs.kind:
+        yield (
+            Severity.BLOCKS,
+            "target-incompatible",
+            f"{_named(name)} is {ours.kind.value} at the source, {theirs.kind.value} at the"
+            " target",
+        )
+        return
+    if None not in (ours.size, theirs.size) and ours.size != theirs.size:
+        yield (
+            Severity.BLOCKS,
+            "target-incompatible",
+            f"{_named(name)} has {ours.size} dimensions at the source, {theirs.size} at the"
+            " target",
+        )
+    if ours.distance and theirs.distance and ours.distance is not theirs.distance:
+        yield (
+            Severity.WARNS,
+            "target-incompatible",
+            f"{_named(name)} is compared by {ours.distance.value} at the source, by"
+            f" {theirs.distance.value} at the target: searches will answer differently",
+        )
+
+
+def _id_findings(
+    settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
+) -> _Found:
+    held = target.ids
+    if held & IdKinds.STRING:
+        held |= IdKinds.UUID
+    foreign = source.ids & ~held
+    if not foreign:
+        return
+    kinds = " and ".join(kind.name or "" for kind in IdKinds if kind in foreign)
+    if settings.ids == "auto" and held & IdKinds.UUID:
+        yield (
+            Severity.INFORMS,
+            "id-invalid",
+            f"ids that the target cannot hold ({kinds}) become UUIDs there, with the original"
+            " in `_source_id`",
+        )
+    else:
+        yield (
+            Severity.WARNS,
+            "id-invalid",
+            f"the source may hold ids that the target cannot ({kinds}): such points go to the"
+            " dead letters",
+        )
+
+
+def _index_findings(
+    settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
+) -> _Found:
+    for field, kind in _target_indexes(settings, source.indexes):
+        there = target.indexes.get(field)
+        if there != kind:
+            yield (
+                Severity.WARNS,
+                "target-incompatible",
+                f"the payload field `{field}` has "
+                + (f"an index of type {there}" if there else "no index")
+                + f" at the target, where the source's is {kind}: filters will be slower or"
+                " answer differently",
+            )
+
+
+def _target_vectors(
+    settings: CollectionSettings, vectors: dict[str, VectorSchema]
+) -> dict[str, VectorSchema]:
+    names = settings.transform.vectors
+    if names is None:
+        return vectors
+    return {names[name]: schema for name, schema in vectors.items() if name in names}
+
+
+def _target_indexes(
+    settings: CollectionSettings, indexes: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Indexes of fields that reach the target. Nested fields follow their top-level one."""
+    steps = settings.transform
+    fields = FieldMap(steps)
+    for path, kind in indexes.items():
+        field = re.split(r"[.\[]", path, maxsplit=1)[0]
+        try:
+            name = fields.target_name(field)
+        except Rejected:
+            continue  # another field takes its name; the points that have it are rejected
+        if name is not None:
+            yield name + path[len(field) :], _index_kind(kind, steps.cast.get(field))
+
+
+def _index_kind(kind: str, cast: CastName | None) -> str:
+    if cast is None or (cast == "str" and kind == "text"):
+        return kind
+    return _CAST_INDEX[cast]
+
+
+def _named(name: str) -> str:
+    return f"the vector `{name}`" if name else "the unnamed vector"

@@ -1,0 +1,173 @@
+"""
+The transform: how a source point becomes a target point, and a patch the same patch there.
+
+The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then the
+id. All but the filter treat a field or a vector by its name alone. That is what makes a patch
+portable: with T the transform, p a patch and x any image that T carries,
+
+    T(p applied to x) = T(p) applied to T(x)
+
+so a patch follows a point to the target without its image. (A patch that unsets a field with a
+default sets the default there.) Only the filter judges the point as a whole: a patch of a field
+that the filter reads may bring the point in or send it out, which takes the image to know, and
+`needs_image` says so. Any other patch of a point that is filtered out finds nothing at the
+target and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from replicator.codecs.keys import canonical_id
+from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.finding import CheckFinding
+from replicator.model.point import Payload, Point, PointId, Vectors
+from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.write import Patch
+from replicator.settings.transform import CollectionSettings
+from replicator.stream import compatibility
+from replicator.stream.fields import FieldMap, refused
+from replicator.stream.filter import Filter
+from replicator.stream.ids import SOURCE_ID, IdMap
+
+
+class Transform:
+    """The transform of one collection. Pure and immutable: one instance serves every lane."""
+
+    def __init__(
+        self,
+        settings: CollectionSettings,
+        target: CollectionSchema,
+        source: CollectionSchema | None = None,
+    ) -> None:
+        """
+        `target` describes the store written: its ids decide which are mapped. `source`, where
+        it is known, tells which vectors and ids there are to lose.
+
+        Raises Refused("transform-invalid") for settings that contradict themselves.
+        """
+        steps = settings.transform
+        self.settings = settings
+        self.ids = IdMap(settings.ids, target, settings.source, source)
+        self.fields = FieldMap(steps)
+        self._source = source
+        self._target = target
+        self._filter = Filter(steps.filter) if steps.filter else None
+        self._vectors = steps.vectors
+        if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
+            raise refused("vectors", "two vectors cannot become one")
+        ours = {*steps.rename.values(), *steps.constant, *steps.default}
+        if settings.ids == "auto" and SOURCE_ID in ours:
+            raise refused(SOURCE_ID, 'the field is the replicator\'s own with `ids = "auto"`')
+
+    @property
+    def identity(self) -> bool:
+        """Every point passes, with its fields and vectors; its id may still be mapped."""
+        return self._filter is None and self.fields.identity and self._vectors is None
+
+    @property
+    def lossy(self) -> list[str]:
+        """Why the way back loses, one sentence for each reason; empty if it does not."""
+        return compatibility.losses(self.settings.transform, self._source)
+
+    def target_id(self, key: Key) -> PointId:
+        """The id at the target. Raises Rejected("id-invalid")."""
+        return self.ids.to_target(key)
+
+    def point(self, key: Key, point: Point) -> Point | None:
+        """
+        The point at the target; None when the filter excludes it (at the target: a delete).
+
+        Returns the very same point when nothing changes. Raises Rejected("transform-failed")
+        with the field's path, or "id-invalid".
+        """
+        if self._filter is not None and not self._filter.matches(key.id, point.payload):
+            return None
+        target_id = self.target_id(key)
+        payload = self.fields.payload(point.payload)
+        if self.ids.maps(key.id):
+            payload = {**self._without_source_id(key, payload), SOURCE_ID: canonical_id(key.id)}
+        vectors = self._mapped(point.vectors)
+        if payload is point.payload and vectors is point.vectors and target_id == point.id:
+            return point
+        return Point(target_id, vectors, payload)
+
+    def needs_image(self, event: ChangeEvent) -> bool:
+        """Whether only the source's image can tell what the event does to the target."""
+        if event.op is not Op.PATCH or self._filter is None:
+            return False
+        fields = self._filter.fields
+        return not (fields.isdisjoint(event.set) and fields.isdisjoint(event.unset))
+
+    def patch(self, key: Key, event: ChangeEvent) -> Patch:
+        """The patch at the target, of one that needs no image. Raises as `point` does."""
+        assert event.op is Op.PATCH, "only a patch becomes a patch"
+        assert not self.needs_image(event), "the image decides about this one"
+        sets, unset = self.fields.unset(event.unset)
+        sets.update(self.fields.set(event.set))
+        if self.ids.maps(key.id):
+            sets = self._without_source_id(key, sets)
+            unset = [name for name in unset if name != SOURCE_ID]
+        return Patch(
+            id=self.target_id(key),
+            vectors=self._mapped(event.vectors),
+            set=sets,
+            unset=tuple(unset),
+            unset_vectors=tuple(self._names(event.unset_vectors)),
+        )
+
+    def target_vector(self, name: str) -> str | None:
+        """What the source's vector is called at the target; None if it does not travel."""
+        return name if self._vectors is None else self._vectors.get(name)
+
+    def target_schema(self, source: CollectionSchema) -> CollectionSchema:
+        """The collection that the target needs for these points."""
+        return compatibility.target_schema(self.settings, source, self._target)
+
+    def compatible(
+        self, source: CollectionSchema, target: CollectionSchema
+    ) -> list[CheckFinding]:
+        """What stands between the two collections, in findings of the preflight."""
+        return compatibility.compatible(self.settings, source, target)
+
+    def reverse(self) -> Transform:
+        """
+        The transform of the reverse window: events reach the old store in its own terms, whole,
+        under their own ids, filtered or not.
+        """
+        source = self.settings.source
+        holds_all = CollectionSchema(
+            name=source, vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
+        )
+        return Transform(
+            CollectionSettings(source=source, target=source, ids="keep"),
+            self._source or holds_all,
+        )
+
+    def _mapped(self, vectors: Vectors) -> Vectors:
+        if self._vectors is None:
+            return vectors
+        names = self._vectors
+        return {names[name]: vector for name, vector in vectors.items() if name in names}
+
+    def _names(self, names: Iterable[str]) -> list[str]:
+        mapped = (self.target_vector(name) for name in names)
+        return [name for name in mapped if name is not None]
+
+    @staticmethod
+    def _without_source_id(key: Key, fields: Payload) -> Payload:
+        """
+        The fields without `_source_id`, which the mapping of the id sets for good. A value of
+        the application's own there would be lost, so it is refused; not if it says the same.
+        """
+        if SOURCE_ID not in fields:
+            return fields
+        value, own = fields[SOURCE_ID], canonical_id(key.id)
+        if type(value) is not type(own) or value != own:
+            raise Rejected(
+                "transform-failed",
+                "the id is mapped, and the field that would keep the original is taken",
+                f"payload.{SOURCE_ID}",
+            )
+        return {name: value for name, value in fields.items() if name != SOURCE_ID}
