@@ -1,38 +1,30 @@
 """
 Queries for the comparison of search quality, as people write them and as they travel.
 
-A JSON map: `vector` (an array of numbers or `f32:<base64>`, a sparse map, or rows), `using`
-(the vector's name), `limit`, `filter`. A query file holds one a line.
+A JSON map: `vector` (any form that a change event may have), `using` (the vector's name),
+`limit`, `filter`. A query file holds one a line.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import math
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from replicator.errors import Refused
+from replicator.codecs.vectors import dense_to_list, vector_from_wire, vector_to_json
+from replicator.errors import Refused, Rejected
 from replicator.model.point import MultiVector, SparseVector, Vector
 from replicator.model.search import Query
 from replicator.ports.control import VerifyRequest
 
-_DENSE = "f32:"
+LEVELS = ("counts", "sample", "full")
 
 
-class SparseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A sparse vector."""
+class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One query."""
 
-    indices: list[int]
-    values: list[float]
-
-
-class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One query. Rows of numbers are a multi-vector."""
-
-    vector: str | list[float | list[float]] | SparseBody
+    vector: Any
     using: str = ""
     limit: int = 10
     filter: dict[str, Any] | None = None
@@ -47,9 +39,9 @@ class VerifyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def verify_request(body: VerifyBody) -> VerifyRequest:
     """What the migration is asked. Raises Refused("bad-request")."""
-    if body.level not in {"counts", "sample", "full"}:
+    if body.level not in LEVELS:
         raise Refused(
-            "bad-request", f"level: expected counts, sample or full, not {body.level!r}"
+            "bad-request", f"level: expected one of {', '.join(LEVELS)}, not {body.level!r}"
         )
     queries = None if body.queries is None else [query_from(query) for query in body.queries]
     return VerifyRequest(level=body.level, queries=queries)
@@ -66,49 +58,24 @@ def query_from(body: QueryBody) -> Query:
     if body.limit < 1:
         raise Refused("bad-request", f"limit: expected at least 1, not {body.limit}")
     try:
-        vector = _vector(body.vector)
-    except (ValueError, OverflowError, binascii.Error) as exc:
-        raise Refused("bad-request", f"vector: {exc}") from exc
+        vector = vector_from_wire(body.vector, "vector")
+    except Rejected as exc:
+        raise Refused("bad-request", exc.message) from exc
+    numbers = dense_to_list(_floats(vector))
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise Refused("bad-request", "vector: it is empty, or holds NaN or Infinity")
     return Query(vector=vector, using=body.using, limit=body.limit, filter=body.filter)
 
 
-def _vector(told: str | list[float | list[float]] | SparseBody) -> Vector:
-    if isinstance(told, str):
-        if not told.startswith(_DENSE):
-            raise ValueError(f"expected numbers, or a string that begins with {_DENSE}")
-        return _finite(
-            np.frombuffer(base64.b64decode(told[len(_DENSE) :], validate=True), "<f4")
-        )
-    if isinstance(told, SparseBody):
-        if len(told.indices) != len(told.values):
-            raise ValueError("as many indices as values are needed")
-        indices = np.array(told.indices, np.uint32)
-        order = np.argsort(indices)
-        with np.errstate(over="ignore"):
-            values = np.array(told.values, "<f4")[order]
-        return SparseVector(indices[order].astype("<u4").tobytes(), _finite(values))
-    with np.errstate(over="ignore"):  # what overflows is infinite, and said so below
-        numbers = np.array(told, "<f4")
-    if numbers.size == 0 or numbers.ndim > 2:
-        raise ValueError("it holds no numbers")
-    data = _finite(numbers)
-    return data if numbers.ndim == 1 else MultiVector(len(told), data)
-
-
-def _finite(numbers: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    if not np.isfinite(numbers).all():
-        raise ValueError("NaN and Infinity cannot be searched for")
-    return numbers.astype("<f4").tobytes()
+def _floats(vector: Vector) -> bytes:
+    match vector:
+        case SparseVector(values=values):
+            return values
+        case MultiVector(data=data):
+            return data
+        case _:
+            return vector
 
 
 def _body(query: Query) -> QueryBody:
-    match query.vector:
-        case bytes(data):
-            told: Any = _DENSE + base64.b64encode(data).decode()
-        case SparseVector(indices=indices, values=values):
-            told = SparseBody(
-                np.frombuffer(indices, "<u4").tolist(), np.frombuffer(values, "<f4").tolist()
-            )
-        case MultiVector(rows=rows, data=data):
-            told = np.frombuffer(data, "<f4").reshape(rows, -1).tolist()
-    return QueryBody(told, query.using, query.limit, query.filter)
+    return QueryBody(vector_to_json(query.vector), query.using, query.limit, query.filter)

@@ -193,7 +193,7 @@ async def test_a_query_may_be_written_by_hand(
         ("verify", b'{"level": "deep"}'),
         ("verify", b'{"queries": [{"vector": []}]}'),
         ("verify", b'{"queries": [{"vector": [1e39]}]}'),
-        ("verify", b'{"queries": [{"vector": [[1, 2], [3]]}]}'),
+        ("verify", b'{"queries": [{"vector": {"rows": 2, "data": [[1, 2], [3]]}}]}'),
         ("verify", b'{"queries": [{"vector": "abc"}]}'),
         ("verify", b'{"queries": [{"vector": "f32:abc"}]}'),
         ("verify", b'{"queries": [{"vector": [1], "limit": 0}]}'),
