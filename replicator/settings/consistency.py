@@ -1,0 +1,244 @@
+"""
+What must hold between settings, beyond the type of each: every rule here would otherwise show
+itself in the middle of a migration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from replicator.settings.convert import invalid
+from replicator.settings.cutover import (
+    HookSettings,
+    HttpSettings,
+    ManualSettings,
+    QdrantAliasSettings,
+)
+from replicator.settings.feeds import ChangelogSettings, KafkaSettings
+from replicator.settings.settings import Settings
+from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
+from replicator.settings.transform_rules import check_transform
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:\[\]/]+):(\d{1,5})")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def check_consistency(settings: Settings) -> None:
+    """Raises Refused("config-invalid" or "transform-invalid") for the first rule broken."""
+    if not _NAME.fullmatch(settings.name):
+        raise invalid(
+            "name", "is letters, digits, `.`, `_` and `-`, at most 64, and begins with neither"
+        )
+    _check_store("source", settings.source)
+    _check_store("target", settings.target)
+    _check_collections(settings)
+    _check_feed(settings)
+    _check_http(settings)
+    _check_limits(settings)
+    _check_cutover(settings)
+    for number, collection in enumerate(settings.collections):
+        check_transform(collection.transform, f"collections[{number}].transform")
+
+
+def _check_store(path: str, store: StoreSettings) -> None:
+    match store:
+        case QdrantSettings():
+            _check_url(f"{path}.url", store.url)
+            _at_least(f"{path}.timeout", store.timeout, 0.001)
+            for name in ("shard_number", "replication_factor"):
+                count = getattr(store, name)
+                if count is not None:
+                    _at_least(f"{path}.{name}", count, 1)
+        case JsonlSettings():
+            _filled(f"{path}.path", store.path)
+            _at_least(f"{path}.segment_bytes", store.segment_bytes, 1)
+
+
+def _check_collections(settings: Settings) -> None:
+    if not settings.collections:
+        raise invalid("collections", "lists no collection; add [[collections]]")
+    for role in ("source", "target"):
+        seen: dict[str, int] = {}
+        for number, collection in enumerate(settings.collections):
+            path = f"collections[{number}].{role}"
+            name = getattr(collection, role)
+            _filled(path, name)
+            if name in seen:
+                raise invalid(path, f"{name!r} stands in collections[{seen[name]}] already")
+            seen[name] = number
+            store = getattr(settings, role)
+            unfit = name in (".", "..") or any(char in name for char in "/\\\0")
+            if isinstance(store, JsonlSettings) and unfit:
+                raise invalid(path, f"{name!r} cannot be the name of a file")
+    if store_address(settings.source) == store_address(settings.target):
+        sources = {collection.source for collection in settings.collections}
+        for number, collection in enumerate(settings.collections):
+            if collection.target in sources:
+                raise invalid(
+                    f"collections[{number}].target",
+                    f"{collection.target!r} is read from the same store as a source",
+                )
+
+
+def store_address(store: StoreSettings) -> tuple[str, str]:
+    """Kind and place of a store, equal for two spellings of one place."""
+    match store:
+        case QdrantSettings():
+            parts = urlsplit(store.url)
+            host = "localhost" if parts.hostname == "127.0.0.1" else parts.hostname
+            return "qdrant", f"{host}:{parts.port or 6334}{parts.path.rstrip('/')}"
+        case JsonlSettings():
+            return "jsonl", store.path.rstrip("/") or "/"
+
+
+def _check_feed(settings: Settings) -> None:
+    feed = settings.feed
+    match feed:
+        case KafkaSettings():
+            if not _TOPIC.fullmatch(feed.topic):
+                raise invalid("feed.topic", "is letters, digits, `.`, `_`, `-`, 1 to 249 long")
+            for server in feed.bootstrap_servers.split(","):
+                if not _is_address(server.strip(), 1):
+                    raise invalid(
+                        "feed.bootstrap_servers",
+                        f"is a list of host:port with commas; {server.strip()!r} is not one",
+                    )
+            needs_user = feed.sasl_mechanism != "GSSAPI" and "SASL" in feed.security_protocol
+            if needs_user and not feed.sasl_plain_username:
+                raise invalid("feed.sasl_plain_username", f"{feed.sasl_mechanism} needs it")
+            _at_least("feed.fetch_bytes_max", feed.fetch_bytes_max, 1)
+            _at_least("feed.request_timeout", feed.request_timeout, 0.001)
+            _at_least("feed.stuck_after", feed.stuck_after, 0.001)
+        case ChangelogSettings():
+            _filled("feed.path", feed.path)
+            if feed.path == settings.state.path:
+                raise invalid("feed.path", "is the state's own file; they must be two")
+            _at_least("feed.poll_interval", feed.poll_interval, 0.001)
+        case _:
+            return
+    _at_least("feed.event_bytes_max", feed.event_bytes_max, 1)
+    if feed.event_bytes_max > settings.stream.buffer_bytes:
+        raise invalid(
+            "feed.event_bytes_max",
+            "is above stream.buffer_bytes: the largest event could never be held",
+        )
+
+
+def _check_http(settings: Settings) -> None:
+    listen = settings.http.listen
+    if not _is_address(listen, 0):
+        raise invalid("http.listen", f"is host:port, such as 127.0.0.1:8080, not {listen!r}")
+    host = listen.rpartition(":")[0]
+    if host not in LOOPBACK and not settings.http.token.reveal():
+        raise invalid("http.token", f"must be set, as {listen} is not on loopback only")
+
+
+def _check_limits(settings: Settings) -> None:
+    positive = {
+        "stream": ("batch_records", "batch_bytes", "in_flight_max", "buffer_records"),
+        "backfill": ("readers", "chunks", "page_rows"),
+        "verify": ("page_rows", "sample", "suspects_max", "search_limit"),
+        "cutover": ("touched_keys_max",),
+    }
+    not_negative = {
+        "stream": ("version_window",),
+        "backfill": ("rate_max",),
+        "verify": ("float_tolerance", "payload_tolerance", "rate_max", "queries"),
+        "cutover": ("lag_records_max",),
+    }
+    times = {
+        "stream": ("commit_interval", "backoff_min", "backoff_max", "drain_timeout"),
+        "cutover": ("timeout", "verify_age_max"),
+        "log": ("interval",),
+    }
+    for least, table in ((1, positive), (0, not_negative), (0.001, times)):
+        for section, names in table.items():
+            for name in names:
+                _at_least(f"{section}.{name}", getattr(getattr(settings, section), name), least)
+    stream = settings.stream
+    if stream.batch_records > stream.buffer_records:
+        raise invalid("stream.batch_records", "is above stream.buffer_records")
+    if stream.batch_bytes > stream.buffer_bytes:
+        raise invalid("stream.batch_bytes", "is above stream.buffer_bytes")
+    if stream.backoff_min > stream.backoff_max:
+        raise invalid("stream.backoff_min", "is above stream.backoff_max")
+    _one_of("log.level", settings.log.level, ("debug", "info", "warning", "error"))
+    _one_of("log.format", settings.log.format, ("auto", "json", "console"))
+
+
+def _check_cutover(settings: Settings) -> None:
+    for role in ("fence", "switch"):
+        part = getattr(settings.cutover, role)
+        assert isinstance(part, (ManualSettings, HttpSettings, QdrantAliasSettings))
+        if isinstance(part, HttpSettings):
+            _check_url(f"cutover.{role}.url", part.url)
+            _at_least(f"cutover.{role}.timeout", part.timeout, 0.001)
+        elif isinstance(part, QdrantAliasSettings):
+            _check_aliases(settings, part.aliases)
+    for name in settings.hooks.__struct_fields__:
+        hook = getattr(settings.hooks, name)
+        if hook is not None:
+            _check_hook(f"hooks.{name}", hook)
+
+
+def _check_aliases(settings: Settings, aliases: Sequence[str]) -> None:
+    path = "cutover.switch.aliases"
+    if not isinstance(settings.source, QdrantSettings) or store_address(
+        settings.source
+    ) != store_address(settings.target):
+        raise invalid(
+            "cutover.switch.kind", "qdrant-alias needs source and target on one Qdrant server"
+        )
+    if len(aliases) != len(settings.collections):
+        raise invalid(
+            path, f"has {len(aliases)} names for {len(settings.collections)} collections"
+        )
+    taken = {c.source for c in settings.collections} | {c.target for c in settings.collections}
+    for number, alias in enumerate(aliases):
+        _filled(f"{path}[{number}]", alias)
+        if alias in aliases[:number] or alias in taken:
+            raise invalid(f"{path}[{number}]", f"{alias!r} is the name of something else here")
+
+
+def _check_hook(path: str, hook: HookSettings) -> None:
+    if (hook.command is None) == (not hook.url):
+        raise invalid(path, "has either `command` or `url`")
+    if hook.command is not None and (not hook.command or not hook.command[0]):
+        raise invalid(f"{path}.command", "names no program")
+    if hook.url:
+        _check_url(f"{path}.url", hook.url)
+    _at_least(f"{path}.timeout", hook.timeout, 0.001)
+
+
+def _check_url(path: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or any(char.isspace() for char in url):
+        raise invalid(path, "is not a URL such as http://localhost:6334")
+
+
+def _is_address(text: str, port_min: int) -> bool:
+    match = _LISTEN.fullmatch(text)
+    return match is not None and port_min <= int(match[2]) <= 65535
+
+
+def _at_least(path: str, value: float, least: float) -> None:
+    if value < least:
+        raise invalid(path, f"is below {least}")
+
+
+def _filled(path: str, value: str) -> None:
+    if not value:
+        raise invalid(path, "is empty")
+
+
+def _one_of(path: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise invalid(path, f"is one of {', '.join(choices)}, not {value!r}")

@@ -1,0 +1,42 @@
+"""The fingerprint of a plan: two configurations with one fingerprint make the same copy."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from replicator.settings.consistency import store_address
+from replicator.settings.feeds import ChangelogSettings, FeedSettings, KafkaSettings
+from replicator.settings.settings import Settings
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+def fingerprint(settings: Settings) -> str:
+    """
+    A hash of what a copy under way depends on: where the stores and the log are, and what
+    becomes of each collection. Credentials, times, limits, hooks and the cutover are not in it:
+    they may change between two starts. The order of collections and keys does not matter.
+    """
+    collections = [msgspec.to_builtins(each) for each in settings.collections]
+    plan = {
+        "source": store_address(settings.source),
+        "target": store_address(settings.target),
+        "collections": sorted(collections, key=_ENCODER.encode),
+        "feed": _feed_identity(settings.feed),
+    }
+    return hashlib.sha256(_ENCODER.encode(plan)).hexdigest()[:32]
+
+
+def _feed_identity(feed: FeedSettings) -> Any:
+    match feed:
+        case KafkaSettings():
+            # Another broker list may be another cluster, whose offsets mean other records.
+            brokers = sorted(each.strip() for each in feed.bootstrap_servers.split(","))
+            return ["kafka", brokers, feed.topic]
+        case ChangelogSettings():
+            return ["changelog", feed.path]
+        case _:
+            return ["none"]

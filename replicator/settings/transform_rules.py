@@ -1,0 +1,56 @@
+"""
+What must hold within a transform, so that no field is lost or overwritten without a word. The
+order of the steps decides: keep, drop, default, cast, rename, constant.
+"""
+
+from __future__ import annotations
+
+from replicator.errors import Refused
+from replicator.settings.convert import step
+from replicator.settings.transform import TransformSettings
+
+
+def check_transform(transform: TransformSettings, path: str) -> None:
+    """Raises Refused("transform-invalid") with the path of the first rule broken."""
+    for name in transform.drop:
+        if name in (transform.keep or ()):
+            raise _bad(f"{path}.drop", f"{name!r} is both kept and dropped")
+    for role, names in (("cast", transform.cast), ("rename", transform.rename)):
+        for name in names:
+            gone = name in transform.drop or (
+                transform.keep is not None and name not in transform.keep
+            )
+            # A default may bring back what keep and drop took away.
+            if gone and name not in transform.default:
+                raise _bad(step(f"{path}.{role}", name), "does not travel: see keep and drop")
+    _check_renames(transform, path)
+    _check_vector_names(transform.vectors or {}, path)
+
+
+def _check_renames(transform: TransformSettings, path: str) -> None:
+    travelling = {*(transform.keep or ()), *transform.default, *transform.cast}
+    arrived: dict[str, str] = {}
+    for name, renamed in transform.rename.items():
+        at = step(f"{path}.rename", name)
+        if not renamed:
+            raise _bad(at, "has an empty new name")
+        if renamed in arrived:
+            raise _bad(at, f"{arrived[renamed]!r} is renamed to {renamed!r} too")
+        if renamed in travelling and renamed not in transform.rename:
+            raise _bad(at, f"{renamed!r} is a field that travels itself")
+        if renamed in transform.constant:
+            raise _bad(step(f"{path}.constant", renamed), f"{name!r} is renamed to it")
+        arrived[renamed] = name
+
+
+def _check_vector_names(vectors: dict[str, str], path: str) -> None:
+    arrived: dict[str, str] = {}
+    for name, renamed in vectors.items():
+        if renamed in arrived:
+            at = step(f"{path}.vectors", name)
+            raise _bad(at, f"{arrived[renamed]!r} becomes {renamed!r} too")
+        arrived[renamed] = name
+
+
+def _bad(path: str, message: str) -> Refused:
+    return Refused("transform-invalid", f"{path}: {message}")
