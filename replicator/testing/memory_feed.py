@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from zlib import crc32
 
+from replicator import clock
+from replicator.clock import Clock
 from replicator.errors import Blocked, Unavailable
 from replicator.model.position import Bounds, Partition, Polled, Positions, Record
 from replicator.testing.faults import Fault, Faults
@@ -59,7 +61,7 @@ class MemoryLog:
         partitions: int = 1,
         partitioner: Partitioner = by_crc32,
         faults: Faults | None = None,
-        wall: Callable[[], float] = lambda: 0.0,
+        wall: Clock = clock.wall,
     ) -> None:
         self.topic = topic
         self.faults = faults or Faults()
@@ -90,7 +92,7 @@ class MemoryLog:
         return Partition(f"{self.topic}/{number}")
 
     # -- producers ------------------------------------------------------------------------
-    async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def append(self, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         """The port EventLog: durable at once."""
         for key, value in records:
             self.produce(key, value)

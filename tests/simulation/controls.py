@@ -1,0 +1,136 @@
+"""The fence and the switch of the simulated application, as the migration sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+
+from replicator.errors import OutcomeUnknown, Refused, Retryable
+from replicator.model.phase import Direction
+from replicator.testing.faults import Fault, Faults
+from tests.simulation.application import Application
+
+
+class SimulatedFence:
+    """
+    One incarnation's client of the application's fence.
+
+    Resting on a word, it closes when a person says so: changes under way may still be emitted,
+    and nothing opens it but a person. Else it waits for every writer and opens by itself at its
+    deadline.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        faults: Faults,
+        *,
+        word: bool,
+        point: Callable[[str], None],
+    ) -> None:
+        self.attached = True
+        self._application = application
+        self._faults = faults
+        self._word = word
+        self._point = point
+
+    @property
+    def rests_on_word(self) -> bool:
+        return self._word
+
+    async def close(self, deadline_s: float) -> None:
+        await self._travel()
+        if self._faults.strikes(Fault.FENCE_REFUSED):
+            raise Refused("fence-failed", "the application will not stop")
+        if self._faults.strikes(Fault.FENCE_IGNORED):
+            self._application.ignores.add(0)
+        application = self._application
+        application.close_fence()
+        application.deadline(None if self._word else deadline_s)
+        self._point("fence close")
+        if not self._word:
+            await application.idle()
+        if self._faults.strikes(Fault.FENCE_ACK_LOST):
+            raise Retryable("fence-failed", "the fence did not answer")
+        await self._travel()
+
+    async def open(self) -> None:
+        await self._travel()
+        self._point("fence open")
+        self._application.open_fence()
+        self._application.ignores.clear()
+        await self._travel()
+
+    async def _travel(self) -> None:
+        if not self.attached:
+            raise asyncio.CancelledError
+        await asyncio.sleep(self._faults.latency())
+        if not self.attached:
+            raise asyncio.CancelledError
+
+
+class SimulatedSwitch:
+    """
+    One incarnation's client of the application's traffic switch. A request that was sent takes
+    effect whether or not anyone lives to hear the reply.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        faults: Faults,
+        *,
+        repeatable: bool,
+        readable: bool,
+        point: Callable[[str], None],
+        on_switch: Callable[[Direction], None],
+    ) -> None:
+        self.attached = True
+        self._application = application
+        self._faults = faults
+        self._repeatable = repeatable
+        self._readable = readable
+        self._point = point
+        self._on_switch = on_switch
+
+    @property
+    def repeatable(self) -> bool:
+        return self._repeatable
+
+    async def to(self, direction: Direction, epoch: int) -> None:
+        self._alive()
+        self._point("switch")
+        loop = asyncio.get_running_loop()
+        failed = self._faults.strikes(Fault.SWITCH_FAILED)
+        lost = self._faults.strikes(Fault.SWITCH_REPLY_LOST)
+        there = self._faults.latency()
+        if not failed:
+            loop.call_later(there, self._switched, direction, epoch, context=Context())
+        await asyncio.sleep(there + self._faults.latency())
+        self._alive()
+        if lost:
+            raise OutcomeUnknown("switch-failed", "the switch did not answer")
+        if failed:
+            raise Refused("switch-failed", "the switch will not move")
+        # The effect and this task may be due at the same instant; the effect came first.
+        while self._application.active is not direction:
+            await asyncio.sleep(0)
+
+    async def current(self) -> Direction | None:
+        self._alive()
+        await asyncio.sleep(self._faults.latency())
+        self._alive()
+        if not self._readable:
+            self._faults.fire(Fault.SWITCH_UNREADABLE)
+            return None
+        return self._application.active
+
+    def _switched(self, direction: Direction, epoch: int) -> None:
+        if self._application.active is not direction:
+            self._on_switch(direction)
+        self._application.route(direction, epoch)
+
+    def _alive(self) -> None:
+        if not self.attached:
+            raise asyncio.CancelledError

@@ -1,0 +1,318 @@
+"""
+What one seed is about: the collections, the times, the faults and the operator's story.
+
+Everything is drawn here, before the run begins, so that a change of the engine changes what
+happens in a seed and not what the seed is about.
+"""
+
+from __future__ import annotations
+
+import uuid
+from random import Random
+from typing import Any
+
+import msgspec
+
+from replicator.model.schema import Distance, IdKinds
+from replicator.settings.cutover import CutoverSettings, HttpSettings, ManualSettings
+from replicator.settings.feeds import FeedSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.settings import (
+    BackfillSettings,
+    Settings,
+    StreamSettings,
+    VerifySettings,
+)
+from replicator.settings.stores import JsonlSettings
+from replicator.settings.transform import CollectionSettings, TransformSettings
+from replicator.settings.units import Duration, Size
+from replicator.testing.faults import Fault
+
+STORIES = {
+    "cutover": 30,
+    "revert": 16,
+    "abort-again": 10,
+    "lost-state": 8,
+    "grown": 6,
+    "truncated": 5,
+    "glitch": 8,
+    "plain": 5,
+    "abort": 5,
+    "held": 7,
+}
+"""Story → weight. Each ends in a terminal phase."""
+
+
+class CollectionPlan(msgspec.Struct, kw_only=True):
+    """One collection: its ids, its vectors, and how it is transformed."""
+
+    settings: CollectionSettings
+    ids: list[int | str]
+    vectors: dict[str, int]
+    """Vector name → dimension."""
+    distance: Distance
+    versioned: bool
+
+    @property
+    def source(self) -> str:
+        return self.settings.source
+
+    @property
+    def target(self) -> str:
+        return self.settings.target
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """One seed."""
+
+    seed: int
+    story: str
+    collections: list[CollectionPlan]
+    settings: Settings
+    partitions: int
+    writers: int
+    pace_s: float
+    """Mean time between two changes of one writer."""
+    emit_delay_s: float
+    """Longest time between a change and its event, either way round."""
+    source_staleness_s: float
+    target_staleness_s: float
+    late_write_bound_s: float
+    marks: bool
+    rates: dict[Fault, float]
+    crashes: list[tuple[str, int]]
+    """(point, occurrence) at which the process dies; at `step`, the loop's own steps."""
+    word_fence: bool
+    repeatable_switch: bool
+    readable_switch: bool
+    poison: bool
+    hot: bool
+    pause: bool
+    verify_early: bool
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    random = Random(seed)
+    story = random.choices(list(STORIES), list(STORIES.values()))[0]
+    return draw_story(seed, random, story)
+
+
+def draw_story(seed: int, random: Random, story: str) -> Plan:
+    """The plan of a seed, for a story that is given."""
+    feedless = story == "plain"
+    stale = random.choice([0.0, 0.0, 0.3, 0.8])
+    emit_delay_s = random.choice([0.0, 0.05, 0.4])
+    settle_s = stale + emit_delay_s + 0.05
+    word_fence = random.random() < 0.4
+    collections = [
+        _collection(random, number) for number in range(1 if random.random() < 0.6 else 2)
+    ]
+    return Plan(
+        seed=seed,
+        story=story,
+        collections=collections,
+        settings=_settings(
+            random,
+            collections,
+            settle_s=settle_s,
+            delivery_s=emit_delay_s + 0.3 if word_fence else 0.0,
+            word_fence=word_fence,
+            feedless=feedless,
+        ),
+        partitions=random.randint(1, 3),
+        writers=random.randint(2, 3),
+        pace_s=random.choice([0.1, 0.2, 0.5]),
+        emit_delay_s=emit_delay_s,
+        source_staleness_s=stale,
+        target_staleness_s=random.choice([0.0, 0.0, 0.3]),
+        late_write_bound_s=random.choice([0.5, 1.0, 2.0]),
+        marks=random.random() < 0.7,
+        rates=_rates(random),
+        crashes=_crashes(random),
+        word_fence=word_fence,
+        repeatable_switch=random.random() < 0.6 and story != "held",
+        readable_switch=random.random() < 0.6 and story != "held",
+        poison=random.random() < 0.3,
+        hot=random.random() < 0.4,
+        pause=random.random() < 0.3,
+        verify_early=random.random() < 0.5,
+    )
+
+
+def _collection(random: Random, number: int) -> CollectionPlan:
+    steps: dict[str, Any] = {}
+    if random.random() < 0.4:
+        steps["filter"] = random.choice(
+            [
+                {"must": [{"key": "year", "range": {"gte": 3}}]},
+                {"must_not": [{"key": "lang", "match": {"value": "de"}}]},
+                {
+                    "should": [
+                        {"key": "year", "range": {"lt": 4}},
+                        {"key": "lang", "match": {"value": "en"}},
+                    ]
+                },
+            ]
+        )
+    if random.random() < 0.4:
+        steps["rename"] = {"n": "count", "lang": "language"}
+    if random.random() < 0.4:
+        steps["cast"] = random.choice([{"year": "str"}, {"price": "int"}, {"year": "float"}])
+    if random.random() < 0.4:
+        steps["default"] = {"lang": "xx", "size": 0}
+    if random.random() < 0.3:
+        steps["drop"] = ["junk"]
+    if random.random() < 0.3:
+        steps["constant"] = {"origin": "simulation"}
+    named = random.random() < 0.3
+    vectors = {"title": 2, "body": 3} if named else {"": 2}
+    if random.random() < 0.3:
+        steps["vectors"] = {"title": "t", "body": "b"} if named else {"": "text"}
+    integers = random.random() < 0.6
+    count = random.randint(6, 14)
+    ids: list[int | str] = (
+        [5 + 3 * n for n in range(count)]
+        if integers
+        else [
+            str(uuid.UUID(int=random.getrandbits(128))) if n % 4 == 0 else f"doc/{n} ä"
+            for n in range(count)
+        ]
+    )
+    return CollectionPlan(
+        settings=CollectionSettings(
+            source=f"books{number}",
+            target=f"books{number}_v2" if random.random() < 0.5 else f"books{number}",
+            transform=TransformSettings(**steps),
+        ),
+        ids=ids,
+        vectors=vectors,
+        distance=random.choice([Distance.COSINE, Distance.DOT]),
+        versioned=random.random() < 0.4,
+    )
+
+
+def _settings(
+    random: Random,
+    collections: list[CollectionPlan],
+    *,
+    settle_s: float,
+    delivery_s: float,
+    word_fence: bool,
+    feedless: bool,
+) -> Settings:
+    feed: FeedSettings = (
+        NoFeedSettings()
+        if feedless
+        else KafkaSettings(
+            bootstrap_servers="memory:9092",
+            topic="changes",
+            settle=Duration(settle_s),
+            event_bytes_max=Size(4096),
+        )
+    )
+    # The stores are built by the world; what the settings say of them is not read.
+    nowhere = JsonlSettings(path="nowhere")
+    return Settings(
+        name="simulation",
+        source=nowhere,
+        target=nowhere,
+        collections=[collection.settings for collection in collections],
+        feed=feed,
+        stream=StreamSettings(
+            batch_records=random.choice([1, 4, 32]),
+            linger=Duration(random.choice([0.0, 0.02, 0.1])),
+            in_flight_max=random.choice([1, 3, 8]),
+            buffer_records=random.choice([8, 64, 1000]),
+            commit_interval=Duration(random.choice([0.1, 0.5])),
+            version_window=random.choice([8, 1000]),
+            backoff_min=Duration(0.05),
+            backoff_max=Duration(1),
+            drain_timeout=Duration(10),
+        ),
+        backfill=BackfillSettings(
+            readers=random.randint(1, 3),
+            chunks=random.choice([1, 3]),
+            page_rows=random.choice([1, 3, 50]),
+        ),
+        verify=VerifySettings(
+            page_rows=random.choice([2, 50]),
+            suspects_max=random.choice([2, 1000]),
+            queries=0,
+        ),
+        cutover=CutoverSettings(
+            fence=ManualSettings() if word_fence else HttpSettings(url="http://app/fence"),
+            switch=HttpSettings(url="http://app/switch"),
+            timeout=Duration(60),
+            delivery_timeout=Duration(delivery_s),
+            lag_seconds_max=Duration(5),
+            touched_keys_max=random.choice([2, 1000]),
+            way_back_lossy=True,
+        ),
+    )
+
+
+def _rates(random: Random) -> dict[Fault, float]:
+    """A few faults, so that each seed has a character of its own."""
+    rates = {
+        Fault.SLOW: 0.02,
+        Fault.THROTTLED: 0.1,
+        Fault.UNAVAILABLE: 0.1,
+        Fault.REPLY_LOST: 0.15,
+        Fault.LATE_WRITE: 0.15,
+        Fault.NEVER_ARRIVED: 0.1,
+        Fault.ACKNOWLEDGED: 0.1,
+        Fault.PARTIAL: 0.15,
+        Fault.STALE_READ: 0.5,
+        Fault.BROKER_AWAY: 0.05,
+        Fault.DUPLICATE: 0.1,
+        Fault.GAP: 0.1,
+        Fault.TRANSACTION: 0.1,
+        Fault.SHORT_POLL: 0.5,
+        Fault.LETTERS_AWAY: 0.3,
+        Fault.FENCE_REFUSED: 0.3,
+        Fault.FENCE_ACK_LOST: 0.3,
+        Fault.FENCE_IGNORED: 0.3,
+        Fault.SWITCH_REPLY_LOST: 0.4,
+        Fault.SWITCH_FAILED: 0.3,
+        Fault.LATE_BATCH: 0.3,
+        Fault.OLD_VERSION: 0.05,
+    }
+    chosen = random.sample(list(rates), random.randint(2, 8))
+    if random.random() < 0.5:
+        chosen += [Fault.SHORT_POLL, Fault.STALE_READ]
+    return {fault: rates[fault] * random.choice([0.3, 1.0]) for fault in chosen}
+
+
+POINTS = (
+    "save PLANNED",
+    "save BACKFILL",
+    "save REPLAY",
+    "save STREAMING",
+    "save FENCING",
+    "save SWITCHING",
+    "apply",
+    "commit",
+    "advance",
+    "wipe",
+    "fence close",
+    "fence open",
+    "switch",
+    "keep",
+)
+"""Places at which a crash can be planned; it comes within a few steps after."""
+
+
+def _crashes(random: Random) -> list[tuple[str, int]]:
+    crashes: list[tuple[str, int]] = []
+    for _ in range(random.choice([0, 1, 1, 2, 3])):
+        if random.random() < 0.4:
+            crashes.append(("step", random.randint(30, 4000)))
+        else:
+            point = random.choice(POINTS)
+            common = point in {"apply", "commit", "advance"}
+            crashes.append((point, random.randint(1, 30 if common else 2)))
+    return crashes
+
+
+SOURCE_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
+TARGET_IDS = IdKinds.UINT64 | IdKinds.UUID
