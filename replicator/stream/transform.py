@@ -109,12 +109,15 @@ class Transform:
         if self.ids.maps(key.id):
             sets = self._without_source_id(key, sets)
             unset = [name for name in unset if name != SOURCE_ID]
+        vectors = self._mapped(event.vectors)
+        # A vector both replaced and removed is replaced, as in `fold`; no store need decide.
+        gone = [name for name in self._names(event.unset_vectors) if name not in vectors]
         return Patch(
             id=self.target_id(key),
-            vectors=self._mapped(event.vectors),
+            vectors=vectors,
             set=sets,
             unset=tuple(unset),
-            unset_vectors=tuple(self._names(event.unset_vectors)),
+            unset_vectors=tuple(gone),
         )
 
     def target_vector(self, name: str) -> str | None:
@@ -130,20 +133,6 @@ class Transform:
     ) -> list[CheckFinding]:
         """What stands between the two collections, in findings of the preflight."""
         return compatibility.compatible(self.settings, source, target)
-
-    def reverse(self) -> Transform:
-        """
-        The transform of the reverse window: events reach the old store in its own terms, whole,
-        under their own ids, filtered or not.
-        """
-        source = self.settings.source
-        holds_all = CollectionSchema(
-            name=source, vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
-        )
-        return Transform(
-            CollectionSettings(source=source, target=source, ids="keep"),
-            self._source or holds_all,
-        )
 
     def _mapped(self, vectors: Vectors) -> Vectors:
         if self._vectors is None:
@@ -171,3 +160,20 @@ class Transform:
                 f"payload.{SOURCE_ID}",
             )
         return {name: value for name, value in fields.items() if name != SOURCE_ID}
+
+
+class IdentityTransform(Transform):
+    """
+    The transform of the reverse window: events reach the old store in its own terms, whole,
+    under their own ids, filtered or not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            CollectionSettings(source="", target="", ids="keep"),
+            CollectionSchema(name="", vectors=None, ids=IdKinds.UINT64 | IdKinds.STRING),
+        )
+
+    def target_id(self, key: Key) -> PointId:
+        """The id itself: where it came from, it can be held."""
+        return key.id
