@@ -5,6 +5,7 @@ itself in the middle of a migration.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -24,7 +25,6 @@ from replicator.settings.transform_rules import check_transform
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:\[\]/]+):(\d{1,5})")
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def check_consistency(settings: Settings) -> None:
@@ -132,8 +132,7 @@ def _check_http(settings: Settings) -> None:
     listen = settings.http.listen
     if not _is_address(listen, 0):
         raise invalid("http.listen", f"is host:port, such as 127.0.0.1:8080, not {listen!r}")
-    host = listen.rpartition(":")[0]
-    if host not in LOOPBACK and not settings.http.token.reveal():
+    if not _is_loopback(listen.rpartition(":")[0]) and not settings.http.token.reveal():
         raise invalid("http.token", f"must be set, as {listen} is not on loopback only")
 
 
@@ -227,6 +226,15 @@ def _check_url(path: str, url: str) -> None:
 def _is_address(text: str, port_min: int) -> bool:
     match = _LISTEN.fullmatch(text)
     return match is not None and port_min <= int(match[2]) <= 65535
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _at_least(path: str, value: float, least: float) -> None:

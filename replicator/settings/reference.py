@@ -1,0 +1,211 @@
+"""
+The reference of all settings, made from their declarations.
+
+`python -m replicator.settings.reference > config/reference.toml` writes the file; a test holds
+the file to it. A line `#name = value` shows a key that may be left out, with its default; prose
+has a space after the `#`. So the file is a valid configuration as it stands, and stays one with
+any of those lines uncommented.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from replicator.settings.convert import kinds, members, step
+from replicator.settings.settings import Settings
+from replicator.settings.units import Duration, Size
+
+_WIDTH = 92
+
+EXAMPLES: dict[str, str] = {
+    "name": '"articles"',
+    "collections.source": '"articles"',
+    "collections.target": '"articles_v2"',
+    "collections.transform.filter": ('{ must = [{ key = "lang", match = { value = "en" } }] }'),
+    "collections.transform.keep": '["title", "lang", "year"]',
+    "collections.transform.vectors": '{ "" = "text" }',
+    "source.shard_number": "2",
+    "source.replication_factor": "2",
+    "source.path": '"export"',
+    "feed.bootstrap_servers": '"localhost:9092"',
+    "feed.topic": '"articles.changes"',
+    "feed.path": '"var/changes.db"',
+    "cutover.fence.url": '"http://localhost:9000/fence"',
+    "cutover.switch.url": '"http://localhost:9000/switch"',
+    "cutover.switch.aliases": '["articles_live"]',
+    "hooks.before_fence.command": '["./notify.sh", "fence"]',
+    "hooks.after_fence.command": '["./notify.sh", "fenced"]',
+    "hooks.before_switch.command": '["./notify.sh", "switch"]',
+    "hooks.after_switch.command": '["./notify.sh", "switched"]',
+    "hooks.after_open.command": '["./notify.sh", "open"]',
+}
+"""Values for keys that have no default to show, as TOML."""
+
+_HEAD = """\
+Every setting, with its meaning and default. Made from the declarations in replicator/settings:
+python -m replicator.settings.reference > config/reference.toml
+
+Keys without a `#` have no default and must be given. `#name = value` shows a default, or an
+example where it says so. Strings take ${NAME} and ${NAME:-default} from the environment; `$${`
+is a plain `${`. Durations are strings with a unit (250ms, 30s, 5m, 24h, 7d), and so are sizes
+(512B, 64KiB, 16MiB, 1GiB).\
+"""
+
+
+def reference() -> str:
+    """The text of config/reference.toml."""
+    blocks = [_prose(_HEAD), *_section(Settings, "", live=True)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section(
+    settings: type[msgspec.Struct], path: str, *, live: bool, repeated: bool = False
+) -> Iterator[str]:
+    """A table and those within it, each a block of lines."""
+    docs = field_docs(settings)
+    lines: list[str] = []
+    inner: list[Iterator[str]] = []
+    for name, field in members(settings).items():
+        place = step(path, name)
+        section, is_list = _as_section(field.type)
+        if section is None:
+            lines += [*_key_lines(place, name, field, docs.get(name, ""), live=live)]
+        elif place == "target":
+            inner.append(_target(docs[name]))
+        else:
+            optional = field.default is None
+            doc = docs.get(name, "")
+            inner.append(
+                _choices(section, place, doc, live=live and not optional, repeated=is_list)
+            )
+    if path:
+        tag = settings.__struct_config__.tag
+        kind_line = [] if tag is None else [f'{"" if live else "#"}kind = "{tag}"']
+        header = f"[[{path}]]" if repeated else f"[{path}]"
+        lines = [header if live else f"#{header}", *kind_line, *lines]
+    yield "\n".join(lines)
+    for blocks in inner:
+        yield from blocks
+
+
+def _choices(
+    options: tuple[type[msgspec.Struct], ...],
+    path: str,
+    doc: str,
+    *,
+    live: bool,
+    repeated: bool,
+) -> Iterator[str]:
+    """A section, or one after another the kinds that it may be; the first is in force."""
+    for number, option in enumerate(options):
+        tag = option.__struct_config__.tag
+        own = inspect.cleandoc(option.__doc__ or "")
+        text = own if tag is None else f'Kind "{tag}": {own}'
+        intro = f"{doc}\n{text}" if doc and doc != text and number == 0 else text
+        blocks = _section(option, path, live=live and number == 0, repeated=repeated)
+        yield f"{_prose(intro)}\n{next(blocks)}"
+        yield from blocks
+
+
+def _target(doc: str) -> Iterator[str]:
+    """The target is any of the source's kinds; its keys are not shown twice."""
+    yield f'{_prose(doc + " Kinds and keys are those of [source].")}\n[target]\nkind = "qdrant"'
+
+
+def _key_lines(
+    place: str, name: str, field: msgspec.structs.FieldInfo, doc: str, *, live: bool
+) -> Iterator[str]:
+    choices = get_args(field.type) if get_origin(field.type) is Literal else ()
+    if choices:
+        doc = f"{doc} One of {', '.join(choices)}."
+    if field.required:
+        yield _prose(doc)
+        yield f"{'' if live else '#'}{name} = {EXAMPLES[place]}"
+        return
+    default = (
+        field.default_factory()
+        if field.default_factory is not msgspec.NODEFAULT
+        else field.default
+    )
+    if default is None:
+        yield _prose(f"{doc} Absent by default; an example:")
+        yield f"#{name} = {EXAMPLES[place]}"
+        return
+    yield _prose(doc)
+    yield f"#{name} = {_toml(default)}"
+
+
+def _as_section(wanted: Any) -> tuple[tuple[type[msgspec.Struct], ...] | None, bool]:
+    """The structs that a key may hold, and whether it holds a list of them; else None."""
+    if get_origin(wanted) is list:
+        section, _ = _as_section(get_args(wanted)[0])
+        return section, True
+    options = (
+        [each for each in get_args(wanted) if each is not types.NoneType]
+        if get_origin(wanted) is not None
+        else [wanted]
+    )
+    if not all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in options):
+        return None, False
+    assert len(options) == 1 or len(kinds(tuple(options))) == len(options)
+    return tuple(options), False
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case Duration() | Size() | str():
+            text = "" if not isinstance(value, (Duration, Size)) and value == "" else str(value)
+            return f'"{text.strip(chr(39))}"'
+        case int() | float():
+            return repr(value)
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            assert not value, "no setting has a table for a default"
+            return "{}"
+        case _:
+            raise AssertionError(f"no TOML for {type(value).__name__}")
+
+
+def _prose(text: str) -> str:
+    paragraphs = text.split("\n\n")
+    wrapped = [textwrap.wrap(" ".join(each.split()), _WIDTH) for each in paragraphs]
+    return "\n#\n".join("\n".join(f"# {line}" for line in lines) for lines in wrapped)
+
+
+def field_docs(settings: type[msgspec.Struct]) -> dict[str, str]:
+    """The docstring below each field of a section; fields without one are left out."""
+    docs: dict[str, str] = {}
+    for owner in reversed(settings.__mro__):
+        if owner.__module__.startswith("replicator."):
+            source = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+            (declaration,) = source.body
+            assert isinstance(declaration, ast.ClassDef)
+            docs |= _docs_in(declaration)
+    return docs
+
+
+def _docs_in(declaration: ast.ClassDef) -> dict[str, str]:
+    docs: dict[str, str] = {}
+    for field, below in zip(declaration.body, declaration.body[1:], strict=False):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(doc))),
+            ):
+                docs[name] = " ".join(doc.split())
+    return docs
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
