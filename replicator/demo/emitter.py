@@ -20,6 +20,9 @@ from replicator.demo.oplog import Operation
 from replicator.demo.schema import SOURCE, SOURCE_VECTOR
 from replicator.feeds.changelog.queries import schema
 
+_BUSY_TIMEOUT_S = 30.0
+"""The replicator publishes its position in the same file, in transactions of milliseconds."""
+
 
 def event(operation: Operation, writer: str) -> tuple[bytes, bytes]:
     """Key and value of the change event of an operation, in the source's terms."""
@@ -66,7 +69,7 @@ class ChangelogSink:
     async def open(self) -> ChangelogSink:
         """Make the file if it is not there."""
         self._database = await aiosqlite.connect(
-            self._path, isolation_level=None, cached_statements=16
+            self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_S
         )
         await self._database.execute("PRAGMA journal_mode = WAL")
         await self._database.execute("PRAGMA synchronous = FULL")
