@@ -181,7 +181,8 @@ class Fence(Protocol):
 
     async def close(self, deadline_s: float) -> None:
         """
-        Close, and return when every writer has acknowledged that its events are flushed. The
+        Close, or extend the deadline of a fence that is closed; returns when every writer has
+        acknowledged that its events are flushed. The
         holder opens it by itself after `deadline_s`, should we die. Raises Retryable or Refused
         ("fence-failed") when it did not close; it may then be closed in part, and `open` is
         called.

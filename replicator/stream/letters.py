@@ -101,14 +101,26 @@ class DeadLetters:
             event_key=key,
         )
 
-    def of_row(self, key: Key, error: Rejected, row: bytes | None) -> RejectedRecord:
+    def of_row(
+        self, key: Key | None, error: Rejected, row: bytes | None, place: str
+    ) -> RejectedRecord:
         """A row that the copy read, with the reason why it cannot be carried."""
         return RejectedRecord(
             key=None,
             value=row,
             code=error.code,
             path=error.path,
-            message=error.message,
+            message=f"{error.message} ({place})" if place else error.message,
             at=self._clock(),
             event_key=key,
         )
+
+    async def keep_rows(self, rejected: Sequence[RejectedRecord]) -> None:
+        """As `keep`, for copied rows: a page that is repeated after a crash adds no second letter."""
+        known = await self._state.letters_of(
+            [row.event_key for row in rejected if row.event_key is not None]
+        )
+        keys = {letter.event_key for letter in known if letter.offset is None}
+        fresh = [row for row in rejected if row.event_key is None or row.event_key not in keys]
+        if fresh:
+            await self.keep(fresh)

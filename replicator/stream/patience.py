@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from replicator.errors import Refused, Retryable
+from replicator.errors import Refused, ReplicatorError, Retryable
 from replicator.model.finding import Blocker
 from replicator.settings.settings import StreamSettings
 
@@ -21,6 +21,10 @@ class Patience:
         """Why we wait just now; None while we do not."""
         self._settings = settings
 
+    def saw(self, error: ReplicatorError) -> None:
+        """Somebody met this error and is waiting."""
+        self.trouble = Blocker(error.code, error.message)
+
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         """
         The answer, however long it takes. A refusal is waited out too: a revoked key or a
@@ -31,10 +35,10 @@ class Patience:
             try:
                 answer = await call()
             except Retryable as error:
-                self.trouble = Blocker(error.code, error.message)
+                self.saw(error)
                 await asyncio.sleep(max(backoff_s, error.retry_after_s or 0.0))
             except Refused as error:
-                self.trouble = Blocker(error.code, error.message)
+                self.saw(error)
                 await asyncio.sleep(self._settings.backoff_max)
             else:
                 self.trouble = None

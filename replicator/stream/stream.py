@@ -183,8 +183,8 @@ class Stream:
             self._watched.pop(key, None)
 
     def seen(self, key: Key) -> bool:
-        """Whether an event of a watched key was read since `watch`."""
-        return self._watched[key]
+        """Whether an event of the key was read since `watch`; also when nobody watched it here."""
+        return self._watched.get(key, True)
 
     async def commit(self) -> None:
         """Persist the watermarks, then let others see them."""

@@ -1,0 +1,201 @@
+"""
+The backfill: copy every row of the source to the target, once, resumably.
+
+    capture persisted ─► settle ─► ensure target ─► split ─► N readers: scan ─► transform ─► write ─► cursor
+
+Each collection is cut into chunks that are persisted and never recomputed; a chunk's cursor is
+persisted after its rows are durable, so a crash repeats at most one page of each chunk under way.
+Nothing else writes the target meanwhile: changes made during the copy wait in the feed and are
+replayed afterwards from the captured positions, which is what makes the copy's age harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from replicator.codecs.validation import validate_point
+from replicator.errors import Blocked, Rejected, Retryable
+from replicator.metrics import Metrics
+from replicator.migration.pace import Pace
+from replicator.migration.routes import Atlas, describe_source, wanted_target
+from replicator.model.event import Key
+from replicator.model.letter import RejectedRecord
+from replicator.model.point import PointId
+from replicator.model.record import ChunkState
+from replicator.model.write import Upsert, Write
+from replicator.ports.state import StateStore
+from replicator.ports.store import Page, Store
+from replicator.settings.settings import BackfillSettings, Settings
+from replicator.stream.letters import DeadLetters
+from replicator.stream.patience import Patience
+from replicator.stream.route import Route
+from replicator.stream.writing import Writer
+
+
+async def prepare_target(
+    settings: Settings,
+    *,
+    source: Store,
+    target: Store,
+    capture_id: str,
+    wipe: Sequence[str],
+    patience: Patience,
+) -> None:
+    """
+    Make every target collection exist, empty or with this capture's mark. Only collections named in
+    `wipe` are ever wiped. Raises Blocked("target-not-empty").
+    """
+    for collection in settings.collections:
+        name = collection.target
+        at_target = await patience.until_answered(lambda name=name: target.describe(name))  # type: ignore[misc]
+        if at_target is not None and at_target.capture_id != capture_id:
+            # A new capture never trusts an old copy: what was deleted since would live on.
+            count = await patience.until_answered(lambda name=name: target.count(name))  # type: ignore[misc]
+            if name in wipe:
+                await patience.until_answered(lambda name=name: target.wipe(name))  # type: ignore[misc]
+            elif count != 0:
+                raise Blocked(
+                    "target-not-empty",
+                    f"target collection {name!r} holds {'some' if count is None else count} points "
+                    "that this capture did not copy",
+                )
+        schema = await patience.until_answered(
+            lambda name=collection.source: describe_source(source, name)  # type: ignore[misc]
+        )
+        wanted = await wanted_target(collection, schema, capture_id=capture_id)
+        await patience.until_answered(lambda wanted=wanted: target.ensure(wanted))  # type: ignore[misc]
+
+
+class Backfill:
+    """One run of the copy; a later run goes on where it ended. `stop` ends it at a page's end."""
+
+    def __init__(
+        self,
+        *,
+        source: Store,
+        target: Store,
+        writer: Writer,
+        atlas: Atlas,
+        state: StateStore,
+        letters: DeadLetters,
+        patience: Patience,
+        pace: Pace,
+        settings: BackfillSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._writer = writer
+        self._atlas = atlas
+        self._state = state
+        self._letters = letters
+        self._patience = patience
+        self._pace = pace
+        self._settings = settings
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the pages under way."""
+        self._stopping.set()
+
+    async def run(self) -> bool:
+        """Copy what is not copied; whether everything is."""
+        states = await self._chunks()
+        todo = [state for state in states if not state.done]
+        self._pace.progress.copied = sum(state.rows for state in states)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._settings.readers):
+                group.create_task(self._read_chunks(todo), name=f"backfill reader {number}")
+        if self._stopping.is_set():
+            return False
+        for route in self._atlas.forward.values():
+            await self._patience.until_answered(
+                lambda store=route.store: self._target.finish_bulk(store)  # type: ignore[misc]
+            )
+        return True
+
+    async def _chunks(self) -> list[ChunkState]:
+        states = await self._state.chunks()
+        cut = {state.chunk.collection for state in states}
+        for name in self._atlas.forward:
+            if name not in cut:
+                chunks = await self._patience.until_answered(
+                    lambda name=name: self._source.split(name, self._settings.chunks)  # type: ignore[misc]
+                )
+                await self._state.add_chunks(name, chunks)
+        counts = [
+            await self._patience.until_answered(lambda name=name: self._source.count(name))  # type: ignore[misc]
+            for name in self._atlas.forward
+        ]
+        self._pace.progress.estimated = (
+            None if None in counts else sum(count or 0 for count in counts)
+        )
+        return await self._state.chunks()
+
+    async def _read_chunks(self, todo: list[ChunkState]) -> None:
+        while todo and not self._stopping.is_set():
+            await self._copy(todo.pop(0))
+
+    async def _copy(self, state: ChunkState) -> None:
+        """Copy the rest of a chunk, through any number of failures of the source."""
+        backoff_s = 0.2
+        while not state.done and not self._stopping.is_set():
+            try:
+                async for page in self._source.scan(
+                    state.chunk, state.cursor, self._settings.page_rows
+                ):
+                    state = await self._carry(state, page)
+                    backoff_s = 0.2
+                    if self._stopping.is_set():
+                        return
+                if not state.done:
+                    state = msgspec.structs.replace(state, done=True)
+                    await self._state.advance(state)
+            except Retryable as error:
+                self._patience.saw(error)
+                await asyncio.sleep(max(backoff_s, error.retry_after_s or 0.0))
+                backoff_s = min(backoff_s * 2, 30.0)
+
+    async def _carry(self, state: ChunkState, page: Page) -> ChunkState:
+        route = self._atlas.forward[state.chunk.collection]
+        writes: dict[PointId, Write] = {}
+        keys: dict[PointId, Key] = {}
+        refused: list[RejectedRecord] = []
+        for row in page.rejected:
+            key = None if row.id is None else Key(route.collection, row.id)
+            refused.append(self._letters.of_row(key, row.error, row.raw, row.place))
+        for point in page.points:
+            key = Key(route.collection, point.id)
+            try:
+                validate_point(point, route.vectors)
+                write = route.image(key, point)
+            except Rejected as error:
+                refused.append(self._letters.of_row(key, error, None, ""))
+                continue
+            if isinstance(write, Upsert):  # what the filter leaves out is not there to delete
+                writes[write.id] = write
+                keys[write.id] = key
+        rows = len(page.points) + len(page.rejected)
+        await self._pace.rows(rows)
+        if writes:
+            written = await self._writer.write(route.store, list(writes.values()))
+            refused += [
+                self._letters.of_row(keys[point_id], error, None, "")
+                for point_id, error in written.rejected.items()
+            ]
+        if refused:
+            await self._letters.keep_rows(refused)
+        # Invariant 8: the cursor moves only past rows that are durable.
+        state = ChunkState(
+            state.chunk, page.cursor, state.rows + rows, done=page.cursor is None
+        )
+        await self._state.advance(state)
+        self._pace.progress.copied += rows
+        self._metrics.backfill_records.inc(rows)
+        return state
+
+

@@ -1,0 +1,338 @@
+"""
+Cutover, and its mirror image revert: one operation in two directions.
+
+    gate ─► FENCING: close fence ─► fence vector ─► drain ─► stream rests ─► re-check ─► stragglers
+                 │ anything unexpected                                                    │
+                 ▼                                                                        ▼
+         open fence, STREAMING(as before)       SWITCHING, journalled ─► switch ─► STREAMING(other) ─► open
+
+Until SWITCHING is journalled every failure goes back; from then on there is only forward, or HELD for a
+person. The fence opens only after one of the two is persisted, so that no write is admitted while
+nobody knows where it belongs.
+
+The deadline of the attempt is given to the fence's holder too. Should this process die, the holder opens
+the fence by itself at that time: the point of no return is therefore never journalled after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from replicator.clock import Clock
+from replicator.errors import (
+    OwnershipUnknown,
+    Refused,
+    ReplicatorError,
+    Retryable,
+)
+from replicator.metrics import Metrics
+from replicator.migration.journal import Journal
+from replicator.migration.recheck import Rechecked
+from replicator.model.phase import Direction, Phase
+from replicator.model.position import Positions
+from replicator.model.status import FenceStatus
+from replicator.ports.feed import ChangeFeed
+from replicator.ports.store import Fence, Switch
+from replicator.settings.cutover import CutoverSettings
+
+_LOOK_S = 0.5
+"""Between the two looks for stragglers where the fence is enforced and every writer has flushed."""
+_POLL_S = 0.05
+_SWITCH_TRIES = 5
+_GRACE_S = 60.0
+"""How long the fence stays closed beyond the attempt, and by how much it is extended while the switch
+takes its time. Shorter lets writers in while traffic moves; longer leaves the application without
+writes for so long should this process die just then."""
+
+
+class StepHooks(Protocol):
+    """What `routing.hooks` offers."""
+
+    async def run(self, step: str, direction: Direction) -> None:
+        """Run the hook of a step, if there is one. Raises Refused("hook-failed")."""
+        ...
+
+
+class Rest(Protocol):
+    """The data path, as a cutover needs it."""
+
+    @property
+    def committed(self) -> Positions:
+        """The persisted positions."""
+        ...
+
+    async def quiesce(self) -> None:
+        """Stop the stream with nothing in flight and nothing that may still land."""
+        ...
+
+    def wake(self) -> None:
+        """Go on streaming in the direction that the record says."""
+        ...
+
+    async def recheck(self, end: Positions) -> Rechecked:
+        """Compare every key written since the verified generation. Raises Refused."""
+        ...
+
+
+class Cutover:
+    """One attempt. `run` returns when the application is on the other store, or raises why not."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        feed: ChangeFeed,
+        fence: Fence,
+        switch: Switch,
+        hooks: StepHooks,
+        path: Rest,
+        settings: CutoverSettings,
+        metrics: Metrics,
+        clock: Clock,
+        timeout_s: float,
+    ) -> None:
+        record = journal.record
+        self.status = FenceStatus(
+            operation="cutover" if record.direction is Direction.FORWARD else "revert",
+            step="gate",
+            since=clock(),
+            deadline_s=timeout_s,
+        )
+        self._journal = journal
+        self._feed = feed
+        self._fence = fence
+        self._switch = switch
+        self._hooks = hooks
+        self._path = path
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._ends_at = 0.0
+        self._closed_until = 0.0
+
+    async def run(self) -> None:
+        """
+        The attempt, from an open gate. Raises the error that stopped it; by then the fence is open again
+        (or a person is asked to open it) and the phase STREAMING, or HELD.
+        """
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + self._timeout_s
+        direction = self._journal.record.direction
+        try:
+            try:
+                async with asyncio.timeout_at(self._ends_at):
+                    vector = await self._fence_and_drain(direction)
+            except TimeoutError as error:
+                raise Refused(
+                    "cutover-timeout",
+                    f"the attempt took longer than {self._timeout_s:.0f} s, at step {self.status.step}",
+                ) from error
+            # Invariant 7: the point of no return is journalled before the switch is touched.
+            await self._journal.move(
+                Phase.SWITCHING,
+                f"switching to the {_store(direction.other)}",
+                evidence={"vector": dict(vector)},
+                fence_vector=vector,
+                epoch=self._journal.record.epoch + 1,
+            )
+        except BaseException as error:
+            if self._journal.record.phase is not Phase.SWITCHING:
+                await self._go_back(error)
+                raise
+            if not isinstance(error, Exception):
+                raise
+        await self.switch(direction.other)
+
+    # -- before the point of no return -----------------------------------------------------------
+
+    async def _fence_and_drain(self, direction: Direction) -> Positions:
+        await self._step("before_fence", "running the hook before the fence")
+        await self._hooks.run("before_fence", direction)
+        # Invariant 7: a restart must know that the fence may be closed before it is.
+        await self._journal.move(
+            Phase.FENCING, f"{self.status.operation} begins", fence_closed=True
+        )
+        await self._step("fence", "closing the writer fence")
+        # The holder's deadline leaves room for the switch itself, which the attempt's does not bound.
+        await self._close(self._ends_at - asyncio.get_running_loop().time() + _GRACE_S)
+        await self._hooks.run("after_fence", direction)
+        vector = await self._vector()
+        fenced_at = asyncio.get_running_loop().time()
+        await self._step("drain", "waiting until everything before the fence is applied")
+        await self._until(lambda: self._reached(vector))
+        await self._look(vector)
+        await self._path.quiesce()
+        await self._step("recheck", "comparing every key written since the verification")
+        done = await self._path.recheck(vector)
+        await self._journal.note(
+            "recheck", "both stores agree", keys=done.keys, passes=done.passes, repaired=done.repaired
+        )
+        await self._step("stragglers", "looking for writers that ignored the fence")
+        span_s = self._settings.delivery_timeout if self._fence.rests_on_word else _LOOK_S
+        await asyncio.sleep(max(0.0, fenced_at + span_s - asyncio.get_running_loop().time()))
+        await self._step("before_switch", "running the hook before the switch")
+        await self._hooks.run("before_switch", direction)
+        await self._look(vector)
+        return vector
+
+    async def _vector(self) -> Positions:
+        """The ends of every partition, once no transaction hides records below them."""
+        vector: Positions = {}
+
+        async def stable() -> bool:
+            bounds = await self._feed.bounds()
+            vector.update((partition, at.end) for partition, at in bounds.items())
+            return all(at.stable >= at.end for at in bounds.values())
+
+        await self._until_async(stable)
+        return vector
+
+    def _reached(self, vector: Positions) -> bool:
+        # The persisted positions count: a restart must not have to apply what was fenced off.
+        committed = self._path.committed
+        return all(committed.get(partition, -1) >= end for partition, end in vector.items())
+
+    async def _look(self, vector: Positions) -> None:
+        moved: list[str] = []
+
+        async def looked() -> bool:
+            bounds = await self._feed.bounds()
+            moved.extend(p for p, at in bounds.items() if at.end != vector.get(p))
+            return True
+
+        await self._until_async(looked)
+        if moved:
+            raise Refused(
+                "fence-ignored",
+                f"records arrived on {', '.join(sorted(set(moved)))} after the fence had closed",
+            )
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            await asyncio.sleep(_POLL_S)
+
+    async def _until_async(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """As `_until`, through failures of the feed; the attempt's deadline bounds it."""
+        while True:
+            try:
+                if await true():
+                    return
+            except Retryable:
+                await asyncio.sleep(_LOOK_S)
+            else:
+                await asyncio.sleep(_POLL_S)
+
+    async def _go_back(self, error: BaseException) -> None:
+        """STREAMING as before, then the fence open. In this order: a restart opens it as well."""
+        reason = error.message if isinstance(error, ReplicatorError) else repr(error)
+        code = error.code if isinstance(error, ReplicatorError) else "internal"
+        self.status.outcome = f"{code}: {reason}"
+        self.status.step = "failed"
+        if self._journal.record.phase is Phase.FENCING:
+            await self._journal.move(
+                Phase.STREAMING, f"{self.status.operation} failed: {reason}", reason_code=code
+            )
+        else:
+            await self._journal.note("failed", reason, code=code)
+        self._path.wake()
+
+    # -- from the point of no return on -----------------------------------------------------------
+
+    async def resume(self) -> None:
+        """After a restart in SWITCHING: make sure that nothing was written meanwhile, then go on."""
+        record = self._journal.record
+        if not self._fence.rests_on_word:
+            try:
+                await self._close(_GRACE_S)
+                await self._look(record.fence_vector)
+            except Refused as error:
+                # The fence had lapsed. If traffic has not moved, these writes belong to the old store.
+                await self._hold(f"{error.message}; writes may have gone to either store")
+        await self.switch(record.direction.other)
+
+    async def switch(self, direction: Direction) -> None:
+        """Move the traffic, with the fence closed and the point of no return journalled."""
+        await self._step("switch", f"switching traffic to the {_store(direction)}")
+        keeper = asyncio.create_task(self._keep_closed(), name="fence keeper")
+        try:
+            await self._move_traffic(direction)
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        await self._show_hook("after_switch", direction)
+        await self._journal.move(
+            Phase.STREAMING, f"the application is on the {_store(direction)}", direction=direction
+        )
+        self._path.wake()
+        self._metrics.fenced(self.status.operation, self._clock() - self.status.since)
+        self.status.step = "open"
+
+    async def _move_traffic(self, direction: Direction) -> None:
+        record = self._journal.record
+        for attempt in range(_SWITCH_TRIES):
+            try:
+                await self._switch.to(direction, record.epoch)
+                break
+            except ReplicatorError as error:
+                if await self._is_at(direction):
+                    break
+                if not self._switch.repeatable or attempt == _SWITCH_TRIES - 1:
+                    await self._hold(f"the switch did not answer well: {error.message}")
+                await asyncio.sleep(_LOOK_S * 2**attempt)
+        if self._lapsed():
+            try:
+                await self._look(record.fence_vector)
+            except Refused as error:
+                await self._hold(f"the fence lapsed during the switch, and {error.message}")
+
+    async def _close(self, deadline_s: float) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        await self._fence.close(deadline_s)
+        self._closed_until = asked_at + deadline_s
+
+    def _lapsed(self) -> bool:
+        if self._fence.rests_on_word:
+            return False
+        return asyncio.get_running_loop().time() >= self._closed_until
+
+    async def _keep_closed(self) -> None:
+        """Extend the holder's deadline while the switch, or a person, takes time."""
+        while not self._fence.rests_on_word:
+            await asyncio.sleep(_GRACE_S / 4)
+            try:
+                await self._close(_GRACE_S)
+            except ReplicatorError as error:
+                await self._journal.note("switch", f"the fence was not extended: {error.message}")
+
+    async def opened(self) -> None:
+        """The fence is open again after a switch that went well."""
+        self.status.step, self.status.outcome = "done", "done"
+        await self._show_hook("after_open", self._journal.record.direction)
+
+    async def _is_at(self, direction: Direction) -> bool:
+        try:
+            return await self._switch.current() is direction
+        except ReplicatorError:
+            return False
+
+    async def _hold(self, message: str) -> None:
+        await self._journal.move(Phase.HELD, message, reason_code="ownership-unknown")
+        self.status.outcome = f"ownership-unknown: {message}"
+        raise OwnershipUnknown("ownership-unknown", message)
+
+    async def _show_hook(self, step: str, direction: Direction) -> None:
+        try:
+            await self._hooks.run(step, direction)
+        except ReplicatorError as error:
+            await self._journal.note(step, f"the hook failed: {error.message}")
+
+    async def _step(self, step: str, message: str) -> None:
+        self.status.step = step
+        await self._journal.note(step, message)
+
+
+def _store(direction: Direction) -> str:
+    return "source" if direction is Direction.FORWARD else "target"

@@ -1,0 +1,492 @@
+"""
+The engine: which work the phase in force asks for, started and stopped one at a time.
+
+    PLANNED → capture     BACKFILL → copy     REPLAY, STREAMING, FENCING → stream     SWITCHING → switch
+
+A supervisor compares what is wanted (phase, direction, pause, rest) with what runs, ends the one and
+starts the other. Whoever changes the record calls `wake`. A job that ends by itself has moved the
+phase; one that fails is mapped by its error: BLOCKED, or the process ends with the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from replicator.clock import Clock
+from replicator.codecs.events import EventDecoder
+from replicator.errors import Blocked, Fatal, ReplicatorError
+from replicator.metrics import Metrics
+from replicator.migration.backfill import Backfill, prepare_target
+from replicator.migration.journal import Journal
+from replicator.migration.mirror import Mirror
+from replicator.migration.observe import Observer
+from replicator.migration.pace import Pace
+from replicator.migration.recheck import Recheck, Rechecked
+from replicator.migration.routes import Atlas, draw_atlas
+from replicator.migration.verify import Verified
+from replicator.model.phase import STREAMS, TERMINAL, Direction, Phase
+from replicator.model.position import Positions
+from replicator.model.record import Capture
+from replicator.ports.feed import ChangeFeed, DeadLetterLog
+from replicator.ports.state import StateStore
+from replicator.ports.store import Store
+from replicator.settings.settings import Settings
+from replicator.stream.apply import Applier
+from replicator.stream.intake import Intake
+from replicator.stream.letters import DeadLetters
+from replicator.stream.patience import Patience
+from replicator.stream.stream import Counters, Stream
+from replicator.stream.writing import Writer
+
+_PROBE_S = 1.0
+"""How often the broker is asked for its ends: the lag shown is at most about this old."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a migration works with; made by wiring, or by a test."""
+
+    settings: Settings
+    fingerprint: str
+    source: Store
+    target: Store
+    feed: ChangeFeed | None
+    state: StateStore
+    letter_log: DeadLetterLog
+    metrics: Metrics
+    clock: Clock
+    wipe: Sequence[str] = ()
+    """Target collections that a person allowed to wipe."""
+
+
+class Job(msgspec.Struct):
+    """What runs now. `stop` asks it to end with nothing half done."""
+
+    kind: str
+    task: asyncio.Task[None]
+    stop: Callable[[], None]
+
+
+class Engine:
+    """The data path of one migration, under its record."""
+
+    def __init__(self, parts: Parts, journal: Journal) -> None:
+        settings = parts.settings
+        self.parts = parts
+        self.journal = journal
+        self.counters = Counters()
+        self.patience = Patience(settings.stream)
+        self.writers = {
+            Direction.FORWARD: self._writer(parts.target, settings.target.__class__),
+            Direction.REVERSE: self._writer(parts.source, settings.source.__class__),
+        }
+        self.letters = DeadLetters(
+            parts.letter_log,
+            parts.state,
+            metrics=parts.metrics,
+            clock=parts.clock,
+            backoff_max_s=settings.stream.backoff_max,
+        )
+        self.pace = Pace(settings.backfill.rate_max)
+        self.stream_settings = settings.stream
+        self.observer: Observer | None = None
+        if parts.feed is not None:
+            stuck = getattr(settings.feed, "stuck_after", None)
+            self.observer = Observer(
+                parts.feed, clock=parts.clock, counters=self.counters, stuck_after_s=stuck
+            )
+        self.stream: Stream | None = None
+        self.atlas: Atlas | None = None
+        self.persisted: Positions = {}
+        """The persisted positions as of the last stream's end, while none runs."""
+        self._job: Job | None = None
+        self._resting = False
+        self._attention = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._draining = False
+        self.resume_switch: Callable[[], Awaitable[None]] | None = None
+        """Set by the migration: what to do when the process finds itself in SWITCHING."""
+        self.switch_is_owned = False
+        """A cutover of this process is in SWITCHING; nothing is to be resumed."""
+        self.plain_copy_check: Callable[[], Awaitable[None]] | None = None
+        """Set by the migration: the verification that ends a plain copy."""
+
+    def _writer(self, store: Store, kind: type) -> Writer:
+        return Writer(
+            store,
+            connector=str(kind.__struct_config__.tag),  # type: ignore[attr-defined]
+            settings=self.parts.settings.stream,
+            metrics=self.parts.metrics,
+        )
+
+    # -- facts ---------------------------------------------------------------------------------------
+
+    @property
+    def show_after_s(self) -> float:
+        """From an event to its being visible at the source."""
+        settle = float(getattr(self.parts.settings.feed, "settle", 0.0))
+        return max(settle, self.parts.source.staleness_s)
+
+    @property
+    def committed(self) -> Positions:
+        """The persisted positions."""
+        if self.stream is not None and self.stream.lanes:
+            return self.stream.committed
+        return self.persisted
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing that was sent to either store may still land."""
+        return all(writer.guard.is_clear for writer in self.writers.values())
+
+    def mirror(self) -> Mirror:
+        """Both stores side by side."""
+        assert self.atlas is not None
+        return Mirror(
+            source=self.parts.source,
+            target=self.parts.target,
+            atlas=self.atlas,
+            settings=self.parts.settings.verify,
+            patience=self.patience,
+        )
+
+    # -- supervision ---------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """The record has changed, or a rest is over."""
+        self._resting = False
+        self._attention.set()
+
+    def drain(self) -> None:
+        """End what runs, and `supervise`."""
+        self._draining = True
+        self._attention.set()
+
+    async def quiesce(self) -> None:
+        """Let the stream rest, until `wake`."""
+        self._resting = True
+        self._attention.set()
+        while self._job is not None:
+            self._idle.clear()
+            await self._idle.wait()
+        # Invariant 5: switching waits out what may still land.
+        for writer in self.writers.values():
+            await writer.guard.clear()
+
+    async def supervise(self, done: Callable[[], bool]) -> None:
+        """Run what the record asks for until it is terminal, `done`, or drained."""
+        attention = asyncio.create_task(self._attention.wait(), name="attention")
+        try:
+            while True:
+                if attention.done():
+                    self._attention.clear()
+                    attention = asyncio.create_task(self._attention.wait(), name="attention")
+                wanted = None if self._draining or done() else self._wanted()
+                if self._job is not None and self._job.kind != wanted:
+                    await self._end_job()
+                    continue
+                if self._job is None:
+                    self._idle.set()
+                    if self._draining or done() or self.journal.record.phase in TERMINAL:
+                        return
+                    if wanted is not None:
+                        self._job = self._start(wanted)
+                waits = {attention} | ({self._job.task} if self._job else set())
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                if self._job is not None and self._job.task.done():
+                    await self._finish_job()
+        finally:
+            attention.cancel()
+            if self._job is not None:
+                self._job.task.cancel()
+                await asyncio.wait([self._job.task])
+
+    def _wanted(self) -> str | None:
+        record = self.journal.record
+        if record.paused or self._resting:
+            return None
+        if record.phase is Phase.PLANNED:
+            return "capture"
+        if record.phase is Phase.BACKFILL:
+            return "backfill"
+        if record.phase in STREAMS:
+            return f"stream {record.direction.value}"
+        if record.phase is Phase.SWITCHING and not self.switch_is_owned:
+            return "switch"
+        return None
+
+    def _start(self, kind: str) -> Job:
+        if kind == "backfill":
+            copy = _Copy(self)
+            return Job(kind, asyncio.create_task(copy.run(), name=kind), copy.stop)
+        work: dict[str, Callable[[], Awaitable[None]]] = {
+            "capture": self._capture,
+            "switch": self._resume_switch,
+        }
+        task = asyncio.ensure_future(work.get(kind, self._stream)())
+        return Job(kind, task, self._stop_stream if kind.startswith("stream") else lambda: None)
+
+    def _stop_stream(self) -> None:
+        if self.stream is not None:
+            self.stream.stop()
+
+    async def _end_job(self) -> None:
+        """End what runs: gracefully within the drain timeout, else by force (the guards know)."""
+        assert self._job is not None
+        job = self._job
+        job.stop()
+        await asyncio.wait([job.task], timeout=self.parts.settings.stream.drain_timeout)
+        if not job.task.done():
+            job.task.cancel()
+            await asyncio.wait([job.task])
+        await self._finish_job()
+
+    async def _finish_job(self) -> None:
+        assert self._job is not None
+        task, self._job = self._job.task, None
+        if self.stream is not None and self.stream.lanes:
+            self.persisted = self.stream.committed
+        self.stream = None
+        self._idle.set()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            await self.failed(error)
+
+    async def failed(self, error: BaseException) -> None:
+        """Move to BLOCKED where a person can mend it; raise everything else."""
+        cause = first_cause(error)
+        if not isinstance(cause, Blocked):
+            raise cause
+        record = self.journal.record
+        if record.phase in (Phase.BLOCKED, Phase.SWITCHING, Phase.HELD) or record.phase in TERMINAL:
+            return
+        back_to = Phase.STREAMING if record.phase is Phase.FENCING else record.phase
+        await self.journal.move(
+            Phase.BLOCKED, cause.message, reason_code=cause.code, blocked_from=back_to
+        )
+        self._attention.set()
+
+    # -- jobs ----------------------------------------------------------------------------------------
+
+    async def _capture(self) -> None:
+        feed, record = self.parts.feed, self.journal.record
+        positions: Positions = {}
+        if feed is not None:
+            bounds = await self.patience.until_answered(feed.bounds)
+            # An open transaction's records lie below the end and become visible later.
+            positions = {partition: min(at.stable, at.end) for partition, at in bounds.items()}
+        capture = Capture(
+            id=uuid.uuid4().hex,
+            positions=positions,
+            partitions=len(positions),
+            at=self.parts.clock(),
+        )
+        # A migration before this one may have died with writes on their way to this target.
+        self.writers[Direction.FORWARD].guard.suspect()
+        await self.parts.state.commit(positions, {})
+        self.persisted = positions
+        # Invariant 4: the capture is persisted before any source row is read.
+        await self.journal.move(
+            Phase.BACKFILL,
+            "positions captured",
+            evidence={"positions": dict(positions)},
+            capture=capture,
+            fingerprint=self.parts.fingerprint,
+        )
+        assert record.name
+
+    async def draw(self) -> Atlas:
+        """Describe both stores, waiting for them."""
+        parts = self.parts
+        self.atlas = await self.patience.until_answered(
+            lambda: draw_atlas(parts.settings, parts.source, parts.target)
+        )
+        return self.atlas
+
+    async def _stream(self) -> None:
+        feed, parts, record = self.parts.feed, self.parts, self.journal.record
+        assert feed is not None
+        direction = record.direction
+        atlas = await self.draw()
+        positions = await parts.state.positions()
+        self.persisted = positions
+        assert record.capture is not None
+        intake = self.intake(atlas, direction)
+        writer = self.writers[direction]
+        applier = Applier(
+            routes=atlas.routes(direction),
+            writer=writer,
+            images=parts.source,
+            feed=feed,
+            intake=intake,
+            letters=self.letters,
+            patience=self.patience,
+        )
+        self.counters.polled_at = asyncio.get_running_loop().time()
+        self.stream = Stream(
+            feed=feed,
+            intake=intake,
+            applier=applier,
+            writer=writer,
+            letters=self.letters,
+            state=parts.state,
+            patience=self.patience,
+            settings=self.stream_settings,
+            metrics=parts.metrics,
+            clock=parts.clock,
+            counters=self.counters,
+            show_after_s=self.show_after_s,
+        )
+        await self.stream.run(positions)
+
+    def intake(self, atlas: Atlas, direction: Direction) -> Intake:
+        """How events are read in a direction."""
+        feed = self.parts.settings.feed
+        return Intake(
+            decoder=EventDecoder(atlas.integer_ids, int(getattr(feed, "event_bytes_max", 1 << 23))),
+            routes=atlas.routes(direction),
+            integer_ids=atlas.integer_ids,
+            epoch=self.journal.record.epoch,
+            partitioner=str(getattr(feed, "partitioner", "unchecked")),
+        )
+
+    async def _resume_switch(self) -> None:
+        assert self.resume_switch is not None
+        await self.resume_switch()
+
+    async def recheck(self, end: Positions) -> Rechecked:
+        """The last comparison; the stream rests."""
+        parts, record = self.parts, self.journal.record
+        feed, direction = parts.feed, record.direction
+        assert feed is not None
+        atlas = self.atlas or await self.draw()
+        forward = direction is Direction.FORWARD
+        verified = await parts.state.get("verified")
+        begin = record.fence_vector
+        if forward:
+            assert verified is not None, "the gate demands a verification"
+            begin = msgspec.json.decode(verified, type=Verified).positions
+        comparison = Recheck(
+            direction=direction,
+            feed=feed,
+            intake=self.intake(atlas, direction),
+            written=parts.target if forward else parts.source,
+            owner=parts.source if forward else parts.target,
+            schemas=atlas.targets if forward else atlas.sources,
+            writer=self.writers[direction],
+            state=parts.state,
+            patience=self.patience,
+            settings=parts.settings.verify,
+            keys_max=parts.settings.cutover.touched_keys_max,
+        )
+        return await comparison.run(begin, end)
+
+    # -- probing -------------------------------------------------------------------------------------
+
+    async def probe_regularly(self) -> None:
+        """Watch the log for as long as the migration runs."""
+        while self.observer is not None:
+            await self.probe()
+            await asyncio.sleep(_PROBE_S)
+
+    async def probe(self) -> None:
+        """Ask once, and do what the answer asks for: BLOCKED, or the end of REPLAY."""
+        assert self.observer is not None
+        record = self.journal.record
+        expected = record.capture.partitions if record.capture is not None else None
+        try:
+            await self.observer.probe(self.stream, expected)
+        except Blocked as error:
+            await self.failed(error)
+            return
+        record = self.journal.record
+        if record.phase is Phase.REPLAY and not record.paused:
+            committed = self.committed
+            if all(committed.get(p, -1) >= end for p, end in record.replay_until.items()):
+                await self.journal.move(Phase.STREAMING, "everything up to the copy's end is applied")
+                self._attention.set()
+
+
+class _Copy:
+    """The backfill job: settle, prepare, copy, and the phase that follows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stopping = asyncio.Event()
+        self._backfill: Backfill | None = None
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._backfill is not None:
+            self._backfill.stop()
+
+    async def run(self) -> None:
+        engine, parts = self._engine, self._engine.parts
+        capture = engine.journal.record.capture
+        assert capture is not None
+        fresh = not await parts.state.chunks()
+        if fresh and await self._stopped_within(engine.show_after_s):
+            # Invariant 4: `settle` passes between the capture and the first row, anew at each start.
+            return
+        await engine.letters.load()
+        writer = engine.writers[Direction.FORWARD]
+        await writer.guard.clear()
+        await prepare_target(
+            parts.settings,
+            source=parts.source,
+            target=parts.target,
+            capture_id=capture.id,
+            wipe=parts.wipe if fresh else (),
+            patience=engine.patience,
+        )
+        self._backfill = Backfill(
+            source=parts.source,
+            target=parts.target,
+            writer=writer,
+            atlas=await engine.draw(),
+            state=parts.state,
+            letters=engine.letters,
+            patience=engine.patience,
+            pace=engine.pace,
+            settings=parts.settings.backfill,
+            metrics=parts.metrics,
+        )
+        if self._stopping.is_set() or not await self._backfill.run():
+            return
+        await self._follow()
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _follow(self) -> None:
+        engine, feed = self._engine, self._engine.parts.feed
+        if feed is None:
+            assert engine.plain_copy_check is not None
+            await engine.plain_copy_check()
+            await engine.journal.move(Phase.COMPLETE, "copied, and both stores are equal")
+            return
+        bounds = await engine.patience.until_answered(feed.bounds)
+        await engine.journal.move(
+            Phase.REPLAY,
+            "every row is copied",
+            replay_until={partition: at.end for partition, at in bounds.items()},
+        )
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that brought a task group down: a defect before anything else, else the first of ours."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [first_cause(inner) for inner in error.exceptions]
+    for cause in causes:
+        if not isinstance(cause, ReplicatorError) or isinstance(cause, Fatal):
+            return cause
+    return causes[0]

@@ -1,0 +1,128 @@
+"""
+The gate: every reason why a cutover would not be safe now.
+
+Pure: facts in, blockers out. A revert is asked less (lag and ownership), because going back must be
+possible when the new store has disappointed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from replicator.model.finding import Blocker
+from replicator.model.phase import Direction, Phase
+from replicator.model.status import LagStatus
+from replicator.settings.cutover import CutoverSettings
+
+BLOCKERS: dict[str, str] = {
+    "phase": "Wait until the migration streams; `replicator status` shows how far it is.",
+    "paused": "Resume first: `replicator resume`.",
+    "lag-unknown": "Bring the broker back; what is not known counts as infinite.",
+    "lag": "Wait, or raise concurrency with `replicator tune`; the lag must fall below the limit.",
+    "misplaced-keys": "Make all producers use one partitioner, then start a new capture.",
+    "group-foreign": "Stop the other program that uses our consumer group, or give it its own.",
+    "dead-letters": "Resolve them with `replicator dead-letters`, or pass --waive-dead-letters.",
+    "not-verified": "Run `replicator verify` (level full).",
+    "verification-old": "Run `replicator verify` (level full) again.",
+    "findings": "Run `replicator repair`, then `replicator verify`.",
+    "way-back-lossy": "Accept it by name with cutover.way_back_lossy = true, or change the transform.",
+    "timeout-short": "Raise cutover.timeout, or pass a longer --timeout.",
+    "busy": "Another cutover, revert or repair is under way; wait for it.",
+    "no-feed": "Configure a feed: a plain copy has nothing to cut over.",
+    "store-away": "Bring the store back; the stream waits for it.",
+}
+
+
+class GateFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate judges."""
+
+    phase: Phase
+    direction: Direction
+    paused: bool
+    lag: LagStatus
+    misplaced: int
+    intruders: Sequence[str]
+    open_letters: int
+    waive_dead_letters: bool
+    verified_at: float | None
+    findings: int
+    lossy: Sequence[str]
+    shows_after_s: float
+    """How long a patch may wait for the source's image; 0 when none can."""
+    needed_s: float
+    """Seconds that the steps need at least, the spans of their waits summed."""
+    timeout_s: float
+    now: float
+    trouble: Blocker | None
+
+
+def closed_by(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
+    """Every blocker; empty when the gate is open."""
+    blockers = _ownership_and_lag(facts, settings)
+    if facts.direction is Direction.FORWARD:
+        blockers += _equality(facts, settings)
+        if facts.lossy and not settings.way_back_lossy:
+            blockers.append(Blocker("way-back-lossy", "; ".join(facts.lossy)))
+    if facts.timeout_s < facts.needed_s:
+        blockers.append(
+            Blocker(
+                "timeout-short",
+                f"the steps wait for {facts.needed_s:.0f} s in all, the attempt may take "
+                f"{facts.timeout_s:.0f} s",
+            )
+        )
+    return blockers
+
+
+def _ownership_and_lag(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
+    blockers = []
+    if facts.phase is not Phase.STREAMING:
+        blockers.append(Blocker("phase", f"the phase is {facts.phase.value}, not STREAMING"))
+    if facts.paused:
+        blockers.append(Blocker("paused", "the migration is paused"))
+    if facts.trouble is not None:
+        blockers.append(Blocker("store-away", facts.trouble.message))
+    lag = facts.lag
+    seconds_max = settings.lag_seconds_max + facts.shows_after_s
+    if lag.records is None or lag.seconds is None or lag.unknown_partitions:
+        blockers.append(
+            Blocker("lag-unknown", "the end of some partition, or the age of its events, is not known")
+        )
+    elif lag.records > settings.lag_records_max or lag.seconds > seconds_max:
+        blockers.append(
+            Blocker(
+                "lag",
+                f"{lag.records} records and {lag.seconds:.1f} s behind; the limits are "
+                f"{settings.lag_records_max} and {seconds_max:.0f} s",
+            )
+        )
+    if facts.misplaced:
+        blockers.append(
+            Blocker(
+                "misplaced-keys",
+                f"{facts.misplaced} records lie in another partition than their key demands",
+            )
+        )
+    blockers += [Blocker("group-foreign", sentence) for sentence in facts.intruders]
+    return blockers
+
+
+def _equality(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
+    blockers = []
+    if facts.open_letters and not facts.waive_dead_letters:
+        blockers.append(Blocker("dead-letters", f"{facts.open_letters} dead letters are open"))
+    if facts.verified_at is None:
+        blockers.append(Blocker("not-verified", "no full verification was completed since the copy"))
+    elif facts.now - facts.verified_at > settings.verify_age_max:
+        blockers.append(
+            Blocker(
+                "verification-old",
+                f"the last full verification is {facts.now - facts.verified_at:.0f} s old; "
+                f"the limit is {settings.verify_age_max:.0f} s",
+            )
+        )
+    if facts.findings:
+        blockers.append(Blocker("findings", f"{facts.findings} keys differ between the stores"))
+    return blockers

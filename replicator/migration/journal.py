@@ -1,0 +1,92 @@
+"""
+The journal: the one place where the migration's record changes.
+
+Every change is persisted together with an entry that says why, before anyone acts on it (Invariant 7).
+A write to the state store is never left half done by a cancellation: whoever is cancelled in the
+middle learns afterwards, from `record`, whether the step was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from replicator.clock import Clock
+from replicator.model.phase import Phase, may_follow
+from replicator.model.record import JournalEntry, MigrationRecord
+from replicator.ports.state import StateStore
+
+
+class Journal:
+    """Holds the record in memory; safe for use from several tasks."""
+
+    def __init__(self, state: StateStore, record: MigrationRecord, clock: Clock) -> None:
+        self.record = record
+        self._state = state
+        self._clock = clock
+        self._changing = asyncio.Lock()
+
+    async def begin(self, record: MigrationRecord, message: str) -> None:
+        """Start a new attempt; what the one before it left behind is forgotten."""
+        async with self._changing:
+            record.since = self._clock()
+            await _to_the_end(self._state.begin(record, self._entry(record, "phase", message, {})))
+            self.record = record
+
+    async def move(
+        self, phase: Phase, message: str, *, evidence: dict[str, Any] | None = None, **changes: Any
+    ) -> None:
+        """Enter a phase that may follow the one in force, with other changes of the record."""
+        async with self._changing:
+            current = self.record.phase
+            assert may_follow(current, phase), f"{current.value} → {phase.value} is no step"
+            changed = msgspec.structs.replace(
+                self.record, phase=phase, since=self._clock(), reason=message, **changes
+            )
+            if "reason_code" not in changes:
+                changed.reason_code = ""
+            await self._save(changed, "phase", message, evidence or {})
+
+    async def change(self, step: str, message: str, **changes: Any) -> None:
+        """Change the record within its phase."""
+        async with self._changing:
+            changed = msgspec.structs.replace(self.record, **changes)
+            await self._save(changed, step, message, {})
+
+    async def note(self, step: str, message: str, **evidence: Any) -> None:
+        """Write down a step that changes nothing of the record."""
+        await self._state.note(self._entry(self.record, step, message, evidence))
+
+    async def _save(
+        self, record: MigrationRecord, step: str, message: str, evidence: dict[str, Any]
+    ) -> None:
+        async def save() -> None:
+            await self._state.save(record, self._entry(record, step, message, evidence))
+            self.record = record
+
+        await _to_the_end(save())
+
+    def _entry(
+        self, record: MigrationRecord, step: str, message: str, evidence: dict[str, Any]
+    ) -> JournalEntry:
+        return JournalEntry(
+            at=self._clock(),
+            phase=record.phase,
+            direction=record.direction,
+            step=step,
+            message=message,
+            evidence=evidence,
+        )
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end even when the caller is cancelled; the cancellation is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

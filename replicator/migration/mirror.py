@@ -1,0 +1,112 @@
+"""
+The mirror: both stores' images of the same keys, side by side, in target terms.
+
+Everything that asks "are they equal?" asks here: verification, repair's re-read and the last
+comparison of a cutover. The source side goes through the transform, so what is compared is what the
+target ought to hold with what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from replicator.codecs.validation import validate_point
+from replicator.errors import Rejected
+from replicator.migration.compare import compare
+from replicator.migration.routes import Atlas
+from replicator.model.event import Key
+from replicator.model.finding import Difference
+from replicator.model.point import Point, PointId
+from replicator.model.write import Upsert
+from replicator.ports.store import StoreReader
+from replicator.settings.settings import VerifySettings
+from replicator.stream.patience import Patience
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """How both stores differ on a key."""
+
+    key: Key
+    kind: Difference
+    detail: str = ""
+
+
+class Mirror:
+    """Reads both stores. Both must have been written what is compared, up to their staleness."""
+
+    def __init__(
+        self,
+        *,
+        source: StoreReader,
+        target: StoreReader,
+        atlas: Atlas,
+        settings: VerifySettings,
+        patience: Patience,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._atlas = atlas
+        self._settings = settings
+        self._patience = patience
+
+    async def sources(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
+        """The source's points of these ids; absent ones are not in it."""
+        return await self._patience.until_answered(lambda: self._source.fetch(collection, ids))
+
+    async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
+        """The keys on which both stores differ, read now."""
+        gaps: list[Gap] = []
+        by_collection: dict[str, list[PointId]] = {}
+        for key in keys:
+            by_collection.setdefault(key.collection, []).append(key.id)
+        for collection, ids in by_collection.items():
+            points = await self.sources(collection, ids)
+            gaps += await self.against_target(
+                collection, [(point_id, points.get(point_id)) for point_id in ids]
+            )
+        return gaps
+
+    async def against_target(
+        self, collection: str, rows: Sequence[tuple[PointId, Point | None]]
+    ) -> list[Gap]:
+        """
+        Compare source rows (None: absent) with what the target holds. A row that cannot be carried is in
+        the dead letters, and is not compared.
+        """
+        route = self._atlas.forward[collection]
+        expected: list[tuple[Key, PointId, Point | None]] = []
+        for point_id, point in rows:
+            key = Key(collection, point_id)
+            try:
+                if point is not None:
+                    validate_point(point, route.vectors)
+                write = route.image(key, point)
+            except Rejected:
+                continue
+            expected.append((key, write.id, write.point if isinstance(write, Upsert) else None))
+        held = await self._patience.until_answered(
+            lambda: self._target.fetch(route.store, [target_id for _, target_id, _ in expected])
+        )
+        gaps = []
+        for key, target_id, wanted in expected:
+            gap = self.gap(key, wanted, held.get(target_id))
+            if gap is not None:
+                gaps.append(gap)
+        return gaps
+
+    def gap(self, key: Key, wanted: Point | None, actual: Point | None) -> Gap | None:
+        """What the target ought to hold, against what it holds."""
+        if wanted is None:
+            return None if actual is None else Gap(key, Difference.EXTRA)
+        if actual is None:
+            return Gap(key, Difference.MISSING)
+        detail = compare(
+            wanted,
+            actual,
+            self._atlas.targets[key.collection],
+            float_tolerance=self._settings.float_tolerance,
+            payload_tolerance=self._settings.payload_tolerance,
+        )
+        return None if detail is None else Gap(key, Difference.DIFFERENT, detail)

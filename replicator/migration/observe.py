@@ -1,0 +1,179 @@
+"""
+Watching the log from outside the stream: bounds, lag, partitions, retention, intruders.
+
+Invariant 9: what is not known is not zero. A probe that fails, a partition that nobody reads and an
+end that is older than a few probes make the lag unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from replicator.clock import Clock
+from replicator.errors import Blocked, Fatal, Retryable
+from replicator.model.finding import Blocker
+from replicator.model.position import Bounds, Partition, Positions
+from replicator.model.status import (
+    LagStatus,
+    PartitionHealth,
+    PartitionStatus,
+    RetentionStatus,
+)
+from replicator.ports.feed import ChangeFeed, GroupWatch
+from replicator.stream.stream import Counters, Stream
+
+_FRESH_S = 30.0
+"""Bounds older than this are not known. Sooner forgets them during a broker's ordinary restart."""
+_INTRUDERS_EVERY_S = 15.0
+"""Looking for foreign members and commits costs the broker two requests."""
+
+
+class Observer:
+    """Probes the feed regularly; everything else reads what it found last."""
+
+    def __init__(
+        self, feed: ChangeFeed, *, clock: Clock, counters: Counters, stuck_after_s: float | None
+    ) -> None:
+        self.bounds: dict[Partition, Bounds] = {}
+        self.intruders: list[str] = []
+        self.trouble: Blocker | None = None
+        self._feed = feed
+        self._clock = clock
+        self._counters = counters
+        self._stuck_after_s = stuck_after_s
+        self._probed_at = float("-inf")
+        self._asked_at = float("-inf")
+        self._read_all_at: dict[Partition, float] = {}
+        self._moved: dict[Partition, tuple[int, float]] = {}
+
+    async def probe(self, stream: Stream | None, expected_partitions: int | None) -> None:
+        """
+        Ask the feed once. Raises Blocked when the log no longer holds our position or has other
+        partitions than the capture, Fatal("feed-stuck") when the consumer is alive without progress.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            bounds = await self._feed.bounds()
+            if isinstance(self._feed, GroupWatch) and (
+                loop.time() - self._asked_at >= _INTRUDERS_EVERY_S
+            ):
+                self._asked_at = loop.time()
+                committed = stream.committed if stream is not None else {}
+                self.intruders = await self._feed.intruders(committed)
+        except Retryable as error:
+            self.trouble = Blocker(error.code, error.message)
+            return
+        self.trouble = None
+        self.bounds = bounds
+        self._probed_at = loop.time()
+        if expected_partitions is not None and len(bounds) != expected_partitions:
+            raise Blocked(
+                "partitions-changed",
+                f"the topic has {len(bounds)} partitions; the capture saw {expected_partitions}",
+            )
+        if stream is not None and stream.lanes:
+            self._compare(stream, bounds)
+
+    def _compare(self, stream: Stream, bounds: dict[Partition, Bounds]) -> None:
+        now = self._clock()
+        loop_now = asyncio.get_running_loop().time()
+        unread = False
+        for partition, position in stream.positions.items():
+            at = bounds.get(partition)
+            if at is None:
+                continue
+            read_to = stream.lanes[partition].watermark.tracked_to
+            if read_to < at.start:
+                raise Blocked(
+                    "log-truncated",
+                    f"{partition} begins at {at.start}, and {read_to} is still to be read",
+                )
+            unread = unread or read_to < at.stable
+            if read_to >= at.end:
+                self._read_all_at[partition] = now
+            if self._moved.get(partition, (-1, 0.0))[0] != position:
+                self._moved[partition] = (position, loop_now)
+        self._watch_the_consumer(stream, unread=unread, now=loop_now)
+
+    def _watch_the_consumer(self, stream: Stream, *, unread: bool, now: float) -> None:
+        idle = not stream.buffered_bytes and not stream.in_flight
+        if not (unread and idle and self._stuck_after_s):
+            self._counters.polled_at = now
+        elif now - self._counters.polled_at > self._stuck_after_s:
+            raise Fatal(
+                "feed-stuck",
+                f"records wait in the log and none came for {self._stuck_after_s:.0f} s",
+            )
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the bounds may be believed."""
+        return asyncio.get_running_loop().time() - self._probed_at <= _FRESH_S
+
+    def lag(self, positions: Positions, stream: Stream | None) -> LagStatus:
+        """
+        The lag of these positions. An event in memory has the log's own time. What is not read yet is at
+        most as old as the time since we had last read everything.
+        """
+        unknown = [partition for partition in self.bounds if partition not in positions]
+        if not self.is_fresh or not self.bounds or unknown:
+            return LagStatus(unknown_partitions=len(unknown) or len(self.bounds))
+        behind = [p for p, at in self.bounds.items() if at.end > positions[p]]
+        if not behind:
+            return LagStatus(records=0, seconds=0.0)
+        records = sum(self.bounds[p].end - positions[p] for p in behind)
+        since = [self._behind_since(partition, stream) for partition in behind]
+        if None in since:
+            return LagStatus(records=records, seconds=None)
+        oldest = min(at for at in since if at is not None)
+        return LagStatus(records=records, seconds=max(0.0, self._clock() - oldest))
+
+    def _behind_since(self, partition: Partition, stream: Stream | None) -> float | None:
+        oldest_ms = stream.lanes[partition].oldest_ms() if stream and stream.lanes else None
+        if oldest_ms is not None:
+            return oldest_ms / 1000
+        return self._read_all_at.get(partition)
+
+    def partitions(
+        self, positions: Positions, read_to: Callable[[Partition], int | None], committed: Positions
+    ) -> list[PartitionStatus]:
+        """One row for each partition of the topic, in order of their numbers."""
+        names = sorted(
+            self.bounds.keys() | committed.keys(), key=lambda p: (len(p), p)
+        )
+        rows = []
+        for name in names:
+            at = self.bounds.get(name) if self.is_fresh else None
+            rows.append(
+                PartitionStatus(
+                    partition=name,
+                    end=at.end if at is not None else None,
+                    position=read_to(name),
+                    applied=positions.get(name),
+                    committed=committed.get(name),
+                    status=self._health(name, positions.get(name), at),
+                )
+            )
+        return rows
+
+    def _health(self, name: Partition, applied: int | None, at: Bounds | None) -> PartitionHealth:
+        if applied is None:
+            return PartitionHealth.STOP
+        if at is None:
+            return PartitionHealth.WARN
+        if applied > at.end:
+            return PartitionHealth.REWIND
+        if applied >= at.end:
+            return PartitionHealth.OK
+        _, moved_at = self._moved.get(name, (applied, asyncio.get_running_loop().time()))
+        stands = asyncio.get_running_loop().time() - moved_at
+        return PartitionHealth.STALL if stands > _FRESH_S else PartitionHealth.OK
+
+    def retention(self, retention_s: float | None, lag: LagStatus) -> RetentionStatus:
+        """How long until the log may drop what is not applied; None where nothing tells."""
+        if retention_s is None or lag.seconds is None:
+            return RetentionStatus()
+        return RetentionStatus(headroom_s=max(0.0, retention_s - lag.seconds))

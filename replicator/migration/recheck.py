@@ -1,0 +1,222 @@
+"""
+The last comparison of a cutover: every key that was written since the verified generation began.
+
+The writers are fenced, the stream has applied everything and rests. The keys are read from the log
+between two persisted positions, never from memory, so a restart in between loses none. When they are
+more than may be held at once, the log is read in several passes, each for the keys of one
+residue of a hash.
+
+What a key ought to hold is the log's own last image, and the source's where the source shows its own
+writes. A patch alone says only which fields it set. What differs is written once more and read again;
+what differs even then stops the cutover.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+
+import msgspec
+
+from replicator.codecs.keys import encode_key
+from replicator.errors import Blocked, Refused, Rejected
+from replicator.migration.compare import compare, compare_partial
+from replicator.model.event import ChangeEvent, Key
+from replicator.model.phase import Direction
+from replicator.model.point import PointId
+from replicator.model.position import Partition, Positions
+from replicator.model.schema import CollectionSchema
+from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.ports.feed import ChangeFeed
+from replicator.ports.state import StateStore
+from replicator.ports.store import Store
+from replicator.settings.settings import VerifySettings
+from replicator.stream.coalesce import is_older
+from replicator.stream.fold import fold
+from replicator.stream.intake import Intake
+from replicator.stream.patience import Patience
+from replicator.stream.route import Route
+from replicator.stream.writing import Writer
+
+_BATCH = 256
+
+
+class Rechecked(msgspec.Struct):
+    """What the comparison did; evidence for the journal."""
+
+    keys: int = 0
+    passes: int = 0
+    repaired: int = 0
+
+
+class TooMany(Exception):
+    """More keys than one pass may hold."""
+
+
+class Recheck:
+    """Compares the store written with the log. The stream must rest."""
+
+    def __init__(
+        self,
+        *,
+        direction: Direction,
+        feed: ChangeFeed,
+        intake: Intake,
+        written: Store,
+        owner: Store,
+        schemas: dict[str, CollectionSchema],
+        writer: Writer,
+        state: StateStore,
+        patience: Patience,
+        settings: VerifySettings,
+        keys_max: int,
+    ) -> None:
+        """
+        `written` is the store that the stream writes, `owner` the one that the application writes;
+        `schemas` are the written store's, by the source's word.
+        """
+        self._direction = direction
+        self._feed = feed
+        self._intake = intake
+        self._written = written
+        self._owner = owner
+        self._schemas = schemas
+        self._writer = writer
+        self._state = state
+        self._patience = patience
+        self._settings = settings
+        self._keys_max = keys_max
+        self._hands_off: set[Key] = set()
+        """Keys that are compared, and not written again."""
+
+    async def run(self, begin: Positions, end: Positions) -> Rechecked:
+        """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost `begin`."""
+        done = Rechecked()
+        passes = 1
+        while True:
+            try:
+                done.keys = done.passes = 0
+                for residue in range(passes):
+                    await self._one_pass(begin, end, residue, passes, done)
+            except TooMany:
+                passes *= 2
+            else:
+                return done
+
+    async def _one_pass(
+        self, begin: Positions, end: Positions, residue: int, passes: int, done: Rechecked
+    ) -> None:
+        last: dict[Key, ChangeEvent] = {}
+        for partition, stop in end.items():
+            async for event in self._events(partition, begin.get(partition, stop), stop):
+                key = event.key
+                if passes > 1 and zlib.crc32(encode_key(key)) % passes != residue:
+                    continue
+                known = last.get(key)
+                if known is None and len(last) >= self._keys_max:
+                    raise TooMany
+                if known is None or not is_older(event, known.version):
+                    last[key] = fold(known, event)
+        done.passes += 1
+        done.keys += len(last)
+        events = list(last.values())
+        for start in range(0, len(events), _BATCH):
+            await self._compare(events[start : start + _BATCH], done)
+
+    async def _events(self, partition: Partition, start: int, stop: int) -> AsyncIterator[ChangeEvent]:
+        if start >= stop:
+            return
+        try:
+            async for records in self._feed.read(partition, start, stop):
+                for record in records:
+                    event = self._intake.event(record)
+                    if isinstance(event, ChangeEvent):
+                        yield event
+        except Blocked as error:
+            raise Refused(
+                "log-truncated", f"{error.message}; verify again, then try again"
+            ) from error
+
+    async def _compare(self, events: list[ChangeEvent], done: Rechecked) -> None:
+        lettered = {
+            letter.event_key for letter in await self._state.letters_of([e.key for e in events])
+        }
+        by_collection: dict[str, list[ChangeEvent]] = {}
+        for event in events:
+            if event.key not in lettered:  # waived by name, or the gate had not opened
+                by_collection.setdefault(event.key.collection, []).append(event)
+        for collection, group in by_collection.items():
+            wanted = await self._wanted(self._intake.routes[collection], group)
+            for key, detail in (await self._mend(collection, wanted, done)).items():
+                raise Refused(
+                    "recheck-mismatch",
+                    f"{key.collection}/{key.id} still differs after it was written again: {detail}",
+                )
+
+    async def _wanted(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
+        """What each key ought to hold, as the write that would make it so."""
+        forward = self._direction is Direction.FORWARD
+        if forward and self._owner.staleness_s == 0:
+            images = await self._patience.until_answered(
+                lambda: self._owner.fetch(route.collection, [event.key.id for event in events])
+            )
+            return _writes(
+                (event.key, partial(route.image, event.key, images.get(event.key.id)))
+                for event in events
+            )
+        if forward:
+            # The stream may have discarded the event for a version applied before the range.
+            self._hands_off.update(e.key for e in events if e.version is not None)
+        return _writes((event.key, partial(route.write, event)) for event in events)
+
+    async def _mend(
+        self, collection: str, wanted: dict[Key, Write], done: Rechecked
+    ) -> dict[Key, str]:
+        """Write once more what differs; what differs even then."""
+        differing = await self._differing(collection, wanted)
+        if differing:
+            again = {key: wanted[key] for key in differing if key not in self._hands_off}
+            store = self._intake.routes[collection].store
+            await self._writer.write(store, list(again.values()))
+            done.repaired += len(again)
+            differing = await self._differing(collection, {key: wanted[key] for key in differing})
+        return differing
+
+    async def _differing(self, collection: str, wanted: dict[Key, Write]) -> dict[Key, str]:
+        store = self._intake.routes[collection].store
+        ids: list[PointId] = [write.id for write in wanted.values()]
+        held = await self._patience.until_answered(lambda: self._written.fetch(store, ids))
+        schema = self._schemas[collection]
+        tolerances = {
+            "float_tolerance": self._settings.float_tolerance,
+            "payload_tolerance": self._settings.payload_tolerance,
+        }
+        differing: dict[Key, str] = {}
+        for key, write in wanted.items():
+            actual = held.get(write.id)
+            detail: str | None = None
+            match write:
+                case Delete():
+                    detail = None if actual is None else "it should be gone"
+                case Upsert():
+                    detail = (
+                        "it is missing"
+                        if actual is None
+                        else compare(write.point, actual, schema, **tolerances)
+                    )
+                case Patch() if actual is not None:  # a patch of an absent key writes nothing
+                    detail = compare_partial(write, actual, schema, **tolerances)
+            if detail is not None:
+                differing[key] = detail
+        return differing
+
+
+def _writes(makers: Iterable[tuple[Key, Callable[[], Write]]]) -> dict[Key, Write]:
+    writes: dict[Key, Write] = {}
+    for key, make in makers:
+        try:
+            writes[key] = make()
+        except Rejected:
+            continue  # it is among the dead letters, which the gate has judged
+    return writes

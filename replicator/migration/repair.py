@@ -1,0 +1,151 @@
+"""
+Repair and retry: heal keys while the stream runs, without ever writing a stored image.
+
+*Repair* copies the source's image of a key anew. The key is held: no event of it is written meanwhile.
+Then the time passes after which the source must show every event that was written before, the source
+is read, and the image, or the delete, is written. Events that came meanwhile follow it in order.
+
+*Retry* of a dead letter holds its key and replays that key's own events from the log, from the dead
+letter to what was read last. The letter's stored bytes are never written: the key may have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from replicator.errors import Refused, Rejected
+from replicator.migration.mirror import Mirror
+from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.letter import DeadLetter, LetterState
+from replicator.model.position import Positions
+from replicator.ports.feed import ChangeFeed
+from replicator.ports.state import StateStore
+from replicator.stream.coalesce import is_older
+from replicator.stream.fold import fold
+from replicator.stream.lane import Lane
+from replicator.stream.letters import DeadLetters
+from replicator.stream.patience import Patience
+from replicator.stream.stream import Stream
+
+
+class Repair:
+    """Works on a running stream. One at a time: the caller sees to it."""
+
+    def __init__(
+        self,
+        *,
+        stream: Stream,
+        feed: ChangeFeed,
+        mirror: Mirror,
+        state: StateStore,
+        letters: DeadLetters,
+        patience: Patience,
+        show_after_s: float,
+    ) -> None:
+        self._stream = stream
+        self._feed = feed
+        self._mirror = mirror
+        self._state = state
+        self._letters = letters
+        self._patience = patience
+        self._show_after_s = show_after_s
+
+    async def keys(self, keys: Sequence[Key]) -> dict[Key, Rejected]:
+        """
+        Copy the source's images of these keys, as many as a few thousand at once; forward only. Returns
+        those that cannot be carried. Their findings are forgotten and their open letters settled.
+        """
+        async with self._stream.holding(keys):
+            # Whatever was applied to these keys, the source shows it from here on.
+            await asyncio.sleep(self._show_after_s)
+            refused = await self._stream.applier.apply([(key, None) for key in keys])
+        healed = [key for key in keys if key not in refused]
+        await self._state.clear_findings(healed)
+        letters = await self._state.letters_of(healed)
+        await self._close([x for x in letters if x.code != "epoch-stale"], "repair")
+        for key, error in refused.items():
+            await self._letters.keep_rows([self._letters.of_row(key, error, None, "repair")])
+        return refused
+
+    async def retry(self, letter: DeadLetter, fenced_at: Positions) -> str:
+        """
+        Retry one open letter; returns `settled`, or why it stays open. `fenced_at` is the last switch's
+        fence vector: what lies before it concerns a store that the application owns now.
+        """
+        if letter.event_key is None:
+            return "its key cannot be read: mend the producer, then discard it"
+        if letter.partition is None or letter.offset is None:
+            refused = await self.keys([letter.event_key])
+            return refused[letter.event_key].message if refused else "settled"
+        if letter.offset < fenced_at.get(letter.partition, 0):
+            return "it is older than the switch: the application owns that store now; discard it"
+        return await self._replay(letter, letter.event_key)
+
+    async def _replay(self, letter: DeadLetter, key: Key) -> str:
+        assert letter.partition is not None
+        lane = self._stream.lanes[letter.partition]
+        async with self._stream.holding([key]):
+            try:
+                event = await self._patience.until_answered(lambda: self._folded(letter, key, lane))
+            except Rejected as error:
+                return error.message
+            transform = self._stream.intake.routes[key.collection].transform
+            if event.op is Op.PATCH and transform.needs_image(event):
+                await asyncio.sleep(self._show_after_s)
+                refused = await self._stream.applier.apply([(key, None)])
+            else:
+                refused = await self._stream.applier.apply([(key, event)])
+            if key in refused:
+                return refused[key].message
+        replayed = [
+            other
+            for other in await self._state.letters_of([key])
+            if other.offset is not None and other.offset >= (letter.offset or 0)
+        ]
+        await self._close(replayed, "retry")
+        return "settled"
+
+    async def _folded(self, letter: DeadLetter, key: Key, lane: Lane) -> ChangeEvent:
+        """
+        The key's events from the letter on, as one. Raises Rejected when one of them still cannot be
+        read and no later upsert or delete makes up for it.
+        """
+        assert letter.offset is not None
+        event: ChangeEvent | None = None
+        error: Rejected | None = None
+        async for records in self._feed.read(
+            lane.partition, letter.offset, lane.watermark.tracked_to
+        ):
+            for record in records:
+                if self._stream.intake.key(record) != key:
+                    continue
+                read = self._stream.intake.event(record)
+                if isinstance(read, Rejected):
+                    error = read
+                elif read is not None:
+                    if event is not None and is_older(read, event.version):
+                        continue
+                    event = fold(event, read)
+                    if read.op is not Op.PATCH:
+                        error = None
+        if error is not None:
+            raise error
+        if event is None:
+            raise Rejected("field-missing", "the log holds no event of this key there any more")
+        return event
+
+    async def _close(self, letters: Sequence[DeadLetter], by: str) -> None:
+        if letters:
+            numbers = [letter.number for letter in letters]
+            await self._state.close_letters(numbers, LetterState.SETTLED, by)
+            await self._letters.recount()
+
+
+def only_forward(direction_is_forward: bool) -> None:
+    """Raises Refused("not-invertible"): in the reverse window the target's images cannot be mapped back."""
+    if not direction_is_forward:
+        raise Refused(
+            "not-invertible",
+            "in the reverse window the application's images are in target terms; repair works forward",
+        )

@@ -1,0 +1,110 @@
+"""Routes: what the settings and both stores' schemas make of each collection, in each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from replicator.errors import Blocked, Refused
+from replicator.model.phase import Direction
+from replicator.model.point import PointId
+from replicator.model.record import Chunk
+from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.ports.store import StoreReader
+from replicator.settings.settings import Settings
+from replicator.settings.transform import CollectionSettings
+from replicator.stream.route import Route
+from replicator.stream.transform import IdentityTransform, Transform
+
+
+class Atlas(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known of the collections once both stores have been described."""
+
+    forward: dict[str, Route]
+    reverse: dict[str, Route]
+    sources: dict[str, CollectionSchema]
+    targets: dict[str, CollectionSchema]
+    """By the source's word too."""
+    integer_ids: dict[str, bool]
+
+    def routes(self, direction: Direction) -> Mapping[str, Route]:
+        """The routes in force in a direction."""
+        return self.forward if direction is Direction.FORWARD else self.reverse
+
+
+async def wanted_target(
+    collection: CollectionSettings, source: CollectionSchema, *, capture_id: str | None
+) -> CollectionSchema:
+    """The target collection as the source and the transform ask for it."""
+    wanted = Transform(collection, source).target_schema(source)
+    return msgspec.structs.replace(wanted, name=collection.target, capture_id=capture_id)
+
+
+async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:
+    """
+    Describe both stores. Raises Refused("source-missing"), Blocked("target-missing") when a collection
+    is gone, Retryable when a store is away.
+    """
+    sources: dict[str, CollectionSchema] = {}
+    targets: dict[str, CollectionSchema] = {}
+    integer_ids: dict[str, bool] = {}
+    forward: dict[str, Route] = {}
+    reverse: dict[str, Route] = {}
+    for collection in settings.collections:
+        name = collection.source
+        schema = await describe_source(source, name)
+        at_target = await target.describe(collection.target)
+        if at_target is None:
+            raise Blocked("target-missing", f"the target has no collection {collection.target!r}")
+        sources[name] = schema
+        targets[name] = at_target
+        integer_ids[name] = await _has_integer_ids(settings, source, schema)
+        forward[name] = Route(
+            collection=name,
+            store=collection.target,
+            transform=Transform(collection, at_target),
+            vectors=schema.vectors,
+        )
+        reverse[name] = Route(
+            collection=name, store=name, transform=IdentityTransform(), vectors=schema.vectors
+        )
+    return Atlas(
+        forward=forward,
+        reverse=reverse,
+        sources=sources,
+        targets=targets,
+        integer_ids=integer_ids,
+    )
+
+
+async def describe_source(source: StoreReader, name: str) -> CollectionSchema:
+    """The source collection's schema. Raises Refused("source-missing")."""
+    schema = await source.describe(name)
+    if schema is None:
+        raise Refused("source-missing", f"the source has no collection {name!r}")
+    return schema
+
+
+async def _has_integer_ids(
+    settings: Settings, source: StoreReader, schema: CollectionSchema
+) -> bool:
+    """Whether decimal keys mean integers. Declared, or what the store can hold, or what it holds."""
+    declared = getattr(settings.feed, "ids", "learn")
+    if declared != "learn":
+        return bool(declared == "integer")
+    if not schema.ids & IdKinds.STRING:
+        return bool(schema.ids & IdKinds.UINT64)
+    if not schema.ids & IdKinds.UINT64:
+        return False
+    first = await _any_id(source, schema.name)
+    return isinstance(first, int)
+
+
+async def _any_id(source: StoreReader, collection: str) -> PointId | None:
+    chunks: list[Chunk] = await source.split(collection, 1)
+    for chunk in chunks:
+        async for page in source.scan(chunk, None, 1):
+            if page.points:
+                return page.points[0].id
+    return None
