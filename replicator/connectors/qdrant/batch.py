@@ -1,9 +1,12 @@
 """
-A WriteBatch as Qdrant's operations.
+A WriteBatch as one UpdateBatch request.
 
 No id stands in a batch twice, so operations may be grouped by kind: all upserts in one, all
 deletes in one, and the patches one by one, because each sets other values. What cannot be
 encoded is set aside with its reason, and the rest goes on.
+
+Points are written into the request where they will be sent from: protobuf copies a message by
+encoding and decoding it, which for vectors is most of the cost of a write.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from replicator.connectors.qdrant.points import write_id, write_point, write_vec
 from replicator.connectors.qdrant.values import write_payload
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Rejected
-from replicator.model.point import PointId
+from replicator.model.point import Point, PointId
 from replicator.model.write import Delete, Patch, Upsert, Write
 
 
@@ -27,38 +30,51 @@ class EncodedPatch(msgspec.Struct, frozen=True):
     operations: tuple[Message, ...]
 
 
-class EncodedBatch(msgspec.Struct, frozen=True):
-    """What to send. `upserts` are PointStructs, `deletes` PointIds."""
+class EncodedBatch:
+    """What to send: a request with the upserts and the deletes, and the patches beside it."""
 
-    upserts: list[Message]
-    deletes: list[Message]
-    patches: list[EncodedPatch]
-    rejected: list[tuple[PointId, Rejected]]
+    def __init__(self, writes: Iterable[Write]) -> None:
+        self.patches: list[EncodedPatch] = []
+        self.rejected: list[tuple[PointId, Rejected]] = []
+        self._request = wire().UpdateBatchPoints()
+        self._upserts: Message = None
+        self._deletes: Message = None
+        for write in writes:
+            try:
+                self._add(write)
+            except Rejected as exc:
+                self.rejected.append((write.id, exc))
+        self._ends = len(self._request.operations)
 
+    def request(self, patches: Sequence[EncodedPatch]) -> Message:
+        """The upserts, the deletes, and these patches."""
+        del self._request.operations[self._ends :]
+        for patch in patches:
+            self._request.operations.extend(patch.operations)
+        return self._request
 
-def encode(writes: Iterable[Write]) -> EncodedBatch:
-    """Encode every write, or set it aside."""
-    encoded = EncodedBatch([], [], [], [])
-    for write in writes:
+    def _add(self, write: Write) -> None:
+        match write:
+            case Upsert(point=point):
+                self._upsert(point)
+            case Delete(id=point_id):
+                encoded = wire().PointId()
+                write_id(encoded, point_id)
+                if self._deletes is None:
+                    operation = self._request.operations.add()
+                    self._deletes = operation.delete_points.points.points.ids
+                self._deletes.append(encoded)
+            case Patch():
+                self.patches.append(EncodedPatch(write.id, tuple(_patch(write))))
+
+    def _upsert(self, point: Point) -> None:
+        if self._upserts is None:
+            self._upserts = self._request.operations.add().upsert.points
         try:
-            _encode(write, encoded)
-        except Rejected as exc:
-            encoded.rejected.append((write.id, exc))
-    return encoded
-
-
-def _encode(write: Write, encoded: EncodedBatch) -> None:
-    match write:
-        case Upsert(point=point):
-            upsert = wire().PointStruct()
-            write_point(upsert, point)
-            encoded.upserts.append(upsert)
-        case Delete(id=point_id):
-            delete = wire().PointId()
-            write_id(delete, point_id)
-            encoded.deletes.append(delete)
-        case Patch():
-            encoded.patches.append(EncodedPatch(write.id, tuple(_patch(write))))
+            write_point(self._upserts.add(), point)
+        except Rejected:
+            del self._upserts[-1]
+            raise
 
 
 def _patch(patch: Patch) -> list[Message]:
@@ -97,17 +113,3 @@ def json_path(key: str) -> str:
             f"unset.{key}",
         )
     return f'"{key}"'
-
-
-def operations(encoded: EncodedBatch, patches: Sequence[EncodedPatch]) -> list[Message]:
-    """Upserts and deletes of a batch, and some of its patches, for one UpdateBatch."""
-    made: list[Message] = []
-    if encoded.upserts:
-        made.append(wire().PointsUpdateOperation())
-        made[-1].upsert.points.extend(encoded.upserts)
-    if encoded.deletes:
-        made.append(wire().PointsUpdateOperation())
-        made[-1].delete_points.points.points.ids.extend(encoded.deletes)
-    for patch in patches:
-        made.extend(patch.operations)
-    return made
