@@ -54,8 +54,8 @@ class JsonlSettings(
     fsync: bool = True
     """Force every batch to the disk before it counts as written."""
     segment_bytes: Size = Size(1 << 20)
-    """About how much one chunk of a copy reads. Smaller resumes finer; larger keeps the list of
-    chunks short."""
+    """A copy is not cut into chunks that would read less than this. Smaller lets more readers
+    share a small file; larger saves chunks that are not worth their overhead."""
 
 
 StoreSettings = QdrantSettings | JsonlSettings

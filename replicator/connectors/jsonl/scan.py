@@ -1,0 +1,93 @@
+"""
+How a collection is cut into chunks, and what a chunk's pages hold.
+
+Chunks are cut by the id, not by byte ranges: a point that is changed while it is copied moves
+to the end of its file, and a copy by ranges that had already passed the end would miss it. The
+cut covers ids to come, and a file that is compacted meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from replicator.connectors.jsonl.line import encode
+from replicator.connectors.jsonl.log import CollectionLog
+from replicator.errors import Rejected
+from replicator.model.point import Point, PointId
+from replicator.model.record import Chunk
+from replicator.ports.store import Page, RejectedRow
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A chunk's spec: the ids whose checksum, divided by `of`, leaves the remainder `part`."""
+
+    part: int
+    of: int
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row of a scan, and the cursor behind it: an id, or the offset of a line without one."""
+
+    id: int | str | None = None
+    line: int | None = None
+
+
+def cut(collection: str, count: int) -> list[Chunk]:
+    """This many chunks."""
+    return [
+        Chunk(number, collection, encode(Part(number, count)).decode())
+        for number in range(count)
+    ]
+
+
+def rows_of(log: CollectionLog, chunk: Chunk, after: str | None) -> list[Row]:
+    """
+    What is left of a chunk behind a cursor: its ids, integers first; then, in the first chunk,
+    the lines without an id.
+    """
+    part = msgspec.json.decode(chunk.spec, type=Part)
+    begin = Row() if after is None else msgspec.json.decode(after, type=Row)
+    rows: list[Row] = []
+    if begin.line is None:
+        ids = [
+            point_id
+            for point_id in log.offsets
+            if _checksum(point_id) % part.of == part.part
+            and (begin.id is None or _order(point_id) > _order(begin.id))
+        ]
+        rows += [Row(id=point_id) for point_id in sorted(ids, key=_order)]
+    if part.part == 0:
+        lines = sorted(log.unreadable())
+        rows += [Row(line=at) for at in lines if begin.line is None or at > begin.line]
+    return rows
+
+
+def page_of(log: CollectionLog, rows: Sequence[Row], last: bool) -> Page:
+    """These rows as they are now; without what was deleted since the scan began."""
+    points: list[Point] = []
+    rejected: list[RejectedRow] = []
+    unreadable = log.unreadable()
+    for row in rows:
+        at = row.line if row.id is None else log.offsets.get(row.id)
+        try:
+            if at in unreadable:
+                raise unreadable[at]
+            if row.id is not None and (point := log.point(row.id)) is not None:
+                points.append(point)
+        except Rejected as error:
+            assert at is not None
+            place = f"{log.path.name}, byte {at}"
+            rejected.append(RejectedRow(id=row.id, place=place, error=error, raw=log.raw(at)))
+    return Page(points, None if last else encode(rows[-1]).decode(), tuple(rejected))
+
+
+def _checksum(point_id: PointId) -> int:
+    return crc32(str(point_id).encode())
+
+
+def _order(point_id: PointId) -> tuple[bool, Any]:
+    return isinstance(point_id, str), point_id

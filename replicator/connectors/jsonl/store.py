@@ -1,0 +1,276 @@
+"""
+A directory of JSONL files as a store.
+
+All work on files is done by one thread of the store's own, in the order of the calls. That
+order is why the late-write bound is zero: a call that was cancelled may still be carried out,
+but before anything that is asked for later; and with the process dies the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from replicator.codecs.keys import ID_BYTES_MAX, canonical_id
+from replicator.connectors.jsonl.change import line_of
+from replicator.connectors.jsonl.line import Header, Layout, encode
+from replicator.connectors.jsonl.log import CollectionLog, create, replace
+from replicator.connectors.jsonl.scan import Row, cut, page_of, rows_of
+from replicator.connectors.jsonl.search import nearest
+from replicator.errors import Refused, Rejected, Unavailable
+from replicator.model.finding import CheckFinding, Severity
+from replicator.model.point import Point, PointId
+from replicator.model.record import Chunk
+from replicator.model.schema import CollectionSchema, Distance, IdKinds
+from replicator.model.search import Hit, Query
+from replicator.model.write import Patch, Receipt, WriteBatch
+from replicator.ports.store import Page
+from replicator.settings.stores import JsonlSettings
+
+T = TypeVar("T")
+
+_REFUSALS = {
+    errno.EACCES: "permission-denied",
+    errno.EPERM: "permission-denied",
+    errno.EROFS: "permission-denied",
+    errno.ENOTDIR: "config-invalid",
+    errno.EISDIR: "config-invalid",
+    errno.ENAMETOOLONG: "config-invalid",
+}
+"""What waiting does not mend."""
+
+
+class JsonlStore:
+    """The port Store over a directory with one `<collection>.jsonl` for each collection."""
+
+    def __init__(self, settings: JsonlSettings) -> None:
+        self._settings = settings
+        self._directory = Path(settings.path)
+        self._logs: dict[str, CollectionLog] = {}
+        # One thread: see the top of this file.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jsonl")
+
+    @property
+    def staleness_s(self) -> float:
+        """Every read looks at the file's end first."""
+        return 0.0
+
+    @property
+    def late_write_bound_s(self) -> float:
+        """See the top of this file."""
+        return 0.0
+
+    # -- reading --------------------------------------------------------------------------
+    async def describe(self, collection: str) -> CollectionSchema | None:
+        """What the file's header says; without one, that nothing is known of its vectors."""
+        return await self._do(lambda: self._described(collection))
+
+    async def split(self, collection: str, parts: int) -> list[Chunk]:
+        """At most `parts` chunks, fewer where each would read less than `segment_bytes`."""
+        size = await self._do(lambda: self._existing(collection).size)
+        return cut(collection, max(1, min(parts, size // self._settings.segment_bytes)))
+
+    async def scan(
+        self, chunk: Chunk, after: str | None, page_rows: int
+    ) -> AsyncIterator[Page]:
+        """
+        Points in the order of their ids, integers first, each as it is when its page is read;
+        then, in the first chunk, the lines that are no points and have no id.
+        """
+        rows = await self._do(lambda: rows_of(self._existing(chunk.collection), chunk, after))
+        for start in range(0, max(len(rows), 1), page_rows):
+            page = rows[start : start + page_rows]
+            yield await self._do(
+                partial(self._page, chunk, page, start + page_rows >= len(rows))
+            )
+
+    async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
+        """
+        The points that exist. Raises Rejected, naming the id, when the line of one is no point:
+        to leave it out would say that it is absent.
+        """
+
+        def read() -> dict[PointId, Point]:
+            log = self._existing(collection)
+            found: dict[PointId, Point] = {}
+            for point_id in ids:
+                try:
+                    at = canonical_id(point_id)
+                except Rejected:
+                    continue  # no line can have this id
+                try:
+                    point = log.point(at)
+                except Rejected as error:
+                    raise Rejected(
+                        error.code, f"{collection!r}, id {point_id!r}: {error}", error.path
+                    ) from error
+                if point is not None:
+                    found[point_id] = point
+            return found
+
+        return await self._do(read)
+
+    async def count(self, collection: str) -> int | None:
+        """Ids that exist, those whose line is no point included."""
+        return await self._do(lambda: len(self._existing(collection).offsets))
+
+    async def search(self, collection: str, query: Query) -> list[Hit]:
+        """By looking at every point; under cosine where the header names no distance."""
+
+        def look() -> list[Hit]:
+            log = self._existing(collection)
+            declared = (log.layout.vectors or {}).get(query.using)
+            distance = (declared.distance if declared else None) or Distance.COSINE
+            return nearest(log.points(), query, distance)
+
+        return await self._do(look)
+
+    # -- writing --------------------------------------------------------------------------
+    async def ensure(self, wanted: CollectionSchema) -> None:
+        """Make the file; in one that exists, leave the mark in a further header line."""
+
+        def make() -> None:
+            layout = Layout(wanted.vectors, wanted.indexes)
+            header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
+            log = self._log(wanted.name)
+            if not log.refresh():
+                create(self._path(wanted.name), header)
+            with log.exclusively() as descriptor:
+                present = log.header
+                if present is not None:
+                    header = msgspec.structs.replace(
+                        present, capture_id=wanted.capture_id or present.capture_id
+                    )
+                elif log.offsets or log.unreadable():
+                    # Another program's points: nobody knows that they are as `wanted` says.
+                    header = msgspec.structs.replace(header, schema=Layout())
+                if header != present:
+                    log.append(descriptor, [encode(header)])
+
+        await self._do(make)
+
+    async def wipe(self, collection: str) -> None:
+        """An empty file in place of the old one, with the schema and without the mark."""
+
+        def empty() -> None:
+            log = self._log(collection)
+            if not log.refresh():
+                return
+            with log.exclusively():
+                header = Header(collection=collection, schema=log.layout)
+                replace(self._path(collection), [encode(header) + b"\n"])
+
+        await self._do(empty)
+
+    async def apply(self, batch: WriteBatch) -> Receipt:
+        """Append a line a write, in one piece; synced before it returns if `fsync` is set."""
+
+        def write() -> Receipt:
+            log = self._log(batch.collection)
+            with log.exclusively() as descriptor:
+                lines: list[bytes] = []
+                rejected: list[tuple[PointId, Rejected]] = []
+                absent: list[PointId] = []
+                for one in batch.writes:
+                    try:
+                        line = line_of(log, one)
+                    except Rejected as error:
+                        rejected.append((one.id, error))
+                        continue
+                    if line is not None:
+                        lines.append(line)
+                    elif isinstance(one, Patch):
+                        absent.append(one.id)
+                if lines:
+                    log.append(descriptor, lines)
+            return Receipt(tuple(rejected), tuple(absent))
+
+        return await self._do(write)
+
+    async def finish_bulk(self, collection: str) -> None:
+        """Rewrite the file with one line a point, if it has more."""
+
+        def compact() -> None:
+            log = self._log(collection)
+            with log.exclusively():
+                log.compact()
+
+        await self._do(compact)
+
+    async def check(self) -> list[CheckFinding]:
+        """Whether the directory can be used."""
+
+        def look() -> list[CheckFinding]:
+            if self._directory.exists() and not self._directory.is_dir():
+                text = f"{self._directory} is no directory"
+                return [CheckFinding(Severity.BLOCKS, "config-invalid", "jsonl", text)]
+            return []
+
+        return await self._do(look)
+
+    async def close(self) -> None:
+        """Let go of the files, after the call under way."""
+
+        def let_go() -> None:
+            for log in self._logs.values():
+                log.close()
+
+        await self._do(let_go)
+        self._thread.shutdown(wait=False)
+
+    # -- in the thread --------------------------------------------------------------------
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, _translating, work
+        )
+
+    def _path(self, collection: str) -> Path:
+        return self._directory / f"{quote(collection, safe='')}.jsonl"
+
+    def _log(self, collection: str) -> CollectionLog:
+        if collection not in self._logs:
+            self._logs[collection] = CollectionLog(self._path(collection), self._settings.fsync)
+        return self._logs[collection]
+
+    def _existing(self, collection: str) -> CollectionLog:
+        log = self._log(collection)
+        if not log.refresh():
+            raise Refused("source-missing", f"there is no file {self._path(collection)}")
+        return log
+
+    def _page(self, chunk: Chunk, rows: Sequence[Row], last: bool) -> Page:
+        return page_of(self._existing(chunk.collection), rows, last)
+
+    def _described(self, collection: str) -> CollectionSchema | None:
+        log = self._log(collection)
+        if not log.refresh():
+            return None
+        unreadable = len(log.unreadable())
+        return CollectionSchema(
+            name=collection,
+            vectors=log.layout.vectors,
+            ids=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING,
+            string_bytes_max=ID_BYTES_MAX,
+            indexes=log.layout.indexes,
+            points=len(log.offsets),
+            capture_id=log.header.capture_id if log.header else None,
+            details={"unreadable_lines": unreadable} if unreadable else {},
+        )
+
+
+def _translating(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except OSError as exc:
+        code = _REFUSALS.get(exc.errno or 0)
+        if code is not None:
+            raise Refused(code, str(exc)) from exc
+        raise Unavailable("store-unavailable", str(exc)) from exc
