@@ -51,13 +51,18 @@ def documents(limit: int) -> list[Document]:
 
 
 def _all(root: Path) -> Iterator[Document]:
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(root.rglob("*.py"), key=_public_first):
         parts = path.relative_to(root).with_suffix("").parts
         if not _LEFT_OUT.isdisjoint(parts):
             continue
         if parts[-1] == "__init__":
             parts = parts[:-1]
         yield from _of_file(path, ".".join(parts))
+
+
+def _public_first(path: Path) -> tuple[bool, Path]:
+    """Otherwise a small corpus would be of private modules only, whose names sort first."""
+    return path.name.startswith("_"), path
 
 
 def _of_file(path: Path, module: str) -> Iterator[Document]:

@@ -32,7 +32,9 @@ change places."""
 class Tally(msgspec.Struct):
     """What the application has seen, as `GET /stats` tells it."""
 
-    writes: dict[str, int] = {"upsert": 0, "patch": 0, "delete": 0}
+    writes: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"upsert": 0, "patch": 0, "delete": 0}
+    )
     writes_at_target: int = 0
     searches: int = 0
     searches_empty: int = 0
