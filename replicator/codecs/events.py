@@ -20,6 +20,7 @@ from replicator.codecs.keys import (
     spells,
 )
 from replicator.codecs.numeric import is_ascending, is_finite
+from replicator.codecs.payload import check_payload
 from replicator.codecs.vectors import vector_to_json
 from replicator.codecs.walk import conflict, id_of, text_of, walk
 from replicator.codecs.wire import (
@@ -27,8 +28,8 @@ from replicator.codecs.wire import (
     OutEvent,
     WireEvent,
     WireShape,
-    decode_plain,
     decode_wire_event,
+    read_plain,
 )
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
@@ -94,13 +95,14 @@ class EventDecoder:
                 if event is not None:
                     return event
         key = decode_key(raw_key, integer)
-        return walk(decode_plain(value), key)
+        return read_plain(value, lambda fields: walk(fields, key))
 
 
 def encode(event: ChangeEvent) -> tuple[bytes, bytes]:
     """
     Key and MessagePack value of an event. A delete has a value too: compaction removes null
-    values after a while. Raises Rejected for what the contract does not allow.
+    values after a while. Raises Rejected for a payload that is not JSON and an id that no key
+    can hold; vectors are written as they are.
     """
     value = _out(event, event.vectors)
     try:
@@ -125,11 +127,14 @@ def event_from_json_line(line: bytes | str, *, now_ms: int) -> ChangeEvent:
     contract. `v` may be left out, and `ts`, for which `now_ms` stands then. The type of the id
     is as written. Raises Rejected.
     """
-    fields = decode_plain(line.encode() if isinstance(line, str) else line)
-    fields.setdefault("v", 1)
-    fields.setdefault("ts", now_ms)
-    collection = text_of(fields, "collection")
-    return walk(fields, Key(collection, canonical_id(id_of(fields))))
+
+    def read(fields: dict[Any, Any]) -> ChangeEvent:
+        fields.setdefault("v", 1)
+        fields.setdefault("ts", now_ms)
+        collection = text_of(fields, "collection")
+        return walk(fields, Key(collection, canonical_id(id_of(fields))))
+
+    return read_plain(line.encode() if isinstance(line, str) else line, read)
 
 
 def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
@@ -183,6 +188,9 @@ def _shaped(shape: WireShape) -> Vector | None:
 
 
 def _out(event: ChangeEvent, vectors: dict[str, Any]) -> OutEvent:
+    # The encoders would write what no decoder takes, and JSON's null for NaN.
+    check_payload(event.payload, "payload")
+    check_payload(event.set, "set")
     return OutEvent(
         v=1,
         op=event.op,

@@ -15,7 +15,7 @@ import msgspec
 from replicator.codecs.keys import canonical_id
 from replicator.codecs.payload import check_payload, join
 from replicator.codecs.vectors import vector_from_wire, vector_to_json
-from replicator.codecs.wire import decode_plain
+from replicator.codecs.wire import read_plain
 from replicator.errors import Rejected
 from replicator.model.point import Point, PointId
 
@@ -48,7 +48,10 @@ def point_from_json(line: bytes) -> Point:
     Read a line. `vectors` and `payload` may be left out. Raises Rejected with the path of what
     is wrong; NaN in a vector's bytes is left to validation.
     """
-    fields = decode_plain(line)
+    return read_plain(line, _point)
+
+
+def _point(fields: dict[Any, Any]) -> Point:
     if "id" not in fields:
         raise Rejected("field-missing", "id is missing", "id")
     point_id = fields["id"]
@@ -63,7 +66,7 @@ def point_from_json(line: bytes) -> Point:
     return Point(canonical_id(point_id), vectors, payload)
 
 
-def _map(fields: dict[str, Any], name: str) -> dict[str, Any]:
+def _map(fields: dict[Any, Any], name: str) -> dict[str, Any]:
     value = fields.get(name, {})
     if type(value) is not dict:
         raise Rejected("field-type", f"{name} is not a map", name)

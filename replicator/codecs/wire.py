@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +21,8 @@ from msgspec import Meta
 from replicator.errors import Rejected
 from replicator.model.event import Op
 from replicator.model.point import Vector
+
+T = TypeVar("T")
 
 VERSION_MAX = (1 << 53) - 1
 """Versions are compared as float64 by some stores: beyond 2^53 neighbours would be equal."""
@@ -107,25 +110,44 @@ def is_json(value: bytes) -> bool:
     raise Rejected("value-malformed", "the value is neither a JSON nor a MessagePack map")
 
 
+def read_plain(value: bytes, read: Callable[[dict[Any, Any]], T]) -> T:
+    """
+    Decode a value of either format into plain maps, lists and scalars, and `read` it, which
+    raises Rejected for what is wrong with it. Raises Rejected("value-malformed") when it does
+    not decode.
+
+    Many producers write NaN, Infinity or numbers beyond float64 into JSON, which has none.
+    Such a value is read all the same, so that the error names the field, and never accepted.
+    """
+    plain, malformed = _decode(value)
+    result = read(plain)
+    if malformed is not None:
+        raise malformed
+    return result
+
+
 def decode_plain(value: bytes) -> dict[Any, Any]:
     """
-    Decode a value of either format into plain maps, lists and scalars. Raises
-    Rejected("value-malformed") when it does not decode.
-
-    JSON with NaN, Infinity or a number beyond float64, which many producers write although JSON
-    has none, decodes, so that the walk can name the field.
+    Decode a value of either format for a look at some of its fields; what `read_plain` would
+    refuse for NaN elsewhere in it decodes too. Raises Rejected("value-malformed").
     """
+    return _decode(value)[0]
+
+
+def _decode(value: bytes) -> tuple[dict[Any, Any], Rejected | None]:
+    """The map; and the complaint about it, where it is JSON only by a loose reading."""
     as_json = is_json(value)
+    malformed = None
     try:
         plain = msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)
     except DECODE_ERRORS as exc:
-        loose = _decode_loosely(value) if as_json else None
-        if loose is None:
-            raise Rejected("value-malformed", f"the value does not decode: {exc}") from exc
-        plain = loose
+        malformed = Rejected("value-malformed", f"the value does not decode: {exc}")
+        plain = _decode_loosely(value) if as_json else None
+        if plain is None:
+            raise malformed from exc
     if not isinstance(plain, dict):
         raise Rejected("value-malformed", "the value is not a map")
-    return plain
+    return plain, malformed
 
 
 def _decode_loosely(value: bytes) -> Any:
