@@ -1,12 +1,14 @@
 """
 The backfill: copy every row of the source to the target, once, resumably.
 
-    capture persisted ─► settle ─► ensure target ─► split ─► N readers: scan ─► transform ─► write ─► cursor
+capture persisted ─► settle ─► ensure target ─► split ─► N readers: scan ─► transform ─► write
+─► cursor
 
 Each collection is cut into chunks that are persisted and never recomputed; a chunk's cursor is
-persisted after its rows are durable, so a crash repeats at most one page of each chunk under way.
-Nothing else writes the target meanwhile: changes made during the copy wait in the feed and are
-replayed afterwards from the captured positions, which is what makes the copy's age harmless.
+persisted after its rows are durable, so a crash repeats at most one page of each chunk under
+way. Nothing else writes the target meanwhile: changes made during the copy wait in the feed and
+are replayed afterwards from the captured positions, which is what makes the copy's age
+harmless.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from replicator.ports.store import Page, Store
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
-from replicator.stream.route import Route
 from replicator.stream.writing import Writer
 
 
@@ -42,24 +43,31 @@ async def prepare_target(
     target: Store,
     capture_id: str,
     wipe: Sequence[str],
+    resumed: bool,
     patience: Patience,
 ) -> None:
     """
-    Make every target collection exist, empty or with this capture's mark. Only collections named in
-    `wipe` are ever wiped. Raises Blocked("target-not-empty").
+    Make every target collection exist, empty or with this capture's mark. Only collections
+    named in `wipe` are ever wiped, and none once rows were copied (`resumed`); a store that
+    keeps no mark is then trusted. Raises Blocked("target-not-empty").
     """
     for collection in settings.collections:
         name = collection.target
         at_target = await patience.until_answered(lambda name=name: target.describe(name))  # type: ignore[misc]
-        if at_target is not None and at_target.capture_id != capture_id:
+        known = (capture_id, None) if resumed else (capture_id,)
+        if resumed and at_target is None:
+            raise Blocked(
+                "target-missing", f"target collection {name!r} vanished during the copy"
+            )
+        if at_target is not None and at_target.capture_id not in known:
             # A new capture never trusts an old copy: what was deleted since would live on.
             count = await patience.until_answered(lambda name=name: target.count(name))  # type: ignore[misc]
-            if name in wipe:
+            if name in wipe and not resumed:
                 await patience.until_answered(lambda name=name: target.wipe(name))  # type: ignore[misc]
             elif count != 0:
                 raise Blocked(
                     "target-not-empty",
-                    f"target collection {name!r} holds {'some' if count is None else count} points "
+                    f"target collection {name!r} holds {count or 'some'} points "
                     "that this capture did not copy",
                 )
         schema = await patience.until_answered(
@@ -70,7 +78,9 @@ async def prepare_target(
 
 
 class Backfill:
-    """One run of the copy; a later run goes on where it ended. `stop` ends it at a page's end."""
+    """One run of the copy; a later run goes on where it ended. `stop` ends it at a page's
+    end.
+    """
 
     def __init__(
         self,
@@ -197,5 +207,3 @@ class Backfill:
         self._pace.progress.copied += rows
         self._metrics.backfill_records.inc(rows)
         return state
-
-

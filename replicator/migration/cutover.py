@@ -1,17 +1,18 @@
 """
 Cutover, and its mirror image revert: one operation in two directions.
 
-    gate ─► FENCING: close fence ─► fence vector ─► drain ─► stream rests ─► re-check ─► stragglers
-                 │ anything unexpected                                                    │
-                 ▼                                                                        ▼
-         open fence, STREAMING(as before)       SWITCHING, journalled ─► switch ─► STREAMING(other) ─► open
+gate ─► FENCING: close fence ─► fence vector ─► drain ─► stream rests ─► re-check ─► stragglers
+│ anything unexpected                                                    │ ▼
+▼ open fence, STREAMING(as before)       SWITCHING, journalled ─► switch ─► STREAMING(other) ─►
+open
 
-Until SWITCHING is journalled every failure goes back; from then on there is only forward, or HELD for a
-person. The fence opens only after one of the two is persisted, so that no write is admitted while
-nobody knows where it belongs.
+Until SWITCHING is journalled every failure goes back; from then on there is only forward, or
+HELD for a person. The fence opens only after one of the two is persisted, so that no write is
+admitted while nobody knows where it belongs.
 
-The deadline of the attempt is given to the fence's holder too. Should this process die, the holder opens
-the fence by itself at that time: the point of no return is therefore never journalled after it.
+The deadline of the attempt is given to the fence's holder too. Should this process die, the
+holder opens the fence by itself at that time: the point of no return is therefore never
+journalled after it.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ from replicator.ports.store import Fence, Switch
 from replicator.settings.cutover import CutoverSettings
 
 _LOOK_S = 0.5
-"""Between the two looks for stragglers where the fence is enforced and every writer has flushed."""
+"""Between the two looks for stragglers where the fence is enforced and every writer has
+flushed.
+"""
 _POLL_S = 0.05
 _SWITCH_TRIES = 5
 _GRACE_S = 60.0
-"""How long the fence stays closed beyond the attempt, and by how much it is extended while the switch
-takes its time. Shorter lets writers in while traffic moves; longer leaves the application without
-writes for so long should this process die just then."""
+"""How long the fence stays closed beyond the attempt, and by how much it is extended while the
+switch takes its time. Shorter lets writers in while traffic moves; longer leaves the
+application without writes for so long should this process die just then."""
 
 
 class StepHooks(Protocol):
@@ -77,7 +80,9 @@ class Rest(Protocol):
 
 
 class Cutover:
-    """One attempt. `run` returns when the application is on the other store, or raises why not."""
+    """One attempt. `run` returns when the application is on the other store, or raises why
+    not.
+    """
 
     def __init__(
         self,
@@ -115,8 +120,8 @@ class Cutover:
 
     async def run(self) -> None:
         """
-        The attempt, from an open gate. Raises the error that stopped it; by then the fence is open again
-        (or a person is asked to open it) and the phase STREAMING, or HELD.
+        The attempt, from an open gate. Raises the error that stopped it; by then the fence is
+        open again (or a person is asked to open it) and the phase STREAMING, or HELD.
         """
         loop = asyncio.get_running_loop()
         self._ends_at = loop.time() + self._timeout_s
@@ -128,7 +133,8 @@ class Cutover:
             except TimeoutError as error:
                 raise Refused(
                     "cutover-timeout",
-                    f"the attempt took longer than {self._timeout_s:.0f} s, at step {self.status.step}",
+                    f"the attempt took longer than {self._timeout_s:.0f} s, at step "
+                    f"{self.status.step}",
                 ) from error
             # Invariant 7: the point of no return is journalled before the switch is touched.
             await self._journal.move(
@@ -146,7 +152,8 @@ class Cutover:
                 raise
         await self.switch(direction.other)
 
-    # -- before the point of no return -----------------------------------------------------------
+    # -- before the point of no return
+    # -----------------------------------------------------------
 
     async def _fence_and_drain(self, direction: Direction) -> Positions:
         await self._step("before_fence", "running the hook before the fence")
@@ -156,19 +163,25 @@ class Cutover:
             Phase.FENCING, f"{self.status.operation} begins", fence_closed=True
         )
         await self._step("fence", "closing the writer fence")
-        # The holder's deadline leaves room for the switch itself, which the attempt's does not bound.
+        # The holder's deadline leaves room for the switch itself, which the attempt's does not
+        # bound.
         await self._close(self._ends_at - asyncio.get_running_loop().time() + _GRACE_S)
         await self._hooks.run("after_fence", direction)
         vector = await self._vector()
         fenced_at = asyncio.get_running_loop().time()
         await self._step("drain", "waiting until everything before the fence is applied")
-        await self._until(lambda: self._reached(vector))
+        while not self._reached(vector):
+            await asyncio.sleep(_POLL_S)
         await self._look(vector)
         await self._path.quiesce()
         await self._step("recheck", "comparing every key written since the verification")
         done = await self._path.recheck(vector)
         await self._journal.note(
-            "recheck", "both stores agree", keys=done.keys, passes=done.passes, repaired=done.repaired
+            "recheck",
+            "both stores agree",
+            keys=done.keys,
+            passes=done.passes,
+            repaired=done.repaired,
         )
         await self._step("stragglers", "looking for writers that ignored the fence")
         span_s = self._settings.delivery_timeout if self._fence.rests_on_word else _LOOK_S
@@ -187,7 +200,7 @@ class Cutover:
             vector.update((partition, at.end) for partition, at in bounds.items())
             return all(at.stable >= at.end for at in bounds.values())
 
-        await self._until_async(stable)
+        await self._until(stable)
         return vector
 
     def _reached(self, vector: Positions) -> bool:
@@ -203,19 +216,15 @@ class Cutover:
             moved.extend(p for p, at in bounds.items() if at.end != vector.get(p))
             return True
 
-        await self._until_async(looked)
+        await self._until(looked)
         if moved:
             raise Refused(
                 "fence-ignored",
-                f"records arrived on {', '.join(sorted(set(moved)))} after the fence had closed",
+                f"records arrived on {', '.join(sorted(set(moved)))} after the fence closed",
             )
 
-    async def _until(self, true: Callable[[], bool]) -> None:
-        while not true():
-            await asyncio.sleep(_POLL_S)
-
-    async def _until_async(self, true: Callable[[], Awaitable[bool]]) -> None:
-        """As `_until`, through failures of the feed; the attempt's deadline bounds it."""
+    async def _until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is true, through failures of the feed; the attempt's deadline bounds it."""
         while True:
             try:
                 if await true():
@@ -226,7 +235,9 @@ class Cutover:
                 await asyncio.sleep(_POLL_S)
 
     async def _go_back(self, error: BaseException) -> None:
-        """STREAMING as before, then the fence open. In this order: a restart opens it as well."""
+        """STREAMING as before, then the fence open. In this order: a restart opens it as
+        well.
+        """
         reason = error.message if isinstance(error, ReplicatorError) else repr(error)
         code = error.code if isinstance(error, ReplicatorError) else "internal"
         self.status.outcome = f"{code}: {reason}"
@@ -239,17 +250,21 @@ class Cutover:
             await self._journal.note("failed", reason, code=code)
         self._path.wake()
 
-    # -- from the point of no return on -----------------------------------------------------------
+    # -- from the point of no return on
+    # -----------------------------------------------------------
 
     async def resume(self) -> None:
-        """After a restart in SWITCHING: make sure that nothing was written meanwhile, then go on."""
+        """After a restart in SWITCHING: make sure that nothing was written meanwhile, then go
+        on.
+        """
         record = self._journal.record
         if not self._fence.rests_on_word:
             try:
                 await self._close(_GRACE_S)
                 await self._look(record.fence_vector)
             except Refused as error:
-                # The fence had lapsed. If traffic has not moved, these writes belong to the old store.
+                # The fence had lapsed. If traffic has not moved, these writes belong to the old
+                # store.
                 await self._hold(f"{error.message}; writes may have gone to either store")
         await self.switch(record.direction.other)
 
@@ -264,7 +279,9 @@ class Cutover:
             await asyncio.wait([keeper])
         await self._show_hook("after_switch", direction)
         await self._journal.move(
-            Phase.STREAMING, f"the application is on the {_store(direction)}", direction=direction
+            Phase.STREAMING,
+            f"the application is on the {_store(direction)}",
+            direction=direction,
         )
         self._path.wake()
         self._metrics.fenced(self.status.operation, self._clock() - self.status.since)
@@ -305,7 +322,9 @@ class Cutover:
             try:
                 await self._close(_GRACE_S)
             except ReplicatorError as error:
-                await self._journal.note("switch", f"the fence was not extended: {error.message}")
+                await self._journal.note(
+                    "switch", f"the fence was not extended: {error.message}"
+                )
 
     async def opened(self) -> None:
         """The fence is open again after a switch that went well."""

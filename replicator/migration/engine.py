@@ -1,11 +1,13 @@
 """
 The engine: which work the phase in force asks for, started and stopped one at a time.
 
-    PLANNED → capture     BACKFILL → copy     REPLAY, STREAMING, FENCING → stream     SWITCHING → switch
+PLANNED → capture     BACKFILL → copy     REPLAY, STREAMING, FENCING → stream     SWITCHING →
+switch
 
-A supervisor compares what is wanted (phase, direction, pause, rest) with what runs, ends the one and
-starts the other. Whoever changes the record calls `wake`. A job that ends by itself has moved the
-phase; one that fails is mapped by its error: BLOCKED, or the process ends with the truth.
+A supervisor compares what is wanted (phase, direction, pause, rest) with what runs, ends the
+one and starts the other. Whoever changes the record calls `wake`. A job that ends by itself has
+moved the phase; one that fails is mapped by its error: BLOCKED, or the process ends with the
+truth.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from replicator.migration.pace import Pace
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.migration.routes import Atlas, draw_atlas
 from replicator.migration.verify import Verified
+from replicator.model.finding import Blocker
 from replicator.model.phase import STREAMS, TERMINAL, Direction, Phase
 from replicator.model.position import Positions
 from replicator.model.record import Capture
+from replicator.model.status import LagStatus
 from replicator.ports.feed import ChangeFeed, DeadLetterLog
 from replicator.ports.state import StateStore
 from replicator.ports.store import Store
@@ -107,6 +111,8 @@ class Engine:
         self._attention = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
+        self.retention_s: float | None = None
+        """How long the log is kept, where the feed can tell."""
         self.resume_switch: Callable[[], Awaitable[None]] | None = None
         """Set by the migration: what to do when the process finds itself in SWITCHING."""
         self.switch_is_owned = False
@@ -122,7 +128,8 @@ class Engine:
             metrics=self.parts.metrics,
         )
 
-    # -- facts ---------------------------------------------------------------------------------------
+    # -- facts
+    # ---------------------------------------------------------------------------------------
 
     @property
     def show_after_s(self) -> float:
@@ -142,6 +149,41 @@ class Engine:
         """Whether nothing that was sent to either store may still land."""
         return all(writer.guard.is_clear for writer in self.writers.values())
 
+    @property
+    def trouble(self) -> Blocker | None:
+        """What is being waited for just now, if anything."""
+        writer = self.writers[self.journal.record.direction]
+        return writer.trouble or self.patience.trouble or self.letters.trouble
+
+    @property
+    def may_wait_for_images(self) -> bool:
+        """Whether some patch may have to wait until the source shows it."""
+        return any(
+            collection.transform.filter is not None
+            for collection in self.parts.settings.collections
+        )
+
+    @property
+    def lossy(self) -> list[str]:
+        """Why the old store cannot hold every later change; empty until both stores are
+        described.
+        """
+        if self.atlas is None:
+            return []
+        return [
+            f"{name}: {sentence}"
+            for name, route in self.atlas.forward.items()
+            for sentence in route.transform.lossy
+        ]
+
+    def lag(self) -> LagStatus:
+        """How far the stream is behind; unknown where there is no stream to be behind."""
+        if self.observer is None:
+            return LagStatus()
+        stream = self.stream if self.stream is not None and self.stream.lanes else None
+        positions = stream.positions if stream is not None else self.persisted
+        return self.observer.lag(positions, stream)
+
     def mirror(self) -> Mirror:
         """Both stores side by side."""
         assert self.atlas is not None
@@ -153,7 +195,8 @@ class Engine:
             patience=self.patience,
         )
 
-    # -- supervision ---------------------------------------------------------------------------------
+    # -- supervision
+    # ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """The record has changed, or a rest is over."""
@@ -234,7 +277,9 @@ class Engine:
             self.stream.stop()
 
     async def _end_job(self) -> None:
-        """End what runs: gracefully within the drain timeout, else by force (the guards know)."""
+        """End what runs: gracefully within the drain timeout, else by force (the guards
+        know).
+        """
         assert self._job is not None
         job = self._job
         job.stop()
@@ -261,7 +306,10 @@ class Engine:
         if not isinstance(cause, Blocked):
             raise cause
         record = self.journal.record
-        if record.phase in (Phase.BLOCKED, Phase.SWITCHING, Phase.HELD) or record.phase in TERMINAL:
+        if (
+            record.phase in (Phase.BLOCKED, Phase.SWITCHING, Phase.HELD)
+            or record.phase in TERMINAL
+        ):
             return
         back_to = Phase.STREAMING if record.phase is Phase.FENCING else record.phase
         await self.journal.move(
@@ -269,10 +317,11 @@ class Engine:
         )
         self._attention.set()
 
-    # -- jobs ----------------------------------------------------------------------------------------
+    # -- jobs
+    # ----------------------------------------------------------------------------------------
 
     async def _capture(self) -> None:
-        feed, record = self.parts.feed, self.journal.record
+        feed = self.parts.feed
         positions: Positions = {}
         if feed is not None:
             bounds = await self.patience.until_answered(feed.bounds)
@@ -296,7 +345,6 @@ class Engine:
             capture=capture,
             fingerprint=self.parts.fingerprint,
         )
-        assert record.name
 
     async def draw(self) -> Atlas:
         """Describe both stores, waiting for them."""
@@ -346,7 +394,9 @@ class Engine:
         """How events are read in a direction."""
         feed = self.parts.settings.feed
         return Intake(
-            decoder=EventDecoder(atlas.integer_ids, int(getattr(feed, "event_bytes_max", 1 << 23))),
+            decoder=EventDecoder(
+                atlas.integer_ids, int(getattr(feed, "event_bytes_max", 1 << 23))
+            ),
             routes=atlas.routes(direction),
             integer_ids=atlas.integer_ids,
             epoch=self.journal.record.epoch,
@@ -384,7 +434,8 @@ class Engine:
         )
         return await comparison.run(begin, end)
 
-    # -- probing -------------------------------------------------------------------------------------
+    # -- probing
+    # -------------------------------------------------------------------------------------
 
     async def probe_regularly(self) -> None:
         """Watch the log for as long as the migration runs."""
@@ -406,7 +457,9 @@ class Engine:
         if record.phase is Phase.REPLAY and not record.paused:
             committed = self.committed
             if all(committed.get(p, -1) >= end for p, end in record.replay_until.items()):
-                await self.journal.move(Phase.STREAMING, "everything up to the copy's end is applied")
+                await self.journal.move(
+                    Phase.STREAMING, "everything up to the copy's end is applied"
+                )
                 self._attention.set()
 
 
@@ -429,7 +482,8 @@ class _Copy:
         assert capture is not None
         fresh = not await parts.state.chunks()
         if fresh and await self._stopped_within(engine.show_after_s):
-            # Invariant 4: `settle` passes between the capture and the first row, anew at each start.
+            # Invariant 4: `settle` passes between the capture and the first row, anew at each
+            # start.
             return
         await engine.letters.load()
         writer = engine.writers[Direction.FORWARD]
@@ -439,7 +493,8 @@ class _Copy:
             source=parts.source,
             target=parts.target,
             capture_id=capture.id,
-            wipe=parts.wipe if fresh else (),
+            wipe=parts.wipe,
+            resumed=not fresh,
             patience=engine.patience,
         )
         self._backfill = Backfill(
@@ -482,7 +537,9 @@ class _Copy:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The error that brought a task group down: a defect before anything else, else the first of ours."""
+    """The error that brought a task group down: a defect before anything else, else the first
+    of ours.
+    """
     if not isinstance(error, BaseExceptionGroup):
         return error
     causes = [first_cause(inner) for inner in error.exceptions]

@@ -1,8 +1,8 @@
 """
 The gate: every reason why a cutover would not be safe now.
 
-Pure: facts in, blockers out. A revert is asked less (lag and ownership), because going back must be
-possible when the new store has disappointed.
+Pure: facts in, blockers out. A revert is asked less (lag and ownership), because going back
+must be possible when the new store has disappointed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ BLOCKERS: dict[str, str] = {
     "phase": "Wait until the migration streams; `replicator status` shows how far it is.",
     "paused": "Resume first: `replicator resume`.",
     "lag-unknown": "Bring the broker back; what is not known counts as infinite.",
-    "lag": "Wait, or raise concurrency with `replicator tune`; the lag must fall below the limit.",
+    "lag": "Wait, or raise concurrency with `replicator tune`, until the lag is below the limit.",
     "misplaced-keys": "Make all producers use one partitioner, then start a new capture.",
     "group-foreign": "Stop the other program that uses our consumer group, or give it its own.",
-    "dead-letters": "Resolve them with `replicator dead-letters`, or pass --waive-dead-letters.",
+    "dead-letters": "Resolve them with `replicator dead-letters`, or --waive-dead-letters.",
     "not-verified": "Run `replicator verify` (level full).",
     "verification-old": "Run `replicator verify` (level full) again.",
     "findings": "Run `replicator repair`, then `replicator verify`.",
-    "way-back-lossy": "Accept it by name with cutover.way_back_lossy = true, or change the transform.",
+    "way-back-lossy": "Accept it by name with cutover.way_back_lossy, or change the transform.",
     "timeout-short": "Raise cutover.timeout, or pass a longer --timeout.",
     "busy": "Another cutover, revert or repair is under way; wait for it.",
     "no-feed": "Configure a feed: a plain copy has nothing to cut over.",
@@ -88,7 +88,10 @@ def _ownership_and_lag(facts: GateFacts, settings: CutoverSettings) -> list[Bloc
     seconds_max = settings.lag_seconds_max + facts.shows_after_s
     if lag.records is None or lag.seconds is None or lag.unknown_partitions:
         blockers.append(
-            Blocker("lag-unknown", "the end of some partition, or the age of its events, is not known")
+            Blocker(
+                "lag-unknown",
+                "the end of some partition, or the age of its events, is not known",
+            )
         )
     elif lag.records > settings.lag_records_max or lag.seconds > seconds_max:
         blockers.append(
@@ -114,7 +117,9 @@ def _equality(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
     if facts.open_letters and not facts.waive_dead_letters:
         blockers.append(Blocker("dead-letters", f"{facts.open_letters} dead letters are open"))
     if facts.verified_at is None:
-        blockers.append(Blocker("not-verified", "no full verification was completed since the copy"))
+        blockers.append(
+            Blocker("not-verified", "no full verification was completed since the copy")
+        )
     elif facts.now - facts.verified_at > settings.verify_age_max:
         blockers.append(
             Blocker(

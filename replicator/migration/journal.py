@@ -1,9 +1,9 @@
 """
 The journal: the one place where the migration's record changes.
 
-Every change is persisted together with an entry that says why, before anyone acts on it (Invariant 7).
-A write to the state store is never left half done by a cancellation: whoever is cancelled in the
-middle learns afterwards, from `record`, whether the step was taken.
+Every change is persisted together with an entry that says why, before anyone acts on it
+(Invariant 7). A write to the state store is never left half done by a cancellation: whoever is
+cancelled in the middle learns afterwards, from `record`, whether the step was taken.
 """
 
 from __future__ import annotations
@@ -33,11 +33,18 @@ class Journal:
         """Start a new attempt; what the one before it left behind is forgotten."""
         async with self._changing:
             record.since = self._clock()
-            await _to_the_end(self._state.begin(record, self._entry(record, "phase", message, {})))
+            await _to_the_end(
+                self._state.begin(record, self._entry(record, "phase", message, {}))
+            )
             self.record = record
 
     async def move(
-        self, phase: Phase, message: str, *, evidence: dict[str, Any] | None = None, **changes: Any
+        self,
+        phase: Phase,
+        message: str,
+        *,
+        evidence: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> None:
         """Enter a phase that may follow the one in force, with other changes of the record."""
         async with self._changing:
@@ -83,7 +90,9 @@ class Journal:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end even when the caller is cancelled; the cancellation is raised afterwards."""
+    """Run to the end even when the caller is cancelled; the cancellation is raised
+    afterwards.
+    """
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -2,8 +2,8 @@
 The mirror: both stores' images of the same keys, side by side, in target terms.
 
 Everything that asks "are they equal?" asks here: verification, repair's re-read and the last
-comparison of a cutover. The source side goes through the transform, so what is compared is what the
-target ought to hold with what it holds.
+comparison of a cutover. The source side goes through the transform, so what is compared is what
+the target ought to hold with what it holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Mirror:
-    """Reads both stores. Both must have been written what is compared, up to their staleness."""
+    """Reads both stores. Both must have been written what is compared, up to their
+    staleness.
+    """
 
     def __init__(
         self,
@@ -72,8 +74,8 @@ class Mirror:
         self, collection: str, rows: Sequence[tuple[PointId, Point | None]]
     ) -> list[Gap]:
         """
-        Compare source rows (None: absent) with what the target holds. A row that cannot be carried is in
-        the dead letters, and is not compared.
+        Compare source rows (None: absent) with what the target holds. A row that cannot be
+        carried is in the dead letters, and is not compared.
         """
         route = self._atlas.forward[collection]
         expected: list[tuple[Key, PointId, Point | None]] = []

@@ -1,8 +1,8 @@
 """
 Watching the log from outside the stream: bounds, lag, partitions, retention, intruders.
 
-Invariant 9: what is not known is not zero. A probe that fails, a partition that nobody reads and an
-end that is older than a few probes make the lag unknown.
+Invariant 9: what is not known is not zero. A probe that fails, a partition that nobody reads
+and an end that is older than a few probes make the lag unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from replicator.ports.feed import ChangeFeed, GroupWatch
 from replicator.stream.stream import Counters, Stream
 
 _FRESH_S = 30.0
-"""Bounds older than this are not known. Sooner forgets them during a broker's ordinary restart."""
+"""Bounds older than this are not known. Sooner forgets them during a broker's ordinary
+restart.
+"""
 _INTRUDERS_EVERY_S = 15.0
 """Looking for foreign members and commits costs the broker two requests."""
 
@@ -50,7 +52,8 @@ class Observer:
     async def probe(self, stream: Stream | None, expected_partitions: int | None) -> None:
         """
         Ask the feed once. Raises Blocked when the log no longer holds our position or has other
-        partitions than the capture, Fatal("feed-stuck") when the consumer is alive without progress.
+        partitions than the capture, Fatal("feed-stuck") when the consumer is alive without
+        progress.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -70,7 +73,7 @@ class Observer:
         if expected_partitions is not None and len(bounds) != expected_partitions:
             raise Blocked(
                 "partitions-changed",
-                f"the topic has {len(bounds)} partitions; the capture saw {expected_partitions}",
+                f"the topic has {len(bounds)} partitions, the capture saw {expected_partitions}",
             )
         if stream is not None and stream.lanes:
             self._compare(stream, bounds)
@@ -106,7 +109,8 @@ class Observer:
                 f"records wait in the log and none came for {self._stuck_after_s:.0f} s",
             )
 
-    # -- what is known ---------------------------------------------------------------------------
+    # -- what is known
+    # ---------------------------------------------------------------------------
 
     @property
     def is_fresh(self) -> bool:
@@ -115,8 +119,8 @@ class Observer:
 
     def lag(self, positions: Positions, stream: Stream | None) -> LagStatus:
         """
-        The lag of these positions. An event in memory has the log's own time. What is not read yet is at
-        most as old as the time since we had last read everything.
+        The lag of these positions. An event in memory has the log's own time. What is not read
+        yet is at most as old as the time since we had last read everything.
         """
         unknown = [partition for partition in self.bounds if partition not in positions]
         if not self.is_fresh or not self.bounds or unknown:
@@ -138,12 +142,13 @@ class Observer:
         return self._read_all_at.get(partition)
 
     def partitions(
-        self, positions: Positions, read_to: Callable[[Partition], int | None], committed: Positions
+        self,
+        positions: Positions,
+        read_to: Callable[[Partition], int | None],
+        committed: Positions,
     ) -> list[PartitionStatus]:
         """One row for each partition of the topic, in order of their numbers."""
-        names = sorted(
-            self.bounds.keys() | committed.keys(), key=lambda p: (len(p), p)
-        )
+        names = sorted(self.bounds.keys() | committed.keys(), key=lambda p: (len(p), p))
         rows = []
         for name in names:
             at = self.bounds.get(name) if self.is_fresh else None
@@ -159,7 +164,9 @@ class Observer:
             )
         return rows
 
-    def _health(self, name: Partition, applied: int | None, at: Bounds | None) -> PartitionHealth:
+    def _health(
+        self, name: Partition, applied: int | None, at: Bounds | None
+    ) -> PartitionHealth:
         if applied is None:
             return PartitionHealth.STOP
         if at is None:

@@ -1,14 +1,15 @@
 """
-The last comparison of a cutover: every key that was written since the verified generation began.
+The last comparison of a cutover: every key that was written since the verified generation
+began.
 
-The writers are fenced, the stream has applied everything and rests. The keys are read from the log
-between two persisted positions, never from memory, so a restart in between loses none. When they are
-more than may be held at once, the log is read in several passes, each for the keys of one
-residue of a hash.
+The writers are fenced, the stream has applied everything and rests. The keys are read from the
+log between two persisted positions, never from memory, so a restart in between loses none. When
+they are more than may be held at once, the log is read in several passes, each for the keys of
+one residue of a hash.
 
-What a key ought to hold is the log's own last image, and the source's where the source shows its own
-writes. A patch alone says only which fields it set. What differs is written once more and read again;
-what differs even then stops the cutover.
+What a key ought to hold is the log's own last image, and the source's where the source shows
+its own writes. A patch alone says only which fields it set. What differs is written once more
+and read again; what differs even then stops the cutover.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from replicator.errors import Blocked, Refused, Rejected
 from replicator.migration.compare import compare, compare_partial
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.phase import Direction
-from replicator.model.point import PointId
+from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Positions
 from replicator.model.schema import CollectionSchema
 from replicator.model.write import Delete, Patch, Upsert, Write
@@ -73,8 +74,8 @@ class Recheck:
         keys_max: int,
     ) -> None:
         """
-        `written` is the store that the stream writes, `owner` the one that the application writes;
-        `schemas` are the written store's, by the source's word.
+        `written` is the store that the stream writes, `owner` the one that the application
+        writes; `schemas` are the written store's, by the source's word.
         """
         self._direction = direction
         self._feed = feed
@@ -91,7 +92,9 @@ class Recheck:
         """Keys that are compared, and not written again."""
 
     async def run(self, begin: Positions, end: Positions) -> Rechecked:
-        """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost `begin`."""
+        """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost
+        `begin`.
+        """
         done = Rechecked()
         passes = 1
         while True:
@@ -124,7 +127,9 @@ class Recheck:
         for start in range(0, len(events), _BATCH):
             await self._compare(events[start : start + _BATCH], done)
 
-    async def _events(self, partition: Partition, start: int, stop: int) -> AsyncIterator[ChangeEvent]:
+    async def _events(
+        self, partition: Partition, start: int, stop: int
+    ) -> AsyncIterator[ChangeEvent]:
         if start >= stop:
             return
         try:
@@ -151,7 +156,7 @@ class Recheck:
             for key, detail in (await self._mend(collection, wanted, done)).items():
                 raise Refused(
                     "recheck-mismatch",
-                    f"{key.collection}/{key.id} still differs after it was written again: {detail}",
+                    f"{key.collection}/{key.id} differs after it was written again: {detail}",
                 )
 
     async def _wanted(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
@@ -180,18 +185,28 @@ class Recheck:
             store = self._intake.routes[collection].store
             await self._writer.write(store, list(again.values()))
             done.repaired += len(again)
-            differing = await self._differing(collection, {key: wanted[key] for key in differing})
+            differing = await self._differing(
+                collection, {key: wanted[key] for key in differing}
+            )
         return differing
+
+    def _compare_points(
+        self, wanted: Upsert | Patch, actual: Point, schema: CollectionSchema
+    ) -> str | None:
+        floats, payloads = self._settings.float_tolerance, self._settings.payload_tolerance
+        if isinstance(wanted, Patch):
+            return compare_partial(
+                wanted, actual, schema, float_tolerance=floats, payload_tolerance=payloads
+            )
+        return compare(
+            wanted.point, actual, schema, float_tolerance=floats, payload_tolerance=payloads
+        )
 
     async def _differing(self, collection: str, wanted: dict[Key, Write]) -> dict[Key, str]:
         store = self._intake.routes[collection].store
         ids: list[PointId] = [write.id for write in wanted.values()]
         held = await self._patience.until_answered(lambda: self._written.fetch(store, ids))
         schema = self._schemas[collection]
-        tolerances = {
-            "float_tolerance": self._settings.float_tolerance,
-            "payload_tolerance": self._settings.payload_tolerance,
-        }
         differing: dict[Key, str] = {}
         for key, write in wanted.items():
             actual = held.get(write.id)
@@ -203,10 +218,10 @@ class Recheck:
                     detail = (
                         "it is missing"
                         if actual is None
-                        else compare(write.point, actual, schema, **tolerances)
+                        else self._compare_points(write, actual, schema)
                     )
                 case Patch() if actual is not None:  # a patch of an absent key writes nothing
-                    detail = compare_partial(write, actual, schema, **tolerances)
+                    detail = self._compare_points(write, actual, schema)
             if detail is not None:
                 differing[key] = detail
         return differing

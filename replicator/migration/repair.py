@@ -1,12 +1,14 @@
 """
 Repair and retry: heal keys while the stream runs, without ever writing a stored image.
 
-*Repair* copies the source's image of a key anew. The key is held: no event of it is written meanwhile.
-Then the time passes after which the source must show every event that was written before, the source
-is read, and the image, or the delete, is written. Events that came meanwhile follow it in order.
+*Repair* copies the source's image of a key anew. The key is held: no event of it is written
+meanwhile. Then the time passes after which the source must show every event that was written
+before, the source is read, and the image, or the delete, is written. Events that came meanwhile
+follow it in order.
 
-*Retry* of a dead letter holds its key and replays that key's own events from the log, from the dead
-letter to what was read last. The letter's stored bytes are never written: the key may have changed.
+*Retry* of a dead letter holds its key and replays that key's own events from the log, from the
+dead letter to what was read last. The letter's stored bytes are never written: the key may have
+changed.
 """
 
 from __future__ import annotations
@@ -53,8 +55,9 @@ class Repair:
 
     async def keys(self, keys: Sequence[Key]) -> dict[Key, Rejected]:
         """
-        Copy the source's images of these keys, as many as a few thousand at once; forward only. Returns
-        those that cannot be carried. Their findings are forgotten and their open letters settled.
+        Copy the source's images of these keys, as many as a few thousand at once; forward only.
+        Returns those that cannot be carried. Their findings are forgotten and their open
+        letters settled.
         """
         async with self._stream.holding(keys):
             # Whatever was applied to these keys, the source shows it from here on.
@@ -70,8 +73,9 @@ class Repair:
 
     async def retry(self, letter: DeadLetter, fenced_at: Positions) -> str:
         """
-        Retry one open letter; returns `settled`, or why it stays open. `fenced_at` is the last switch's
-        fence vector: what lies before it concerns a store that the application owns now.
+        Retry one open letter; returns `settled`, or why it stays open. `fenced_at` is the last
+        switch's fence vector: what lies before it concerns a store that the application owns
+        now.
         """
         if letter.event_key is None:
             return "its key cannot be read: mend the producer, then discard it"
@@ -79,7 +83,9 @@ class Repair:
             refused = await self.keys([letter.event_key])
             return refused[letter.event_key].message if refused else "settled"
         if letter.offset < fenced_at.get(letter.partition, 0):
-            return "it is older than the switch: the application owns that store now; discard it"
+            return (
+                "it is older than the switch: the application owns that store now; discard it"
+            )
         return await self._replay(letter, letter.event_key)
 
     async def _replay(self, letter: DeadLetter, key: Key) -> str:
@@ -87,7 +93,9 @@ class Repair:
         lane = self._stream.lanes[letter.partition]
         async with self._stream.holding([key]):
             try:
-                event = await self._patience.until_answered(lambda: self._folded(letter, key, lane))
+                event = await self._patience.until_answered(
+                    lambda: self._folded(letter, key, lane)
+                )
             except Rejected as error:
                 return error.message
             transform = self._stream.intake.routes[key.collection].transform
@@ -108,8 +116,8 @@ class Repair:
 
     async def _folded(self, letter: DeadLetter, key: Key, lane: Lane) -> ChangeEvent:
         """
-        The key's events from the letter on, as one. Raises Rejected when one of them still cannot be
-        read and no later upsert or delete makes up for it.
+        The key's events from the letter on, as one. Raises Rejected when one of them still
+        cannot be read and no later upsert or delete makes up for it.
         """
         assert letter.offset is not None
         event: ChangeEvent | None = None
@@ -143,9 +151,12 @@ class Repair:
 
 
 def only_forward(direction_is_forward: bool) -> None:
-    """Raises Refused("not-invertible"): in the reverse window the target's images cannot be mapped back."""
+    """Raises Refused("not-invertible"): in the reverse window the target's images cannot be
+    mapped back.
+    """
     if not direction_is_forward:
         raise Refused(
             "not-invertible",
-            "in the reverse window the application's images are in target terms; repair works forward",
+            "in the reverse window the application's images are in target terms; repair works "
+            "forward",
         )

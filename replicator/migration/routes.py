@@ -1,4 +1,6 @@
-"""Routes: what the settings and both stores' schemas make of each collection, in each direction."""
+"""Routes: what the settings and both stores' schemas make of each collection, in each
+direction.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ async def wanted_target(
 
 async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:
     """
-    Describe both stores. Raises Refused("source-missing"), Blocked("target-missing") when a collection
-    is gone, Retryable when a store is away.
+    Describe both stores. Raises Refused("source-missing"), Blocked("target-missing") when a
+    collection is gone, Retryable when a store is away.
     """
     sources: dict[str, CollectionSchema] = {}
     targets: dict[str, CollectionSchema] = {}
@@ -56,7 +58,9 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
         schema = await describe_source(source, name)
         at_target = await target.describe(collection.target)
         if at_target is None:
-            raise Blocked("target-missing", f"the target has no collection {collection.target!r}")
+            raise Blocked(
+                "target-missing", f"the target has no collection {collection.target!r}"
+            )
         sources[name] = schema
         targets[name] = at_target
         integer_ids[name] = await _has_integer_ids(settings, source, schema)
@@ -89,7 +93,9 @@ async def describe_source(source: StoreReader, name: str) -> CollectionSchema:
 async def _has_integer_ids(
     settings: Settings, source: StoreReader, schema: CollectionSchema
 ) -> bool:
-    """Whether decimal keys mean integers. Declared, or what the store can hold, or what it holds."""
+    """Whether decimal keys mean integers. Declared, or what the store can hold, or what it
+    holds.
+    """
     declared = getattr(settings.feed, "ids", "learn")
     if declared != "learn":
         return bool(declared == "integer")

@@ -1,12 +1,12 @@
 """
 Suspects: keys on which both stores were seen to differ while the application goes on writing.
 
-A difference is mostly an event on its way. It becomes a finding only when every excuse has been ruled
-out: the stream has applied everything the log held at the sighting, the source and the target have
-had the time to show it, both were read again and still differ, and even then the log brought no event
-of the key since the sighting. A key with such an event is looked at anew. One that is written
-without pause ends as *hot*: no finding, because the log holds its later events, and the next
-generation and the last comparison of a cutover read them there.
+A difference is mostly an event on its way. It becomes a finding only when every excuse has been
+ruled out: the stream has applied everything the log held at the sighting, the source and the
+target have had the time to show it, both were read again and still differ, and even then the
+log brought no event of the key since the sighting. A key with such an event is looked at anew.
+One that is written without pause ends as *hot*: no finding, because the log holds its later
+events, and the next generation and the last comparison of a cutover read them there.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Suspects:
         show_after_s: float,
     ) -> None:
         """
-        `stream` gives the stream that applies events now, None while it is paused; `log_end` asks the
-        feed for every partition's end, and answers with nothing where there is no feed. `show_after_s`:
-        from an event to its being visible at both stores, once applied.
+        `stream` gives the stream that applies events now, None while it is paused; `log_end`
+        asks the feed for every partition's end, and answers with nothing where there is no
+        feed. `show_after_s`: from an event to its being visible at both stores, once applied.
         """
         self.hot = 0
         self._mirror = mirror
@@ -100,7 +100,9 @@ class Suspects:
             del self._gaps[key]
 
     async def _until_applied(self, ends: Positions) -> None:
-        await self._until(ends, lambda stream, partition: stream.lanes[partition].watermark.position)
+        await self._until(
+            ends, lambda stream, partition: stream.lanes[partition].watermark.position
+        )
 
     async def _until_read(self, ends: Positions) -> None:
         await self._until(

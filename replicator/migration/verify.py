@@ -1,11 +1,11 @@
 """
 Verification: prove that both stores are equal, while the stream runs.
 
-A full *generation* reads every key both ways. Source to target finds what is missing and what differs;
-target to source finds what is extra. What differs at first sight is a suspect (`suspects`), and only
-what still differs when every excuse has been ruled out is a finding. The log's positions at the
-beginning of the generation are kept: whatever was written since, the last comparison of a
-cutover reads there. Memory holds one page and the suspects.
+A full *generation* reads every key both ways. Source to target finds what is missing and what
+differs; target to source finds what is extra. What differs at first sight is a suspect
+(`suspects`), and only what still differs when every excuse has been ruled out is a finding. The
+log's positions at the beginning of the generation are kept: whatever was written since, the
+last comparison of a cutover reads there. Memory holds one page and the suspects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from replicator.clock import Clock
 from replicator.errors import Rejected, Retryable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
-from replicator.migration.quality import overlap, rank_agreement, recall_at_k
+from replicator.migration.quality import overlap, rank_agreement, recall
 from replicator.migration.routes import Atlas
 from replicator.migration.suspects import Suspects
 from replicator.model.event import Key
@@ -118,7 +118,8 @@ class Verification:
         progress.phase = "done"
         return report
 
-    # -- both ways ---------------------------------------------------------------------------------
+    # -- both ways
+    # ---------------------------------------------------------------------------------
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
@@ -136,29 +137,30 @@ class Verification:
                 await self._did(len(page.points))
 
     async def _unknown_to_source(self, name: str, points: Sequence[Point]) -> list[Gap]:
-        """Target points that the source does not have. Those it has were compared the other way."""
+        """Target points that the source does not have. Those it has were compared the other
+        way.
+        """
         ids = self._atlas.forward[name].transform.ids
-        keys: dict[Key, bool] = {}
-        for point in points:
-            for candidate in ids.candidates(point.id, point.payload):
-                keys[Key(name, candidate)] = True
-        held = await self._mirror.sources(name, [key.id for key in keys])
+        candidates = [ids.candidates(point.id, point.payload) for point in points]
+        wanted = {source_id: None for group in candidates for source_id in group}
+        held = await self._mirror.sources(name, list(wanted))
         return [
-            Gap(Key(name, candidates[0] if candidates else point.id), Difference.EXTRA)
-            for point in points
-            if not any(
-                candidate in held
-                for candidate in (candidates := ids.candidates(point.id, point.payload))
-            )
+            Gap(Key(name, group[0] if group else point.id), Difference.EXTRA)
+            for point, group in zip(points, candidates, strict=True)
+            if not any(source_id in held for source_id in group)
         ]
 
     async def _pages(
         self, store: Store, collection: str, rows_max: int | None
     ) -> AsyncIterator[Page]:
-        """Every page of a collection, or about `rows_max` rows spread over it; a failure resumes."""
+        """Every page of a collection, or about `rows_max` rows spread over it; a failure
+        resumes.
+        """
         chunks = await self._patience.until_answered(lambda: store.split(collection, 8))
         quota = None if rows_max is None else max(1, rows_max // max(1, len(chunks)))
-        page_rows = self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
+        page_rows = (
+            self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
+        )
         for chunk in chunks:
             cursor: str | None = None
             read, at_end = 0, False
@@ -214,7 +216,8 @@ class Verification:
         progress = self._progress
         progress.generation, progress.at = generation, verified.at
 
-    # -- counts and search quality -------------------------------------------------------------------
+    # -- counts and search quality
+    # -------------------------------------------------------------------
 
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
@@ -236,7 +239,9 @@ class Verification:
             if queries:
                 results[name] = await self._compare_search(collection, queries)
         recalls = [
-            float(result["recall"]) for result in results.values() if isinstance(result["recall"], float)
+            float(result["recall"])
+            for result in results.values()
+            if isinstance(result["recall"], float)
         ]
         self._progress.recall = sum(recalls) / len(recalls) if recalls else None
         return results
@@ -292,7 +297,7 @@ class Verification:
                 except Rejected:
                     continue
             got = [hit.id for hit in at_target]
-            recalls.append(recall_at_k(wanted, got, query.limit))
+            recalls.append(recall(wanted, got, query.limit))
             overlaps.append(overlap(wanted, got))
             ranks.append(rank_agreement(wanted, got))
         return {

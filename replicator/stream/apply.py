@@ -76,8 +76,8 @@ class Applier:
         for collection, group in writes.items():
             written = await self._writer.write(collection, group)
             self.absent += written.absent
-            for point_id, error in written.rejected.items():
-                refused[keys[collection][point_id]] = error
+            for point_id, reason in written.rejected.items():
+                refused[keys[collection][point_id]] = reason
         return refused
 
     async def bury(self, partition: Partition, work: Work, error: Rejected) -> None:

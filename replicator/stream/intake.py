@@ -35,7 +35,9 @@ class Intake:
         self._partitioner = partitioner
 
     def event(self, record: Record) -> ChangeEvent | Rejected | None:
-        """The event; or why it cannot be carried; or None where no collection of ours is meant."""
+        """The event; or why it cannot be carried; or None where no collection of ours is
+        meant.
+        """
         try:
             event = self._decoder.decode(record)
             if event is not None:

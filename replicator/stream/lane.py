@@ -78,7 +78,9 @@ class Lane:
 
     @property
     def is_full(self) -> bool:
-        """Whether the partition must pause. Settled records behind an unsettled one count too."""
+        """Whether the partition must pause. Settled records behind an unsettled one count
+        too.
+        """
         # Invariant 10: memory is bounded by configuration, not by what arrives.
         return self.watermark.pending >= self.records_max
 
@@ -138,13 +140,11 @@ class Lane:
         key = event.key
         deferred = self._deferred.get(key)
         pending = self._coalescer.get(key)
-        if event.op is Op.PATCH and (deferred or due is not None):
-            if pending is None or pending.event.op is Op.PATCH:
-                self._defer(
-                    event, ticket, size=size, at_ms=at_ms, due=now if due is None else due
-                )
-                return True
-            # An image waits: the patch folds into it, in source terms, and needs nothing else.
+        waits = event.op is Op.PATCH and (deferred is not None or due is not None)
+        # Where a full image waits, the patch folds into it, in source terms, and needs no other.
+        if waits and (pending is None or pending.event.op is Op.PATCH):
+            self._defer(event, ticket, size=size, at_ms=at_ms, due=now if due is None else due)
+            return True
         if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
             return False
         self.bytes += size
@@ -161,8 +161,8 @@ class Lane:
         self, event: ChangeEvent, ticket: Ticket, *, size: int, at_ms: int, due: float
     ) -> None:
         queue = self._deferred.setdefault(event.key, deque())
-        # A patch that folds by itself is deferred behind one that does not, to keep their order, and a
-        # pending one joins: the image that is fetched at `due` holds it.
+        # A patch that folds by itself is deferred behind one that does not, to keep their
+        # order, and a pending one joins: the image that is fetched at `due` holds it.
         entry = self._coalescer.pop(event.key)
         if entry is not None:
             for earlier in entry.tickets:
@@ -192,7 +192,7 @@ class Lane:
     def _start_due(self, now: float, keys_max: int) -> list[Work]:
         while self._dues and self._dues[0][0] <= now:
             self._overdue[heapq.heappop(self._dues)[2]] = None
-        works = []
+        works: list[Work] = []
         for key in list(self._overdue):
             if len(works) == keys_max:
                 break

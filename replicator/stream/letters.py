@@ -116,7 +116,9 @@ class DeadLetters:
         )
 
     async def keep_rows(self, rejected: Sequence[RejectedRecord]) -> None:
-        """As `keep`, for copied rows: a page that is repeated after a crash adds no second letter."""
+        """As `keep`, for copied rows: a page that is repeated after a crash adds no second
+        letter.
+        """
         known = await self._state.letters_of(
             [row.event_key for row in rejected if row.event_key is not None]
         )

@@ -1,4 +1,6 @@
-"""Waiting for a peer that is away: try again with backoff for as long as it takes, and say why."""
+"""Waiting for a peer that is away: try again with backoff for as long as it takes, and say
+why.
+"""
 
 from __future__ import annotations
 

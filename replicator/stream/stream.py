@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
@@ -82,7 +83,7 @@ class Stream:
         self._letters = letters
         self._state = state
         self._patience = patience
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._clock = clock
         self._counters = counters
@@ -102,14 +103,15 @@ class Stream:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
 
-    # -- from outside ----------------------------------------------------------------------------
+    # -- from outside
+    # ----------------------------------------------------------------------------
 
     async def run(self, positions: Mapping[Partition, int]) -> None:
         """
         Apply everything from these positions on, until `stop`. Cancelling it leaves writes with
         an unknown outcome; the writer's guard knows.
         """
-        records_max = max(256, self._settings.buffer_records // max(1, min(4, len(positions))))
+        records_max = max(256, self.settings.buffer_records // max(1, min(4, len(positions))))
         self.lanes = {
             partition: Lane(partition, position, records_max=records_max)
             for partition, position in positions.items()
@@ -128,7 +130,9 @@ class Stream:
         await self.commit()
 
     def stop(self) -> None:
-        """Finish what is in flight, persist, and end `run`. What waits is read again next time."""
+        """Finish what is in flight, persist, and end `run`. What waits is read again next
+        time.
+        """
         self._stopping.set()
         self._wake.set()
         self._made_progress()
@@ -183,7 +187,9 @@ class Stream:
             self._watched.pop(key, None)
 
     def seen(self, key: Key) -> bool:
-        """Whether an event of the key was read since `watch`; also when nobody watched it here."""
+        """Whether an event of the key was read since `watch`; also when nobody watched it
+        here.
+        """
         return self._watched.get(key, True)
 
     async def commit(self) -> None:
@@ -209,7 +215,8 @@ class Stream:
             # Only the view of others is late; the next commit publishes again.
             self._patience.trouble = Blocker(error.code, error.message)
 
-    # -- reading -----------------------------------------------------------------------------------
+    # -- reading
+    # -----------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         while not self._stopping.is_set():
@@ -217,7 +224,7 @@ class Stream:
             await self._until(lambda: self._room() > 0 or self._stopping.is_set())
             records_max = max(1, min(_POLL_RECORDS, self._room()))
             polled = await self._patience.until_answered(
-                lambda: self._feed.poll(records_max, _POLL_S)
+                partial(self._feed.poll, records_max, _POLL_S)
             )
             if polled.records:
                 self._counters.polled_at = asyncio.get_running_loop().time()
@@ -230,10 +237,10 @@ class Stream:
 
     def _room(self) -> int:
         """Records that may still be read."""
-        if self.buffered_bytes >= self._settings.buffer_bytes:
+        if self.buffered_bytes >= self.settings.buffer_bytes:
             return 0
         tracked = sum(lane.watermark.pending for lane in self.lanes.values())
-        return int(self._settings.buffer_records - tracked)
+        return int(self.settings.buffer_records - tracked)
 
     def _pause_and_resume(self) -> None:
         full = {lane.partition for lane in self.lanes.values() if lane.is_full} - self._paused
@@ -297,7 +304,8 @@ class Stream:
         self._busy[lane.partition] = lane
         return added
 
-    # -- writing -----------------------------------------------------------------------------------
+    # -- writing
+    # -----------------------------------------------------------------------------------
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
         while not self._stopping.is_set():
@@ -310,14 +318,16 @@ class Stream:
                 continue
 
     def _start_batches(self, group: asyncio.TaskGroup) -> float | None:
-        """Start what is ready; returns seconds until more is, None when only an event can tell."""
+        """Start what is ready; returns seconds until more is, None when only an event can
+        tell.
+        """
         while len(self._tasks) < self._writer.limit.now:
             now = asyncio.get_running_loop().time()
             since = [
                 lane.oldest_at for lane in self._busy.values() if lane.oldest_at is not None
             ]
             ripe = self._is_full_batch() or (
-                bool(since) and now - min(since) >= self._settings.linger
+                bool(since) and now - min(since) >= self.settings.linger
             )
             batch = self._take_batch(now, ripe=ripe)
             if not batch:
@@ -325,7 +335,7 @@ class Stream:
                     due for lane in self._busy.values() if (due := lane.next_due()) is not None
                 ]
                 if since and not ripe:
-                    dues.append(min(since) + self._settings.linger)
+                    dues.append(min(since) + self.settings.linger)
                 return max(0.0, min(dues) - now) if dues else None
             task = group.create_task(self._write(batch), name="stream write")
             self._tasks.add(task)
@@ -336,8 +346,7 @@ class Stream:
         waiting = sum(lane.waiting for lane in self._busy.values())
         waiting_bytes = sum(lane.waiting_bytes for lane in self._busy.values())
         return (
-            waiting >= self._settings.batch_records
-            or waiting_bytes >= self._settings.batch_bytes
+            waiting >= self.settings.batch_records or waiting_bytes >= self.settings.batch_bytes
         )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -347,9 +356,9 @@ class Stream:
     def _take_batch(self, now: float, *, ripe: bool) -> list[tuple[Lane, Work]]:
         """Fill a batch from the lanes, the one that waits longest first."""
         batch: list[tuple[Lane, Work]] = []
-        bytes_left = int(self._settings.batch_bytes) if ripe else 0
+        bytes_left = int(self.settings.batch_bytes) if ripe else 0
         for lane in sorted(self._busy.values(), key=_waits_since):
-            room = self._settings.batch_records - len(batch)
+            room = self.settings.batch_records - len(batch)
             if room <= 0:
                 break
             works = lane.take(room, bytes_left, now)
@@ -393,7 +402,8 @@ class Stream:
         self.applier.absent = 0
         self._made_progress()
 
-    # -- waiting -----------------------------------------------------------------------------------
+    # -- waiting
+    # -----------------------------------------------------------------------------------
 
     def _made_progress(self) -> None:
         self._progress.set()
@@ -407,7 +417,7 @@ class Stream:
     async def _commit_regularly(self) -> None:
         while not self._drained.is_set():
             try:
-                async with asyncio.timeout(self._settings.commit_interval):
+                async with asyncio.timeout(self.settings.commit_interval):
                     await self._drained.wait()
             except TimeoutError:
                 await self.commit()
