@@ -1,8 +1,8 @@
 """
 The backfill: copy every row of the source to the target, once, resumably.
 
-capture persisted ─► settle ─► ensure target ─► split ─► N readers: scan ─► transform ─► write
-─► cursor
+    capture persisted ─► settle ─► ensure target ─► split
+                    ─► N readers, each: scan a page ─► transform ─► write ─► persist the cursor
 
 Each collection is cut into chunks that are persisted and never recomputed; a chunk's cursor is
 persisted after its rows are durable, so a crash repeats at most one page of each chunk under
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -53,7 +54,7 @@ async def prepare_target(
     """
     for collection in settings.collections:
         name = collection.target
-        at_target = await patience.until_answered(lambda name=name: target.describe(name))  # type: ignore[misc]
+        at_target = await patience.until_answered(partial(target.describe, name))
         known = (capture_id, None) if resumed else (capture_id,)
         if resumed and at_target is None:
             raise Blocked(
@@ -61,9 +62,9 @@ async def prepare_target(
             )
         if at_target is not None and at_target.capture_id not in known:
             # A new capture never trusts an old copy: what was deleted since would live on.
-            count = await patience.until_answered(lambda name=name: target.count(name))  # type: ignore[misc]
+            count = await patience.until_answered(partial(target.count, name))
             if name in wipe and not resumed:
-                await patience.until_answered(lambda name=name: target.wipe(name))  # type: ignore[misc]
+                await patience.until_answered(partial(target.wipe, name))
             elif count != 0:
                 raise Blocked(
                     "target-not-empty",
@@ -71,10 +72,10 @@ async def prepare_target(
                     "that this capture did not copy",
                 )
         schema = await patience.until_answered(
-            lambda name=collection.source: describe_source(source, name)  # type: ignore[misc]
+            partial(describe_source, source, collection.source)
         )
         wanted = await wanted_target(collection, schema, capture_id=capture_id)
-        await patience.until_answered(lambda wanted=wanted: target.ensure(wanted))  # type: ignore[misc]
+        await patience.until_answered(partial(target.ensure, wanted))
 
 
 class Backfill:
@@ -124,7 +125,7 @@ class Backfill:
             return False
         for route in self._atlas.forward.values():
             await self._patience.until_answered(
-                lambda store=route.store: self._target.finish_bulk(store)  # type: ignore[misc]
+                partial(self._target.finish_bulk, route.store)
             )
         return True
 
@@ -134,11 +135,11 @@ class Backfill:
         for name in self._atlas.forward:
             if name not in cut:
                 chunks = await self._patience.until_answered(
-                    lambda name=name: self._source.split(name, self._settings.chunks)  # type: ignore[misc]
+                    partial(self._source.split, name, self._settings.chunks)
                 )
                 await self._state.add_chunks(name, chunks)
         counts = [
-            await self._patience.until_answered(lambda name=name: self._source.count(name))  # type: ignore[misc]
+            await self._patience.until_answered(partial(self._source.count, name))
             for name in self._atlas.forward
         ]
         self._pace.progress.estimated = (

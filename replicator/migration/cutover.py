@@ -1,10 +1,11 @@
 """
 Cutover, and its mirror image revert: one operation in two directions.
 
-gate ─► FENCING: close fence ─► fence vector ─► drain ─► stream rests ─► re-check ─► stragglers
-│ anything unexpected                                                    │ ▼
-▼ open fence, STREAMING(as before)       SWITCHING, journalled ─► switch ─► STREAMING(other) ─►
-open
+    gate ─► FENCING: close the fence ─► fence vector ─► drain ─► rest ─► re-check ─► stragglers
+               │ anything unexpected                                                    │
+               ▼                                                                        ▼
+      STREAMING, as before             SWITCHING, journalled ─► switch ─► STREAMING, the other way
+               └──────────────► open the fence ◄─────────────────────────────┘
 
 Until SWITCHING is journalled every failure goes back; from then on there is only forward, or
 HELD for a person. The fence opens only after one of the two is persisted, so that no write is
@@ -170,7 +171,7 @@ class Cutover:
         vector = await self._vector()
         fenced_at = asyncio.get_running_loop().time()
         await self._step("drain", "waiting until everything before the fence is applied")
-        while not self._reached(vector):
+        while not self._reached(vector):  # noqa: ASYNC110  # bounded by the attempt
             await asyncio.sleep(_POLL_S)
         await self._look(vector)
         await self._path.quiesce()
@@ -220,11 +221,11 @@ class Cutover:
         if moved:
             raise Refused(
                 "fence-ignored",
-                f"records arrived on {', '.join(sorted(set(moved)))} after the fence closed",
+                f"records came on {', '.join(sorted(set(moved)))} after the fence",
             )
 
     async def _until(self, true: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until it is true, through failures of the feed; the attempt's deadline bounds it."""
+        """Wait until it is true, through failures of the feed; the attempt bounds it."""
         while True:
             try:
                 if await true():

@@ -1,8 +1,8 @@
 """
 The engine: which work the phase in force asks for, started and stopped one at a time.
 
-PLANNED → capture     BACKFILL → copy     REPLAY, STREAMING, FENCING → stream     SWITCHING →
-switch
+    PLANNED → capture    BACKFILL → copy    REPLAY, STREAMING, FENCING → stream
+    SWITCHING → switch, after a restart     everything else → nothing
 
 A supervisor compares what is wanted (phase, direction, pause, rest) with what runs, ends the
 one and starts the other. Whoever changes the record calls `wake`. A job that ends by itself has

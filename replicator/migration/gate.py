@@ -20,7 +20,7 @@ BLOCKERS: dict[str, str] = {
     "phase": "Wait until the migration streams; `replicator status` shows how far it is.",
     "paused": "Resume first: `replicator resume`.",
     "lag-unknown": "Bring the broker back; what is not known counts as infinite.",
-    "lag": "Wait, or raise concurrency with `replicator tune`, until the lag is below the limit.",
+    "lag": "Wait until the lag is below the limit; `replicator tune` raises concurrency.",
     "misplaced-keys": "Make all producers use one partitioner, then start a new capture.",
     "group-foreign": "Stop the other program that uses our consumer group, or give it its own.",
     "dead-letters": "Resolve them with `replicator dead-letters`, or --waive-dead-letters.",

@@ -73,7 +73,7 @@ class Observer:
         if expected_partitions is not None and len(bounds) != expected_partitions:
             raise Blocked(
                 "partitions-changed",
-                f"the topic has {len(bounds)} partitions, the capture saw {expected_partitions}",
+                f"the topic has {len(bounds)} partitions, the capture {expected_partitions}",
             )
         if stream is not None and stream.lanes:
             self._compare(stream, bounds)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -223,10 +224,10 @@ class Verification:
         counts = {}
         for name, route in self._atlas.forward.items():
             at_source = await self._patience.until_answered(
-                lambda name=name: self._source.count(name)  # type: ignore[misc]
+                partial(self._source.count, name)
             )
             at_target = await self._patience.until_answered(
-                lambda store=route.store: self._target.count(store)  # type: ignore[misc]
+                partial(self._target.count, route.store)
             )
             counts[name] = [at_source, at_target]
         return counts
@@ -282,11 +283,11 @@ class Verification:
             )
             started = time.perf_counter()
             at_source = await self._patience.until_answered(
-                lambda query=query: self._source.search(collection.source, query)  # type: ignore[misc]
+                partial(self._source.search, collection.source, query)
             )
             between = time.perf_counter()
             at_target = await self._patience.until_answered(
-                lambda moved=moved: self._target.search(route.store, moved)  # type: ignore[misc]
+                partial(self._target.search, route.store, moved)
             )
             source_ms.append((between - started) * 1000)
             target_ms.append((time.perf_counter() - between) * 1000)

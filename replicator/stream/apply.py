@@ -10,6 +10,7 @@ blame goes to the dead letters and the others take effect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
@@ -111,7 +112,7 @@ class Applier:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
             found = await self._patience.until_answered(
-                lambda collection=collection, ids=ids: self._images.fetch(collection, ids)  # type: ignore[misc]
+                partial(self._images.fetch, collection, ids)
             )
             images.update(
                 (Key(collection, point_id), point) for point_id, point in found.items()

@@ -141,7 +141,7 @@ class Lane:
         deferred = self._deferred.get(key)
         pending = self._coalescer.get(key)
         waits = event.op is Op.PATCH and (deferred is not None or due is not None)
-        # Where a full image waits, the patch folds into it, in source terms, and needs no other.
+        # Where a full image waits, the patch folds into it, and needs no other image.
         if waits and (pending is None or pending.event.op is Op.PATCH):
             self._defer(event, ticket, size=size, at_ms=at_ms, due=now if due is None else due)
             return True
