@@ -105,10 +105,9 @@ class Migration:
             for writer in engine.writers.values():
                 writer.guard.suspect()
         await self._recall()
-        helpers = [
-            asyncio.create_task(engine.probe_regularly(), name="probe"),
-            asyncio.create_task(self._open_fence_when_due(), name="fence opener"),
-        ]
+        helpers = [asyncio.create_task(self._open_fence_when_due(), name="fence opener")]
+        if engine.observer is not None:
+            helpers.append(asyncio.create_task(engine.probe_regularly(), name="probe"))
         main = asyncio.create_task(engine.supervise(self._is_done), name="supervisor")
         if self._draining:
             engine.drain()
