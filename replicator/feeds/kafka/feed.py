@@ -1,0 +1,174 @@
+"""
+Read a Kafka topic.
+
+Three parts, each with connections of its own: `Stream` brings records, `Cluster` answers
+questions, `GroupProgress` publishes what is applied. Beside them a watch asks, every few
+seconds, for the topic's partitions. It is how an absent cluster and a changed partition count
+are noticed at all: a consumer whose brokers are gone looks idle, and one with partitions
+assigned by hand ignores new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping
+
+from replicator.errors import Blocked, Refused, Unavailable
+from replicator.feeds.kafka.cluster import Cluster
+from replicator.feeds.kafka.connection import Connection, partition_number
+from replicator.feeds.kafka.group import GroupProgress
+from replicator.feeds.kafka.preflight import preflight, retention_s
+from replicator.feeds.kafka.range import read_range, truncated
+from replicator.feeds.kafka.stream import Stream
+from replicator.model.finding import CheckFinding
+from replicator.model.position import Bounds, Partition, Polled, Positions, Record
+from replicator.settings.feeds import KafkaSettings
+
+_WATCH_EVERY_S_MAX = 5.0
+"""Longest time between two looks at the topic. Half doubles the questions of an idle stream;
+twice lets a partition that was added go unread for longer before the migration blocks."""
+
+
+class KafkaFeed:
+    """
+    A `ChangeFeed`, `GroupWatch` and `SelfCheck` over one topic. `name` is the migration's: it
+    names the consumer group, unless the settings do, and the client.
+    """
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        self._topic = settings.topic
+        self._group_id = settings.group_id or f"replicator.{name}"
+        self._connection = Connection(settings, client_id=f"replicator.{name}")
+        self._cluster = Cluster(self._connection)
+        self._group = GroupProgress(self._cluster, self._group_id, self._topic)
+        self._stream: Stream | None = None
+        self._paused: set[Partition] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._trouble: Blocked | Unavailable | None = None
+        self._lost = False
+
+    async def bounds(self) -> dict[Partition, Bounds]:
+        """See `ChangeFeed.bounds`. Raises Refused("topic-missing") when there is no topic."""
+        return await self._cluster.bounds(self._topic)
+
+    async def open(self, positions: Mapping[Partition, int]) -> None:
+        """See `ChangeFeed.open`."""
+        await self._stop()
+        bounds = await self.bounds()
+        if set(positions) != set(bounds):
+            raise self._changed(len(positions), len(bounds))
+        for partition, position in positions.items():
+            if not bounds[partition].start <= position <= bounds[partition].end:
+                raise truncated(partition, position, bounds[partition])
+        stream = Stream(self._connection, self._topic, positions)
+        await stream.start()
+        self._stream, self._trouble, self._lost = stream, None, False
+        self._watching = asyncio.create_task(self._watch(len(bounds)), name="kafka-watch")
+
+    async def poll(self, records_max: int, timeout_s: float) -> Polled:
+        """See `ChangeFeed.poll`. An absent cluster shows within `request_timeout`."""
+        stream, watching = self._stream, self._watching
+        assert stream is not None, "open comes before poll"
+        assert watching is not None
+        if watching.done():
+            watching.result()  # raises what only a defect can have caused
+        if isinstance(self._trouble, Blocked):
+            raise self._trouble
+        if self._lost and self._trouble is None:
+            # A client that lived through an outage can stay alive and bring nothing more
+            # (aio-libs/aiokafka#1154): a new one takes its place, at the same positions.
+            await stream.start()
+            self._lost = False
+        polled = await stream.poll(records_max, timeout_s)
+        if not polled.records and self._trouble is not None:
+            raise self._trouble
+        return polled
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """See `ChangeFeed.pause`."""
+        self._select(self._paused | set(partitions))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """See `ChangeFeed.resume`."""
+        self._select(self._paused - set(partitions))
+
+    async def publish(self, positions: Mapping[Partition, int]) -> None:
+        """
+        Commit to the group. A group with members of another program takes no commits of ours:
+        `intruders` says so.
+        """
+        await self._group.publish(_by_number(positions))
+
+    async def intruders(self, published: Positions) -> list[str]:
+        """See `GroupWatch.intruders`."""
+        return await self._group.intruders(_by_number(published))
+
+    async def read(
+        self, partition: Partition, start: int, end: int
+    ) -> AsyncIterator[list[Record]]:
+        """See `ChangeFeed.read`. Also raises Unavailable("transaction-open")."""
+        pages = read_range(self._connection, self._cluster, partition, start, end)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
+
+    async def check(self) -> list[CheckFinding]:
+        """See `SelfCheck.check`."""
+        return await preflight(self._cluster, self._connection.settings, self._group_id)
+
+    async def retention_s(self) -> float | None:
+        """
+        How long the topic keeps a record, in seconds; None when it does not go by time.
+        Raises Refused("topic-missing"), Unavailable.
+        """
+        return await retention_s(self._cluster, self._topic)
+
+    async def close(self) -> None:
+        """Close every client. The feed may be opened again."""
+        await self._stop()
+        await self._cluster.close()
+
+    # -- the watch ------------------------------------------------------------------------
+    async def _watch(self, opened: int) -> None:
+        # Together a little less than request_timeout, within which an outage must show.
+        every_s = min(self._connection.timeout_s / 3, _WATCH_EVERY_S_MAX)
+        answer_s = self._connection.timeout_s * 0.6
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                leaders = await self._cluster.leaders(self._topic, answer_s)
+            except Unavailable as error:
+                self._trouble, self._lost = error, True
+            except Refused as error:
+                # The topic is gone, or we may no longer see it.
+                self._trouble = Blocked(error.code, error.message)
+            else:
+                changed = len(leaders) != opened
+                self._trouble = self._changed(opened, len(leaders)) if changed else None
+
+    async def _stop(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
+        stream, self._stream = self._stream, None
+        self._paused = set()
+        if stream is not None:
+            await stream.stop()
+
+    def _select(self, paused: set[Partition]) -> None:
+        self._paused = paused
+        if self._stream is not None:
+            self._stream.select(paused)
+
+    def _changed(self, opened: int, found: int) -> Blocked:
+        return Blocked(
+            "partitions-changed",
+            f"topic {self._topic} has {found} partitions, and the positions are those of "
+            f"{opened}: records of one key may be in two partitions now",
+        )
+
+
+def _by_number(positions: Mapping[Partition, int]) -> dict[int, int]:
+    return {partition_number(partition): offset for partition, offset in positions.items()}

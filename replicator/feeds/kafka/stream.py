@@ -1,0 +1,169 @@
+"""
+The consumer of the stream: every partition by hand, at positions that are ours.
+
+It belongs to no group, so nothing that a group has committed can move it, and with
+`auto_offset_reset="none"` an offset that the log no longer holds is an error and never a jump.
+
+Positions are kept here beside the consumer's. When a fetch fails half-way, over a damaged batch
+of one partition say, aiokafka has already moved past what it had taken from the others and
+drops it: the consumer is put back to our positions before the error leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import errors as kafka
+
+from replicator.errors import Blocked
+from replicator.feeds.kafka.connection import METADATA_MAX_AGE_MS, Connection, partition_name
+from replicator.model.position import Partition, Polled, Record
+
+FETCH_WAIT_MS = 100
+"""How long the broker may hold a fetch that finds nothing. aiokafka has one fetch in flight for
+each broker: while it waits for idle partitions, a busy one that was just emptied waits with it.
+Half doubles the requests of an idle stream; twice is felt as pauses in a busy one."""
+
+PARTITION_BYTES_MIN = 16 << 10
+"""Least prefetch of a partition: about a producer's usual batch. Less would only make more
+requests, since a broker returns whole batches."""
+
+
+def consumer(connection: Connection, **options: Any) -> AIOKafkaConsumer:
+    """A consumer of committed data that belongs to no group and never jumps. Not started."""
+    return AIOKafkaConsumer(
+        **connection.options,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        **options,
+    )
+
+
+async def start(
+    connection: Connection, client: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]
+) -> None:
+    """Start a consumer at these positions, or stop it and raise."""
+    try:
+        with connection.translated("connecting"):
+            async with asyncio.timeout(connection.timeout_s):
+                await client.start()
+        # No await from here on: the fetcher must not run before it has been told where.
+        client.assign(list(positions))
+        for partition, offset in positions.items():
+            client.seek(partition, offset)
+    except BaseException:
+        await client.stop()
+        raise
+
+
+def to_record(partition: Partition, record: ConsumerRecord[Any, Any]) -> Record:
+    """A record as the model has it."""
+    return Record(
+        partition,
+        record.offset,
+        record.key,
+        record.value,
+        max(record.timestamp, 0),
+        tuple((name, value or b"") for name, value in record.headers),
+    )
+
+
+class Stream:
+    """Records of all partitions of a topic, from given positions on."""
+
+    def __init__(
+        self, connection: Connection, topic: str, positions: Mapping[Partition, int]
+    ) -> None:
+        self._connection = connection
+        self._names = {
+            TopicPartition(topic, number): partition_name(topic, number)
+            for number in range(len(positions))
+        }
+        self._next = {each: positions[name] for each, name in self._names.items()}
+        self._active = tuple(self._names)
+        self._resumed = asyncio.Event()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect. Called again, with a new client in the old one's place."""
+        await self.stop()
+        budget = int(self._connection.settings.fetch_bytes_max)
+        client = consumer(
+            self._connection,
+            fetch_max_bytes=budget,
+            # The client may hold this for every partition at once.
+            max_partition_fetch_bytes=max(budget // len(self._names), PARTITION_BYTES_MIN),
+        )
+        await start(self._connection, client, self._next)
+        self._consumer = client
+
+    async def stop(self) -> None:
+        """Close the client; the positions stay."""
+        client, self._consumer = self._consumer, None
+        if client is not None:
+            await client.stop()
+
+    def select(self, paused: Collection[Partition]) -> None:
+        """
+        Return records of all partitions but these. What was fetched of a paused one stays in
+        the client's buffer, one fetch at most: aiokafka's own `pause` would drop it, and fetch
+        it again at every `resume`.
+        """
+        self._active = tuple(each for each, name in self._names.items() if name not in paused)
+        if self._active:
+            self._resumed.set()
+        else:
+            self._resumed.clear()
+
+    async def poll(self, records_max: int, timeout_s: float) -> Polled:
+        """As `ChangeFeed.poll`, but that a broker which is away looks like an idle one."""
+        client = self._consumer
+        if client is None:
+            raise self._connection.unavailable("polling without a connection", None)
+        active = self._active
+        if not active:
+            await self._wait_resumed(timeout_s)
+            return Polled([], self._positions())
+        try:
+            with self._connection.translated("polling"):
+                fetched = await client.getmany(
+                    *(() if len(active) == len(self._names) else active),
+                    # Never 0: then the client's fetcher would not get a turn.
+                    timeout_ms=max(int(timeout_s * 1000), 1),
+                    max_records=records_max,
+                )
+        except Exception as error:
+            self._put_back(client)
+            if isinstance(error.__cause__, kafka.RecordTooLargeError):
+                raise Blocked("message-too-large", str(error.__cause__)) from error
+            raise
+        for each in active:
+            # A known position is answered at once, without asking anybody.
+            self._next[each] = await client.position(each)
+        records = [
+            to_record(self._names[each], record)
+            for each, batch in fetched.items()
+            for record in batch
+        ]
+        return Polled(records, self._positions())
+
+    async def _wait_resumed(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._resumed.wait()
+        except TimeoutError:
+            return
+
+    def _put_back(self, client: AIOKafkaConsumer) -> None:
+        for each, offset in self._next.items():
+            client.seek(each, offset)
+
+    def _positions(self) -> dict[Partition, int]:
+        return {name: self._next[each] for each, name in self._names.items()}
