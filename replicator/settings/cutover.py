@@ -27,9 +27,11 @@ class HttpSettings(
     forbid_unknown_fields=True,
 ):
     """
-    The application does it over HTTP. Fence: `POST {url}` with `{"action": "close"|"open",
-    "deadline_s": n}`, answered with 200 once done. Switch: `POST {url}` with `{"to":
-    "source"|"target", "epoch": n}`, and `GET {url}` answers `{"active": "source"|"target"}`.
+    The application does it over HTTP. Fence: `POST {url}` with `{"action": "close",
+    "deadline_s": n}`, answered with 200 once every writer has flushed; a further close moves
+    the deadline, at which the application opens by itself; `{"action": "open"}` opens. Switch:
+    `POST {url}` with `{"to": "source"|"target", "epoch": n}`, and `GET {url}` answers
+    `{"active": "source"|"target"}`. Status 429 or 503 says: nothing done, come again.
     """
 
     url: str
