@@ -23,7 +23,8 @@ class Replication:
     """Start, watch, kill and stop `replicator run`."""
 
     def __init__(self, config: Path, control: HttpControl, progress: Progress) -> None:
-        arguments = ["-m", "replicator", "run", "--config", str(config)]
+        program = "from replicator.cli.main import main; main()"
+        arguments = ["-c", program, "run", "--config", str(config)]
         self._child = Child("daemon", arguments, config.parent)
         self._progress = progress
         self._applied_before = 0
