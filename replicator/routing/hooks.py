@@ -1,0 +1,104 @@
+"""Commands to run and URLs to call at the steps of a cutover or revert."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from contextlib import suppress
+from typing import IO
+
+from replicator.errors import Refused, Retryable
+from replicator.model.phase import Direction
+from replicator.routing.request import request
+from replicator.settings.cutover import HookSettings, HooksSettings
+
+_TAIL_BYTES = 2000
+"""As much of a failed command's last words as is shown."""
+
+
+class Hooks:
+    """The hooks of one migration."""
+
+    def __init__(self, settings: HooksSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+
+    async def run(self, step: str, direction: Direction) -> None:
+        """
+        Run the hook of a step (`before_fence`, `after_fence`, `before_switch`, `after_switch`,
+        `after_open`), if there is one: the command, then the URL. Raises Refused
+        ("hook-failed"). A command that is not done when its time is over, or when the wait is
+        cancelled, is killed with every process that it started.
+        """
+        hook: HookSettings | None = getattr(self._settings, step)
+        if hook is None:
+            return
+        if hook.command:
+            await self._run_command(step, hook, direction)
+        if hook.url:
+            await self._call(step, hook, direction)
+
+    async def _run_command(self, step: str, hook: HookSettings, direction: Direction) -> None:
+        assert hook.command
+        environment = {
+            **os.environ,
+            "REPLICATOR_STEP": step,
+            "REPLICATOR_NAME": self._name,
+            "REPLICATOR_DIRECTION": direction.value,
+        }
+        # A file, not a pipe: a command that leaves a process behind would hold the pipe open.
+        with tempfile.TemporaryFile() as words:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *hook.command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=words,
+                    env=environment,
+                    start_new_session=True,
+                )
+            except OSError as exc:
+                raise _failed(step, f"cannot run {hook.command[0]!r}: {exc}") from exc
+            try:
+                async with asyncio.timeout(hook.timeout):
+                    code = await process.wait()
+            except TimeoutError as exc:
+                await _kill(process)
+                raise _failed(
+                    step, f"not done after {hook.timeout}; it was killed{_tail(words)}"
+                ) from exc
+            except asyncio.CancelledError:
+                await _kill(process)
+                raise
+            if code != 0:
+                raise _failed(step, f"exit status {code}{_tail(words)}")
+
+    async def _call(self, step: str, hook: HookSettings, direction: Direction) -> None:
+        body = {"step": step, "name": self._name, "direction": direction.value}
+        try:
+            reply = await request(
+                "POST", hook.url, code="hook-failed", timeout_s=hook.timeout, body=body
+            )
+        except Retryable as error:
+            raise _failed(step, error.message) from error
+        if not reply.ok:
+            raise _failed(step, f"the URL answered {reply}")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _tail(words: IO[bytes]) -> str:
+    size = words.seek(0, os.SEEK_END)
+    words.seek(max(0, size - _TAIL_BYTES))
+    text = words.read().decode("utf-8", "replace").strip()
+    return f": {text}" if text else ""
+
+
+def _failed(step: str, message: str) -> Refused:
+    return Refused("hook-failed", f"hook {step}: {message}")
