@@ -124,9 +124,7 @@ class Backfill:
         if self._stopping.is_set():
             return False
         for route in self._atlas.forward.values():
-            await self._patience.until_answered(
-                partial(self._target.finish_bulk, route.store)
-            )
+            await self._patience.until_answered(partial(self._target.finish_bulk, route.store))
         return True
 
     async def _chunks(self) -> list[ChunkState]:

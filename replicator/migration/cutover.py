@@ -1,10 +1,10 @@
 """
 Cutover, and its mirror image revert: one operation in two directions.
 
-    gate ─► FENCING: close the fence ─► fence vector ─► drain ─► rest ─► re-check ─► stragglers
+    gate ─► FENCING: close fence ─► vector ─► drain ─► rest ─► re-check ─► stragglers
                │ anything unexpected                                                    │
                ▼                                                                        ▼
-      STREAMING, as before             SWITCHING, journalled ─► switch ─► STREAMING, the other way
+      STREAMING, as before           SWITCHING, journalled ─► switch ─► STREAMING, reversed
                └──────────────► open the fence ◄─────────────────────────────┘
 
 Until SWITCHING is journalled every failure goes back; from then on there is only forward, or

@@ -111,8 +111,6 @@ class Engine:
         self._attention = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
-        self.retention_s: float | None = None
-        """How long the log is kept, where the feed can tell."""
         self.resume_switch: Callable[[], Awaitable[None]] | None = None
         """Set by the migration: what to do when the process finds itself in SWITCHING."""
         self.switch_is_owned = False

@@ -43,13 +43,22 @@ _REPAIR_KEYS = 2000
 _OPEN_RETRY_S = 2.0
 
 
+class Question(Protocol):
+    """What a person is asked."""
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        ...
+
+
 class Person(Protocol):
     """Somebody who answers questions."""
 
     assume_yes: bool
 
     @property
-    def question(self) -> str | None:
+    def question(self) -> Question | None:
         """What is asked now."""
         ...
 
@@ -281,7 +290,7 @@ class Migration:
             record = self.record
             status = FenceStatus(operation="cutover", step="open", since=record.since)
         if status is not None:
-            status.question = question
+            status.question = question.text if question is not None else None
         return status
 
     async def journal(self, limit: int) -> list[JournalEntry]:

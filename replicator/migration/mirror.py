@@ -14,7 +14,7 @@ import msgspec
 
 from replicator.codecs.validation import validate_point
 from replicator.errors import Rejected
-from replicator.migration.compare import compare
+from replicator.migration.compare import compare, scale_free
 from replicator.migration.routes import Atlas
 from replicator.model.event import Key
 from replicator.model.finding import Difference
@@ -52,6 +52,7 @@ class Mirror:
         self._atlas = atlas
         self._settings = settings
         self._patience = patience
+        self._scale_free: dict[str, frozenset[str]] = {}
 
     async def sources(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """The source's points of these ids; absent ones are not in it."""
@@ -98,6 +99,19 @@ class Mirror:
                 gaps.append(gap)
         return gaps
 
+    def _directions(self, collection: str) -> frozenset[str]:
+        """Vectors of which either store keeps only the direction, in target names."""
+        if collection not in self._scale_free:
+            route = self._atlas.forward[collection]
+            at_source = (
+                route.transform.target_vector(name)
+                for name in scale_free(self._atlas.sources[collection])
+            )
+            self._scale_free[collection] = scale_free(self._atlas.targets[collection]).union(
+                name for name in at_source if name is not None
+            )
+        return self._scale_free[collection]
+
     def gap(self, key: Key, wanted: Point | None, actual: Point | None) -> Gap | None:
         """What the target ought to hold, against what it holds."""
         if wanted is None:
@@ -110,5 +124,6 @@ class Mirror:
             self._atlas.targets[key.collection],
             float_tolerance=self._settings.float_tolerance,
             payload_tolerance=self._settings.payload_tolerance,
+            directions=self._directions(key.collection),
         )
         return None if detail is None else Gap(key, Difference.DIFFERENT, detail)

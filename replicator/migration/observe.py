@@ -20,7 +20,7 @@ from replicator.model.status import (
     PartitionStatus,
     RetentionStatus,
 )
-from replicator.ports.feed import ChangeFeed, GroupWatch
+from replicator.ports.feed import ChangeFeed, GroupWatch, Retention
 from replicator.stream.stream import Counters, Stream
 
 _FRESH_S = 30.0
@@ -40,6 +40,8 @@ class Observer:
         self.bounds: dict[Partition, Bounds] = {}
         self.intruders: list[str] = []
         self.trouble: Blocker | None = None
+        self.retention_s: float | None = None
+        """How long the log is kept, where the feed can tell."""
         self._feed = feed
         self._clock = clock
         self._counters = counters
@@ -64,6 +66,8 @@ class Observer:
                 self._asked_at = loop.time()
                 committed = stream.committed if stream is not None else {}
                 self.intruders = await self._feed.intruders(committed)
+                if isinstance(self._feed, Retention):
+                    self.retention_s = await self._feed.retention_s()
         except Retryable as error:
             self.trouble = Blocker(error.code, error.message)
             return
@@ -179,8 +183,8 @@ class Observer:
         stands = asyncio.get_running_loop().time() - moved_at
         return PartitionHealth.STALL if stands > _FRESH_S else PartitionHealth.OK
 
-    def retention(self, retention_s: float | None, lag: LagStatus) -> RetentionStatus:
+    def retention(self, lag: LagStatus) -> RetentionStatus:
         """How long until the log may drop what is not applied; None where nothing tells."""
-        if retention_s is None or lag.seconds is None:
+        if self.retention_s is None or lag.seconds is None:
             return RetentionStatus()
-        return RetentionStatus(headroom_s=max(0.0, retention_s - lag.seconds))
+        return RetentionStatus(headroom_s=max(0.0, self.retention_s - lag.seconds))

@@ -39,7 +39,7 @@ async def wanted_target(
     collection: CollectionSettings, source: CollectionSchema, *, capture_id: str | None
 ) -> CollectionSchema:
     """The target collection as the source and the transform ask for it."""
-    wanted = Transform(collection, source).target_schema(source)
+    wanted = Transform(collection, source, source).target_schema(source)
     return msgspec.structs.replace(wanted, name=collection.target, capture_id=capture_id)
 
 
@@ -67,7 +67,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
         forward[name] = Route(
             collection=name,
             store=collection.target,
-            transform=Transform(collection, at_target),
+            transform=Transform(collection, at_target, schema),
             vectors=schema.vectors,
         )
         reverse[name] = Route(

@@ -223,9 +223,7 @@ class Verification:
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
         for name, route in self._atlas.forward.items():
-            at_source = await self._patience.until_answered(
-                partial(self._source.count, name)
-            )
+            at_source = await self._patience.until_answered(partial(self._source.count, name))
             at_target = await self._patience.until_answered(
                 partial(self._target.count, route.store)
             )

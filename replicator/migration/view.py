@@ -66,7 +66,7 @@ def view(
             ),
             engine.committed,
         )
-        status.retention = engine.observer.retention(engine.retention_s, lag)
+        status.retention = engine.observer.retention(lag)
     status.ready = not status.not_ready
     engine.parts.metrics.in_flight_limit.set(writer.limit.now)
     return status

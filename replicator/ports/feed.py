@@ -81,6 +81,15 @@ class GroupWatch(Protocol):
         ...
 
 
+@runtime_checkable
+class Retention(Protocol):
+    """A feed that drops old records by itself."""
+
+    async def retention_s(self) -> float | None:
+        """How long the log keeps a record; None for ever."""
+        ...
+
+
 class EventLog(Protocol):
     """The writing side of a feed."""
 
