@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -36,6 +37,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     interleaving that timers of equal age could have had. `epoch_s` is the wall clock at 0.0.
     """
 
+    _clock_resolution: float
     _ready: Any
     _scheduled: list[asyncio.TimerHandle]
 
@@ -90,6 +92,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         self.steps += 1
+        # A timer never fires early here, not even by a nanosecond: who then computes what is left
+        # to wait would wait for ever, because only waiting lets time pass.
+        self._clock_resolution = math.ulp(self._now)
         if self.steps > self._steps_max:
             raise Stalled(f"more than {self._steps_max} steps were taken, at {self._now:.3f} s")
         if self._interrupts and (callback := self._interrupts.pop(self.steps, None)):

@@ -64,7 +64,7 @@ class Application:
         """Keys whose row at the source is no point."""
         self.refused: set[tuple[str, PointId]] = set()
         """Keys whose image the target refuses."""
-        self._late: set[tuple[str, PointId]] = set()
+        self.late: set[tuple[str, PointId]] = set()
         """Keys changed behind the closed fence; unsure if traffic is switched all the same."""
         self._counter = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -138,7 +138,7 @@ class Application:
             self._trace.add(self._now(), "app", "fence opened")
         self.fenced = False
         self.deadline(None)
-        self._late.clear()
+        self.late.clear()
         self._opened.set()
 
     def deadline(self, seconds: float | None) -> None:
@@ -160,8 +160,8 @@ class Application:
         """Switch traffic."""
         self._trace.add(self._now(), "app", "traffic to", direction.value, "epoch", epoch)
         if direction is not self.active:
-            self.unsure |= self._late
-            self._late.clear()
+            self.unsure |= self.late
+            self.late.clear()
         self.active = direction
         self.epoch = epoch
 
@@ -250,7 +250,7 @@ class Application:
             self.unsure.add(key)
         elif not honest and self.fenced:
             self._faults.fire(Fault.FENCE_IGNORED)
-            self._late.add(key)
+            self.late.add(key)
         self.writing -= 1
         self._changed.set()
 

@@ -16,10 +16,8 @@ import msgspec
 
 from replicator.model.point import Point, PointId
 from replicator.model.schema import Distance
+from replicator.stream.ids import NAMESPACE
 from tests.simulation.plan import CollectionPlan
-
-_NAMESPACE = uuid.UUID("5f1a7c6e-9a35-5d0c-8c0e-7d2c4b9e61aa")
-
 
 class Image(msgspec.Struct, frozen=True):
     """What the application believes a key to be."""
@@ -50,7 +48,7 @@ def target_id(plan: CollectionPlan, point_id: PointId) -> PointId:
     """The id at a target that knows integers and UUIDs."""
     if isinstance(point_id, int) or _is_uuid(point_id):
         return point_id
-    return str(uuid.uuid5(_NAMESPACE, event_key(plan.source, point_id).decode()))
+    return str(uuid.uuid5(NAMESPACE, event_key(plan.source, point_id).decode()))
 
 
 def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | None:

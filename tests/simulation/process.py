@@ -1,0 +1,234 @@
+"""
+One incarnation of the program: the real migration on clients of its own.
+
+`kill` is SIGKILL: every client is detached first, so that nothing the dead code still does, its
+cleanup included, has any effect; then its tasks are cancelled. What the clients had sent lives
+on at the servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from replicator.errors import Refused
+from replicator.metrics import Metrics
+from replicator.migration.engine import Parts
+from replicator.migration.migration import Migration
+from replicator.model.event import Key
+from replicator.model.phase import Direction
+from replicator.model.position import Partition
+from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
+from replicator.ports.state import StateStore
+from replicator.testing.memory_state import MemoryStateStore
+from tests.simulation.controls import SimulatedFence, SimulatedSwitch
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+
+_METRICS = Metrics("simulation", "0")
+"""Shared by all: making one costs more than a short run."""
+
+_PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class Killed(Exception):
+    """The process that was asked has died before it answered."""
+
+
+class Process:
+    """Starts at once; `ended` tells how it ended: None, an error, or True for a kill."""
+
+    def __init__(self, world: World) -> None:
+        loop = world.loop
+        self.alive = True
+        self.ended: asyncio.Future[Any] = loop.create_future()
+        self._world = world
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._context: Context = copy_context()
+        self._context.run(_PROCESS.set, self)
+        self._source = world.source.attach()
+        self._target = world.target.attach()
+        feed = None if world.plan.story == "plain" else world.log.attach()
+        self._feed = feed
+        self._letters = world.letters.attach()
+        self._state = world.state.attach()
+        self._fence = SimulatedFence(
+            world.application, world.faults, word=world.plan.word_fence, point=world.point
+        )
+        self._switch = SimulatedSwitch(
+            world.application,
+            world.faults,
+            repeatable=world.plan.repeatable_switch,
+            readable=world.plan.readable_switch,
+            point=world.point,
+            on_switch=world.on_switch,
+        )
+        self.migration: Migration = self._context.run(self._build)
+        self._main = self._spawn(self.migration.run())
+        self._main.add_done_callback(self._finished)
+
+    def _build(self) -> Migration:
+        world = self._world
+        parts = Parts(
+            settings=world.plan.settings,
+            fingerprint="the same",
+            source=self._source,
+            target=self._target,
+            feed=self._feed,
+            state=cast("StateStore", WatchedState(self._state, world)),
+            letter_log=self._letters,
+            metrics=_METRICS,
+            clock=world.loop.wall,
+            wipe=[c.target for c in world.plan.collections] if world.wipe else [],
+        )
+        return Migration(
+            parts, fence=self._fence, switch=self._switch, hooks=NoHooks(), person=Nobody()
+        )
+
+    async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
+        """Ask the migration something; raises Killed when the process dies meanwhile."""
+        if not self.alive:
+            raise Killed
+        answer: asyncio.Future[T] = self._world.loop.create_future()
+        self._calls.add(answer)
+        task = self._spawn(ask(self.migration))
+
+        def told(task: asyncio.Task[T]) -> None:
+            self._calls.discard(answer)
+            if answer.done():
+                return
+            if task.cancelled():
+                answer.set_exception(Killed())
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        task.add_done_callback(told)
+        return await answer
+
+    def kill(self) -> None:
+        """End the process now, whatever it is doing."""
+        if not self.alive:
+            return
+        self._dead()
+        for task in list(self._tasks):
+            task.cancel()
+        self._tell(True)
+
+    def _dead(self) -> None:
+        self.alive = False
+        parts = (self._source, self._target, self._feed, self._letters, self._state)
+        for part in parts:
+            if part is not None:
+                part.detach()
+        self._fence.attached = self._switch.attached = False
+        for answer in list(self._calls):
+            if not answer.done():
+                answer.set_exception(Killed())
+        self._calls.clear()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not self.alive:
+            return
+        error = None if task.cancelled() else task.exception()
+        self._dead()
+        for other in list(self._tasks):
+            other.cancel()
+        self._tell(error)
+
+    def _tell(self, how: object) -> None:
+        if not self.ended.done():
+            self.ended.set_result(how)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self._context.run(self._world.loop.create_task, work)
+
+    def own(self, task: asyncio.Task[Any]) -> None:
+        """A task that this process started."""
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not self.alive and not task.cancelled():
+            task.exception()  # nobody lives to hear of it
+
+
+def task_factory(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    context: Context | None = None,
+) -> asyncio.Task[T]:
+    """Let each process know the tasks that it started, down to the last."""
+    task = asyncio.Task(work, loop=loop, context=context)
+    owner = _PROCESS.get()
+    if owner is not None:
+        owner.own(task)
+    return task
+
+
+class NoHooks:
+    """No hooks are configured."""
+
+    async def run(self, step: str, direction: Direction) -> None:
+        """Nothing to run."""
+
+
+class Nobody:
+    """The fence and the switch of the simulation ask nobody."""
+
+    assume_yes = False
+    question: str | None = None
+
+    def answer(self, yes: bool) -> None:
+        """Nothing is asked."""
+        raise Refused("not-found", "nothing is asked")
+
+
+class WatchedState:
+    """A process's state store, with an eye on what is persisted."""
+
+    def __init__(self, state: MemoryStateStore, world: World) -> None:
+        self._state = state
+        self._world = world
+        self._last: MigrationRecord | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    async def load(self) -> MigrationRecord | None:
+        self._last = await self._state.load()
+        return self._last
+
+    async def save(self, record: MigrationRecord, entry: JournalEntry) -> None:
+        await self._state.save(record, entry)
+        self._saved(record)
+
+    async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
+        await self._state.begin(record, entry)
+        self._saved(record)
+
+    async def commit(
+        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
+    ) -> None:
+        self._world.point("commit")
+        await self._state.commit(positions, settled)
+
+    async def advance(self, state: ChunkState) -> None:
+        self._world.point("advance")
+        await self._state.advance(state)
+
+    async def add_letters(self, letters: Sequence[Any]) -> list[int]:
+        self._world.point("keep")
+        return await self._state.add_letters(letters)
+
+    def _saved(self, record: MigrationRecord) -> None:
+        before, self._last = self._last, record
+        self._world.saved(before, record)

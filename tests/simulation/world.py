@@ -1,0 +1,245 @@
+"""
+The world of one seed: stores, log, state and application, all of which outlive every process;
+the process itself, which is started, killed at any step and started again; and the checks that
+hold at every moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from random import Random
+
+from replicator.codecs.partition import murmur2_partition
+from replicator.errors import Rejected
+from replicator.model.phase import Direction, Phase
+from replicator.model.point import PointId
+from replicator.model.record import MigrationRecord
+from replicator.model.schema import CollectionSchema, VectorSchema
+from replicator.model.write import Patch, Upsert, Write
+from replicator.testing.faults import Fault, Faults
+from replicator.testing.loop import VirtualLoop
+from replicator.testing.memory_feed import MemoryLog
+from replicator.testing.memory_letters import MemoryDeadLetters
+from replicator.testing.memory_state import MemoryStateStore
+from replicator.testing.memory_store import MemoryStore
+from tests.simulation.application import Application
+from tests.simulation.coverage import Coverage
+from tests.simulation.oracle import differences, expected_source, expected_target, target_id
+from tests.simulation.plan import SOURCE_IDS, TARGET_IDS, Plan
+from tests.simulation.process import Process
+from tests.simulation.trace import Trace
+
+
+class Violation(AssertionError):
+    """What must never happen has happened."""
+
+
+class World:
+    """Made on the loop that it lives on."""
+
+    def __init__(self, plan: Plan, loop: VirtualLoop, coverage: Coverage) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.coverage = coverage
+        self.trace = Trace()
+        self.random = Random(f"world {plan.seed}")
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self.faults = self._faults("faults")
+        self.log = MemoryLog(
+            "changes",
+            partitions=plan.partitions,
+            partitioner=murmur2_partition,
+            faults=self.faults,
+            wall=loop.wall,
+        )
+        self.source = self._store("source", Direction.FORWARD, plan.source_staleness_s)
+        self.target = self._store("target", Direction.REVERSE, plan.target_staleness_s)
+        self.target.refuses = self._refuses
+        self.letters = MemoryDeadLetters(self.faults)
+        self.state = MemoryStateStore(self._state_latency)
+        self.application = Application(
+            plan,
+            random=Random(f"application {plan.seed}"),
+            faults=self.faults,
+            log=None if plan.story == "plain" else self.log,
+            source=self.source,
+            target=self.target,
+            trace=self.trace,
+        )
+        self.process: Process | None = None
+        self.exits: list[BaseException] = []
+        """What ended processes, other than a crash."""
+        self.wipe = False
+        """The next process is started with permission to wipe the target."""
+        self.calm = False
+        """No more crashes, and nothing fails by itself."""
+        self.wanted = asyncio.Event()
+        """Somebody starts the process again, though it ended well."""
+        self._points: Counter[str] = Counter()
+        self._create_sources()
+
+    # -- the process ----------------------------------------------------------------------
+    async def supervise(self) -> None:
+        """Keep a process running, as an orchestrator would."""
+        while True:
+            self.process = Process(self)
+            ended = await self.process.ended
+            self.trace.add(self.now, "process", "ended:", repr(ended))
+            if ended is None:
+                await self.wanted.wait()
+                self.wanted.clear()
+            if isinstance(ended, BaseException):
+                self.exits.append(ended)
+            await asyncio.sleep(self.random.choice([0.0, 0.2, 3.0]))
+
+    def crash(self) -> None:
+        """Kill the process between two steps."""
+        if self.process is not None and self.process.alive and not self.calm:
+            self.faults.fire(Fault.CRASH)
+            self.trace.add(self.now, "process", "killed")
+            self.process.kill()
+
+    def point(self, name: str) -> None:
+        """The process passes a named point; perhaps it dies a few steps later."""
+        self._points[name] += 1
+        if (name, self._points[name]) in self.plan.crashes:
+            self.coverage.crashes[name] += 1
+            step = self.loop.steps + self.random.randint(1, 8)
+            self.loop.interrupt(step, self.crash)
+
+    def lose_state(self) -> None:
+        """The state file is gone, and the process with it."""
+        self.faults.fire(Fault.LOST_STATE)
+        self.trace.add(self.now, "state", "lost")
+        if self.process is not None and self.process.alive:
+            self.process.kill()
+        self.state = MemoryStateStore(self._state_latency)
+
+    def quieten(self) -> None:
+        """From now on nothing fails by itself."""
+        self.trace.add(self.now, "world", "calm from here on")
+        self.calm = True
+        self.faults.calm()
+        self.source.away = self.target.away = self.log.away = False
+
+    def saved(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
+        """The record was persisted."""
+        same_attempt = before is not None and before.attempt == after.attempt
+        if before is not None and same_attempt and before.phase is not after.phase:
+            self.coverage.moved(before.phase, after.phase)
+        if before is None or before.phase is not after.phase:
+            self.trace.add(
+                self.now, "phase", after.phase.value, after.direction.value, after.reason
+            )
+        self.point(f"save {after.phase.value}")
+
+    # -- checks that hold always ----------------------------------------------------------
+    def violate(self, message: str) -> None:
+        """Fail the run, wherever the caller is."""
+        self.trace.add(self.now, "VIOLATION", message)
+        if not self.failed.done():
+            self.failed.set_exception(Violation(message))
+
+    def on_switch(self, direction: Direction) -> None:
+        """At the instant traffic moves, the store it moves to must be equal to the oracle."""
+        told = self.differences_of(direction.other)
+        if told:
+            self.violate(f"switched to a store that differs: {told}")
+
+    def differences_of(self, written: Direction) -> list[str]:
+        """How the store that is written in a direction differs from the oracle."""
+        application = self.application
+        told = []
+        unsure = application.unsure | application.broken | application.late
+        for plan in self.plan.collections:
+            if written is Direction.FORWARD:
+                but = {
+                    target_id(plan, point_id)
+                    for collection, point_id in unsure | application.refused
+                    if collection == plan.source
+                }
+                expected = expected_target(plan, application.model)
+                found = self.target.points(plan.target)
+            else:
+                but = {pid for collection, pid in unsure if collection == plan.source}
+                expected = expected_source(plan, application.model)
+                found = self.source.points(plan.source)
+            told += [
+                f"{'target' if written is Direction.FORWARD else 'source'}/{plan.source} {line}"
+                for line in differences(expected, found, plan.distance, but)
+            ]
+        return told
+
+    def _landed(self, side: Direction, collection: str, write: Write) -> None:
+        name = "source" if side is Direction.FORWARD else "target"
+        self.trace.add(self.now, f"land {name}", type(write).__name__, _brief(write))
+        if self.application.active is side:
+            self.violate(f"the {name} was written while the application owned it: {write}")
+
+    # -- parts ----------------------------------------------------------------------------
+    @property
+    def now(self) -> float:
+        return self.loop.time()
+
+    def _faults(self, name: str) -> Faults:
+        return Faults(
+            Random(f"{name} {self.plan.seed}"),
+            self.plan.rates,
+            latency_s=(0.001, 0.02),
+            on_fire=lambda fault: self.trace.add(self.now, "fault", fault.value),
+        )
+
+    def _store(self, name: str, side: Direction, staleness_s: float) -> MemoryStore:
+        return MemoryStore(
+            name,
+            faults=self.faults,
+            staleness_s=staleness_s,
+            late_write_bound_s=self.plan.late_write_bound_s,
+            ids=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS,
+            marks=self.plan.marks,
+            on_land=partial(self._landed, side),
+        )
+
+    def _create_sources(self) -> None:
+        for plan in self.plan.collections:
+            self.source.create(
+                CollectionSchema(
+                    name=plan.source,
+                    vectors={
+                        name: VectorSchema(size=size, distance=plan.distance)
+                        for name, size in plan.vectors.items()
+                    },
+                    ids=SOURCE_IDS,
+                )
+            )
+
+    def _refuses(self, _collection: str, write: Write) -> tuple[Fault, Rejected] | None:
+        """The target will not hold a certain field."""
+        fields = write.point.payload if isinstance(write, Upsert) else {}
+        if isinstance(write, Patch):
+            fields = write.set
+        poison = fields.get("poison")
+        if poison is None:
+            return None
+        error = Rejected("target-rejected", "the target will not hold this", "payload.poison")
+        fault = Fault.BATCH_REJECTED if poison == "batch" else Fault.POINT_REJECTED
+        return fault, error
+
+    def _state_latency(self) -> float:
+        return self.random.random() * 0.004
+
+
+def _brief(write: Write) -> str:
+    point_id: PointId = write.id
+    if isinstance(write, Upsert):
+        return f"{point_id} {write.point.payload}"
+    if isinstance(write, Patch):
+        return f"{point_id} set {write.set} unset {write.unset}"
+    return str(point_id)
+
+
+def phase_of(record: MigrationRecord | None) -> Phase | None:
+    """The phase of a record, if there is one."""
+    return None if record is None else record.phase
