@@ -70,7 +70,10 @@ class FieldMap:
         return None if name in self._constant else name
 
     def payload(self, payload: Payload) -> Payload:
-        """The target's payload. Raises Rejected("transform-failed") with the field's path."""
+        """
+        The target's payload. Raises Rejected("transform-failed") with the field's path. A value
+        that does not reach the target, because a constant stands there, is not judged.
+        """
         if self.identity:
             return payload
         fields = self.set(payload)
