@@ -370,6 +370,7 @@ class Engine:
             intake=intake,
             letters=self.letters,
             patience=self.patience,
+            show_after_s=self.show_after_s,
         )
         self.counters.polled_at = asyncio.get_running_loop().time()
         self.stream = Stream(

@@ -9,6 +9,7 @@ blame goes to the dead letters and the others take effect.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -42,7 +43,9 @@ class Applier:
         intake: Intake,
         letters: DeadLetters,
         patience: Patience,
+        show_after_s: float,
     ) -> None:
+        """`show_after_s`: from an event to its being visible at the source."""
         self.absent = 0
         self._routes = routes
         self._writer = writer
@@ -51,6 +54,7 @@ class Applier:
         self._intake = intake
         self._letters = letters
         self._patience = patience
+        self._show_after_s = show_after_s
 
     async def apply(
         self, changes: Sequence[tuple[Key, ChangeEvent | None]]
@@ -92,9 +96,19 @@ class Applier:
             if not alone:
                 event = self._intake.event(record)
                 assert isinstance(event, ChangeEvent), "it was read well when it came"
-                reason = (await self.apply([(work.key, event)])).get(work.key)
+                reason = await self._alone(event)
             if reason is not None:
                 await self._letters.keep([self._letters.of_record(record, reason, work.key)])
+
+    async def _alone(self, event: ChangeEvent) -> Rejected | None:
+        """Apply one record of a work that was folded; why it cannot be carried, if so."""
+        change: ChangeEvent | None = event
+        if self._routes[event.key.collection].transform.needs_image(event):
+            # Folded into an image it needed no other. Alone it takes the source's, as any patch
+            # of its kind, and no sooner than the source must show it.
+            await asyncio.sleep(self._show_after_s)
+            change = None
+        return (await self.apply([(event.key, change)])).get(event.key)
 
     async def _records(self, partition: Partition, work: Work) -> list[Record]:
         wanted = {ticket.next_offset - 1 for ticket in work.tickets}

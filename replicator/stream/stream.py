@@ -327,7 +327,7 @@ class Stream:
                 lane.oldest_at for lane in self._busy.values() if lane.oldest_at is not None
             ]
             ripe = self._is_full_batch() or (
-                bool(since) and now - min(since) >= self.settings.linger
+                bool(since) and now >= min(since) + self.settings.linger
             )
             batch = self._take_batch(now, ripe=ripe)
             if not batch:
