@@ -209,7 +209,7 @@ class StoreConformance:
             found += ["a", "ä/ö ü", "a" * 200, "7", "%2F"]
         return found
 
-    # -- points come back as they were written ------------------------------------------------
+    # -- points come back as they were written -------------------------------------------------
     @pytest.mark.parametrize("kind", list(VectorKind))
     @pytest.mark.parametrize("name", ["", "named"])
     async def test_a_vector_comes_back_as_it_was_written(
@@ -294,17 +294,20 @@ class StoreConformance:
     async def test_an_id_that_the_store_cannot_hold_is_rejected_alone(
         self, store: Store
     ) -> None:
-        if self.ids & IdKinds.STRING:
-            return  # every id of the contract can be held
         collection = await self.made(store)
-        receipt = await write(
-            store, collection, Upsert(simple("not-a-uuid")), Upsert(simple(5)), Delete("x")
-        )
-        assert {point_id for point_id, _ in receipt.rejected} == {"not-a-uuid", "x"}
-        assert await store.fetch(collection, ["not-a-uuid", 5]) == {5: simple(5)}
+        described = await store.describe(collection)
+        assert described is not None
+        bad = "not-a-uuid"
+        if self.ids & IdKinds.STRING:
+            bad = "x" * (described.string_bytes_max + 1)
+        assert not described.holds(bad)
+        receipt = await write(store, collection, Upsert(simple(bad)), Upsert(simple(5)))
+        assert [point_id for point_id, _ in receipt.rejected] == [bad]
+        receipt = await write(store, collection, Delete(bad), Patch(id=5, set={"a": 1}))
+        assert [point_id for point_id, _ in receipt.rejected] == [bad]
+        assert await store.fetch(collection, [bad, 5]) == {5: simple(5, a=1)}
 
-    # -- writes
-    # ---------------------------------------------------------------------------------
+    # -- writes --------------------------------------------------------------------------------
     async def test_an_upsert_replaces_the_whole_point(self, store: Store) -> None:
         two = {"a": PLAIN[""], "b": PLAIN[""]}
         collection = await self.made(store, two)
@@ -438,8 +441,7 @@ class StoreConformance:
             n: {"by": n // 10} for n in range(160) if n % 10
         }
 
-    # -- reads
-    # ----------------------------------------------------------------------------------
+    # -- reads ---------------------------------------------------------------------------------
     async def test_fetch_leaves_out_what_is_absent(self, store: Store) -> None:
         collection = await self.made(store)
         await write(store, collection, Upsert(simple(1)), Upsert(simple(3)))
@@ -539,8 +541,7 @@ class StoreConformance:
         assert described is not None
         assert described.points == 200
 
-    # -- collections
-    # ------------------------------------------------------------------------------
+    # -- collections ---------------------------------------------------------------------------
     async def test_a_collection_is_described_as_it_was_asked_for(self, store: Store) -> None:
         vectors = {
             f"v-{kind.value}": EXAMPLES[kind][0]
@@ -611,8 +612,7 @@ class StoreConformance:
         await write(store, collection, Delete(0))
         assert await store.count(collection) == 49
 
-    # -- search and the rest
-    # ----------------------------------------------------------------------
+    # -- search and the rest -------------------------------------------------------------------
     async def test_a_search_gives_the_nearest_first(self, store: Store) -> None:
         schema = {"v": VectorSchema(size=2, distance=Distance.COSINE)}
         collection = await self.made(store, schema)
