@@ -70,6 +70,7 @@ CODES: dict[str, str] = {
     "daemon-unavailable": (
         "The daemon does not answer; see whether it runs, then ask `replicator status`."
     ),
+    "daemon-needed": "Start the daemon with `replicator run`, then give the command again.",
     "extra-missing": "Install the extra that the message names.",
     # log and feed
     "topic-missing": "Create the topic, or correct feed.topic.",

@@ -7,12 +7,26 @@ the daemon over HTTP pays for none of them.
 
 from __future__ import annotations
 
-from typing import Protocol
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from replicator.metrics import Metrics
+from replicator import __version__, clock
+from replicator.errors import Refused
 from replicator.ports.control import Control
+from replicator.ports.feed import DeadLetterLog
+from replicator.settings.cutover import HttpSettings, ManualSettings, QdrantAliasSettings
+from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.settings import Settings
+from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
+
+if TYPE_CHECKING:
+    from replicator.metrics import Metrics
+    from replicator.ports.feed import ChangeFeed, EventLog
+    from replicator.ports.state import StateStore
+    from replicator.ports.store import Fence, Store, Switch
+    from replicator.routing.person import Person
 
 
 class Service(Control, Protocol):
@@ -30,8 +44,172 @@ class Service(Control, Protocol):
         ...
 
 
-class Assembly(msgspec.Struct, frozen=True):
+class LetterLog(DeadLetterLog, Protocol):
+    """A log of dead letters that holds a connection."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Assembly:
     """A service with the metrics that it keeps."""
 
-    service: Service
-    metrics: Metrics
+    def __init__(self, service: Service, metrics: Metrics) -> None:
+        self.service = service
+        self.metrics = metrics
+
+
+def make_store(settings: StoreSettings) -> Store:
+    """The connector of a store."""
+    match settings:
+        case QdrantSettings():
+            from replicator.connectors.qdrant import QdrantStore
+
+            return QdrantStore(settings)
+        case JsonlSettings():
+            from replicator.connectors.jsonl import JsonlStore
+
+            return JsonlStore(settings)
+
+
+def make_feed(settings: Settings) -> ChangeFeed | None:
+    """The feed; None for a plain copy."""
+    match settings.feed:
+        case ChangelogSettings():
+            from replicator.feeds.changelog import ChangelogFeed
+
+            return ChangelogFeed(settings.feed, settings.name)
+        case KafkaSettings():
+            from replicator.feeds.kafka import KafkaFeed
+
+            return KafkaFeed(settings.feed, settings.name)
+        case NoFeedSettings():
+            return None
+
+
+def make_letter_log(settings: Settings) -> LetterLog:
+    """
+    Where the bytes of dead letters lie: beside the feed, or, for a plain copy, beside the
+    state.
+    """
+    match settings.feed:
+        case KafkaSettings():
+            from replicator.feeds.kafka import KafkaDeadLetters
+
+            return KafkaDeadLetters(settings.feed, settings.name)
+        case ChangelogSettings(path=path):
+            from replicator.feeds.changelog import ChangelogDeadLetters
+
+            return ChangelogDeadLetters(path)
+        case NoFeedSettings():
+            from replicator.feeds.changelog import ChangelogDeadLetters
+
+            return ChangelogDeadLetters(f"{settings.state.path}.dead-letters")
+
+
+def make_event_log(settings: Settings) -> EventLog:
+    """The writing side of the feed. Raises Refused("unsupported") without a feed."""
+    match settings.feed:
+        case ChangelogSettings(path=path):
+            from replicator.feeds.changelog import ChangelogEventLog
+
+            return ChangelogEventLog(path)
+        case KafkaSettings():
+            from replicator.feeds.kafka import KafkaEventLog
+
+            return KafkaEventLog(settings.feed, settings.name)
+        case NoFeedSettings():
+            raise Refused("unsupported", "feed.kind is none: there is nowhere to emit to")
+
+
+async def open_state(settings: Settings, *, read_only: bool = False) -> StateStore:
+    """The state, locked; or read-only, beside whoever holds it. Raises Refused, Fatal."""
+    from replicator.store.sqlite import SqliteStateStore
+
+    return await SqliteStateStore.open(settings.state.path, read_only)
+
+
+def state_is_held(settings: Settings) -> bool:
+    """Whether a process holds the state just now, answering or not."""
+    from replicator.store.lock import StateLock
+
+    try:
+        StateLock(Path(settings.state.path)).release()
+    except Refused:
+        return True
+    except FileNotFoundError:  # not even the folder is there
+        return False
+    return False
+
+
+@contextlib.asynccontextmanager
+async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterator[Assembly]:
+    """
+    The migration with all its parts, and its state locked; everything is let go of on leaving.
+    `wipe` names the target collections that may be emptied. Raises Refused and Fatal for the
+    state; connects to nothing.
+    """
+    from replicator.metrics import Metrics
+    from replicator.migration.engine import Parts
+    from replicator.migration.migration import Migration
+    from replicator.routing.hooks import Hooks
+    from replicator.routing.person import Person
+    from replicator.settings.fingerprint import fingerprint
+
+    metrics = Metrics(settings.name, __version__)
+    person = Person()
+    async with contextlib.AsyncExitStack() as stack:
+        state = await open_state(settings)
+        stack.push_async_callback(state.close)
+        source, target = make_store(settings.source), make_store(settings.target)
+        feed, letter_log = make_feed(settings), make_letter_log(settings)
+        for part in (source, target, feed, letter_log):
+            if part is not None:
+                stack.push_async_callback(part.close)
+        migration = Migration(
+            Parts(
+                settings=settings,
+                fingerprint=fingerprint(settings),
+                source=source,
+                target=target,
+                feed=feed,
+                state=state,
+                letter_log=letter_log,
+                metrics=metrics,
+                clock=clock.wall,
+                wipe=wipe,
+            ),
+            fence=make_fence(settings, person),
+            switch=make_switch(settings, person, target),
+            hooks=Hooks(settings.hooks, settings.name),
+            person=person,
+        )
+        yield Assembly(migration, metrics)
+
+
+def make_fence(settings: Settings, person: Person) -> Fence:
+    """The writer fence."""
+    from replicator.routing.fences import HttpFence, ManualFence
+
+    match settings.cutover.fence:
+        case ManualSettings():
+            return ManualFence(person, settings.name)
+        case HttpSettings() as fence:
+            return HttpFence(fence)
+
+
+def make_switch(settings: Settings, person: Person, store: Store) -> Switch:
+    """The traffic switch. Raises Refused("unsupported") where the store has no aliases."""
+    from replicator.ports.store import AliasSwitch
+    from replicator.routing.switches import AliasSwitchover, HttpSwitch, ManualSwitch
+
+    match settings.cutover.switch:
+        case ManualSettings():
+            return ManualSwitch(person, settings.name)
+        case HttpSettings() as switch:
+            return HttpSwitch(switch)
+        case QdrantAliasSettings(aliases=aliases):
+            if not isinstance(store, AliasSwitch):
+                raise Refused("unsupported", "cutover.switch: the target has no aliases")
+            return AliasSwitchover(store, aliases, settings.collections)

@@ -30,8 +30,8 @@ from replicator.settings.settings import Settings
 from replicator.wiring import Assembly, Service
 
 _CLOSE_S = 3.0
-"""What a drain may take beyond the lanes' own deadline, to persist positions; and once more to be
-cancelled. With the default of 20 s all ends within the 30 s that Kubernetes gives."""
+"""What a drain may take beyond the lanes' own deadline, to persist positions; and again, when
+it is cancelled. With the default of 20 s all ends within the 30 s that Kubernetes gives."""
 _LOOK_S = 0.2
 """How often a job looks whether its goal is reached. A look is free; a job lasts minutes."""
 

@@ -1,0 +1,121 @@
+"""`replicator cutover` and `replicator revert`: one switch-over, watched step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from replicator.cli import options, screen
+from replicator.errors import Refused
+
+if TYPE_CHECKING:
+    from replicator.model.finding import Blocker
+    from replicator.ports.control import CutoverRequest
+    from replicator.settings.settings import Settings
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what keeps the gate closed.")
+_timeout = click.option(
+    "--timeout",
+    metavar="DURATION",
+    help="For the whole attempt, as in 90s or 5m; over it the fence opens again.",
+)
+_waive = click.option(
+    "--waive-dead-letters", is_flag=True, help="Go on although dead letters are open."
+)
+
+
+@click.command()
+@options.config
+@options.as_json
+@_dry_run
+@_timeout
+@_waive
+@options.yes
+def cutover(
+    as_json: bool, dry_run: bool, timeout: str | None, waive_dead_letters: bool, yes: bool
+) -> None:
+    """Move the application to the target: fence, drain, compare, switch, open.
+
+    Until the switch every failure goes back. A manual fence or switch asks on the terminal.
+    Exits with 2 while the gate is closed.
+    """
+    _cross("cutover", as_json, _request(dry_run, timeout, waive_dead_letters, yes))
+
+
+@click.command()
+@options.config
+@options.as_json
+@_dry_run
+@_timeout
+@options.yes
+def revert(as_json: bool, dry_run: bool, timeout: str | None, yes: bool) -> None:
+    """Move the application back to the source, without losing a change."""
+    _cross("revert", as_json, _request(dry_run, timeout, False, yes))
+
+
+def _request(dry_run: bool, timeout: str | None, waive: bool, yes: bool) -> CutoverRequest:
+    from replicator.ports.control import CutoverRequest
+    from replicator.settings.units import Duration
+
+    try:
+        timeout_s = None if timeout is None else float(Duration.parse(timeout))
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--timeout") from exc
+    return CutoverRequest(
+        dry_run=dry_run, timeout_s=timeout_s, waive_dead_letters=waive, yes=yes
+    )
+
+
+def _cross(operation: str, as_json: bool, request: CutoverRequest) -> None:
+    settings = options.settings()
+    if not request.dry_run:
+        _somebody_answers(settings, request)
+    blockers = asyncio.run(_run(operation, settings, request))
+    if as_json:
+        screen.print_json({"done": not request.dry_run, "blockers": blockers})
+    elif request.dry_run:
+        _show(operation, blockers)
+    if blockers:
+        click.get_current_context().exit(2)
+
+
+def _somebody_answers(settings: Settings, request: CutoverRequest) -> None:
+    """A question that nobody can answer is better asked before the fence closes."""
+    from replicator.settings.cutover import ManualSettings
+
+    manual = [
+        name
+        for name, part in (
+            ("fence", settings.cutover.fence),
+            ("switch", settings.cutover.switch),
+        )
+        if isinstance(part, ManualSettings)
+    ]
+    if manual and not request.yes and not sys.stdin.isatty():
+        raise Refused(
+            "bad-request",
+            f"cutover.{' and cutover.'.join(manual)}: manual, and there is no terminal to ask"
+            " on; --yes answers for scripts",
+        )
+
+
+async def _run(operation: str, settings: Settings, request: CutoverRequest) -> list[Blocker]:
+    from replicator.cli.connection import connection
+    from replicator.cli.crossing import Crossing
+
+    async with connection(settings) as control:
+        command = control.cutover if operation == "cutover" else control.revert
+        if request.dry_run:
+            return await command(request)
+        return await Crossing(control, operation).run(command(request))
+
+
+def _show(operation: str, blockers: list[Blocker]) -> None:
+    if not blockers:
+        click.echo(f"the gate is open; next: replicator {operation}")
+        return
+    rows = ((blocker.code, blocker.message) for blocker in blockers)
+    screen.console().print(screen.table(("blocker", "what is in the way"), rows))

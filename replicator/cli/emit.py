@@ -1,0 +1,112 @@
+"""`replicator emit`: JSON lines of events into the feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import IO, TYPE_CHECKING
+
+import click
+import msgspec
+
+from replicator.cli import options, screen
+
+if TYPE_CHECKING:
+    from replicator.settings.settings import Settings
+
+_BATCH = 500
+"""Events appended at once. Standard input is checked and emitted by as many."""
+_SHOWN = 20
+
+Encoded = tuple[bytes, bytes]
+
+
+class BadLine(msgspec.Struct, frozen=True):
+    """A line that is no event."""
+
+    line: int
+    code: str
+    path: str
+    message: str
+
+
+class Emitted(msgspec.Struct):
+    """What became of the input. Nothing after the first bad batch was emitted."""
+
+    emitted: int = 0
+    bad: list[BadLine] = []
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.argument("events", type=click.File("rb"), default="-")
+def emit(as_json: bool, events: IO[bytes]) -> None:
+    """Append events, one JSON value of the event contract a line, to the feed.
+
+    `v` and `ts` may be left out. A file is checked whole before its first event is emitted;
+    standard input by batches of 500. A batch with a bad line is not emitted, nor what follows.
+    """
+    outcome = asyncio.run(_emit(options.settings(), events))
+    if as_json:
+        screen.print_json(outcome)
+    else:
+        click.echo(f"emitted {outcome.emitted:,} events")
+        for bad in outcome.bad[:_SHOWN]:
+            path = f" at {bad.path}" if bad.path else ""
+            click.echo(f"line {bad.line}: {bad.code}{path}: {bad.message}", err=True)
+        if outcome.bad:
+            click.echo(f"{len(outcome.bad):,} bad lines; nothing from their batch on", err=True)
+    if outcome.bad:
+        click.get_current_context().exit(1)
+
+
+async def _emit(settings: Settings, events: IO[bytes]) -> Emitted:
+    from replicator.wiring import make_event_log
+
+    outcome = Emitted()
+    if events.seekable():
+        for _ in _batches(settings, events, outcome):
+            pass
+        if outcome.bad:
+            return outcome
+        events.seek(0)
+    log = make_event_log(settings)
+    try:
+        for batch in _batches(settings, events, outcome):
+            await log.append(batch)
+            outcome.emitted += len(batch)
+    finally:
+        await log.close()
+    return outcome
+
+
+def _batches(
+    settings: Settings, lines: Iterable[bytes], outcome: Emitted
+) -> Iterator[list[Encoded]]:
+    """Encoded batches, up to the first that holds a bad line."""
+    from replicator import clock
+    from replicator.codecs.events import encode, event_from_json_line
+    from replicator.errors import Rejected
+
+    numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
+    now_ms = int(clock.wall() * 1000)
+    listed = {collection.source for collection in settings.collections}
+    while chunk := list(islice(numbered, _BATCH)):
+        batch = []
+        for number, line in chunk:
+            try:
+                event = event_from_json_line(line, now_ms=now_ms)
+                if event.key.collection not in listed:
+                    raise Rejected(
+                        "field-invalid",
+                        f"{event.key.collection!r} is no source collection of this migration",
+                        "collection",
+                    )
+                batch.append(encode(event))
+            except Rejected as error:
+                outcome.bad.append(BadLine(number, error.code, error.path, error.message))
+        if outcome.bad:
+            return
+        yield batch

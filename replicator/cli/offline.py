@@ -1,0 +1,226 @@
+"""
+The migration while no daemon runs: what its state says, and nothing that needs a store.
+
+Reading goes beside whoever holds the state; giving up takes the lock, so it never happens under
+a daemon that is just starting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Never
+
+import msgspec
+
+from replicator import __version__, clock
+from replicator.errors import Refused
+from replicator.migration.journal import Journal
+from replicator.model.finding import Blocker, Finding
+from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
+from replicator.model.phase import ABORTABLE, Direction, Phase
+from replicator.model.record import JournalEntry, MigrationRecord
+from replicator.model.status import (
+    BackfillStatus,
+    LagStatus,
+    PartitionStatus,
+    RetentionStatus,
+    Status,
+    StreamStatus,
+    VerifyStatus,
+)
+from replicator.ports.control import CutoverRequest, Report, VerifyRequest
+from replicator.ports.state import StateStore
+from replicator.settings.settings import Settings
+from replicator.wiring import make_letter_log, open_state
+
+_PAGE = 1000
+_UNSETTLED = frozenset({Phase.FENCING, Phase.SWITCHING, Phase.HELD})
+"""Phases in which the direction alone does not say which store the application writes."""
+
+
+class OfflineControl:
+    """`Control` over a state that nobody drives."""
+
+    def __init__(self, settings: Settings, state: StateStore) -> None:
+        """Use `open`."""
+        self._settings = settings
+        self._state = state
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[OfflineControl]:
+        """Raises Refused("state-missing") where nothing was ever run."""
+        state = await open_state(settings, read_only=True)
+        try:
+            yield cls(settings, state)
+        finally:
+            await state.close()
+
+    # -- what the state says --------------------------------------------------------------
+    async def status(self) -> Status:
+        """As in Control; what only a daemon knows is null."""
+        record = await self._record()
+        chunks = await self._state.chunks()
+        copied = record.phase not in {Phase.PLANNED, Phase.BACKFILL}
+        letters = await self._state.letter_counts()
+        return Status(
+            name=record.name,
+            version=__version__,
+            phase=record.phase,
+            direction=record.direction,
+            paused=record.paused,
+            since=record.since,
+            reason=record.reason,
+            application_may_write=_writable(record),
+            backfill=BackfillStatus(
+                copied=sum(chunk.rows for chunk in chunks), percent=100.0 if copied else None
+            ),
+            stream=StreamStatus(dead_letters=letters.get("open", 0)),
+            lag=LagStatus(),
+            partitions=[
+                PartitionStatus(
+                    partition=name, end=None, position=None, applied=None, committed=position
+                )
+                for name, position in sorted((await self._state.positions()).items())
+            ],
+            verify=await self._verify(),
+            retention=RetentionStatus(),
+            not_ready=[Blocker("daemon-unavailable", "no daemon runs on this state")],
+        )
+
+    async def journal(self, limit: int) -> list[JournalEntry]:
+        """As in Control."""
+        return await self._state.journal(limit)
+
+    async def report(self) -> Report | None:
+        """As in Control."""
+        told = await self._state.get("report")
+        return None if told is None else msgspec.json.decode(told, type=Report)
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """As in Control."""
+        after = 0
+        while page := await self._state.findings(_PAGE, after):
+            for number, finding in page:
+                after = number
+                yield finding
+
+    async def letters(
+        self, state: LetterState | None, limit: int, after: int
+    ) -> Sequence[DeadLetter]:
+        """As in Control."""
+        return await self._state.letters(state, limit, after)
+
+    async def letter_bytes(self, number: int) -> RejectedRecord:
+        """As in Control."""
+        letter = await self._state.letter(number)
+        if letter is None:
+            raise Refused("not-found", f"there is no dead letter {number}")
+        log = make_letter_log(self._settings)
+        try:
+            return await log.load(letter.ref)
+        finally:
+            await log.close()
+
+    async def abort(self) -> None:
+        """As in Control: give up before the switch."""
+        state = await open_state(self._settings)
+        try:
+            record = await state.load()
+            if record is None:
+                raise self._missing()
+            forward = record.direction is Direction.FORWARD
+            if record.phase not in ABORTABLE or not forward:
+                raise Refused(
+                    "phase-refused",
+                    f"{record.phase.value} ({record.direction.value}) cannot be aborted; after"
+                    " the switch there is revert",
+                )
+            await Journal(state, record, clock.wall).move(
+                Phase.ABORTED, "aborted by a person, with no daemon running"
+            )
+        finally:
+            await state.close()
+
+    # -- what needs a daemon --------------------------------------------------------------
+    async def pause(self) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def resume(self) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def tune(self, changes: dict[str, str]) -> dict[str, str]:
+        """Refused."""
+        self._refuse()
+
+    async def verify(self, request: VerifyRequest) -> Report:
+        """Refused."""
+        self._refuse()
+
+    async def repair(self, collection: str | None) -> int:
+        """Refused."""
+        self._refuse()
+
+    async def cutover(self, request: CutoverRequest) -> list[Blocker]:
+        """Refused."""
+        self._refuse()
+
+    async def revert(self, request: CutoverRequest) -> list[Blocker]:
+        """Refused."""
+        self._refuse()
+
+    async def answer(self, yes: bool) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def complete(self) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def own(self, direction: Direction) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
+        """Refused."""
+        self._refuse()
+
+    async def discard_letters(self, numbers: Sequence[int]) -> int:
+        """Refused."""
+        self._refuse()
+
+    # -- inside ---------------------------------------------------------------------------
+    async def _record(self) -> MigrationRecord:
+        record = await self._state.load()
+        if record is None:
+            raise self._missing()
+        return record
+
+    async def _verify(self) -> VerifyStatus:
+        counts = await self._state.finding_counts()
+        report = await self.report()
+        return VerifyStatus(
+            generation=0 if report is None else report.generation,
+            level=None if report is None else report.level,
+            compared=0 if report is None else report.compared,
+            missing=counts.get("missing", 0),
+            extra=counts.get("extra", 0),
+            different=counts.get("different", 0),
+            at=report.finished_at if report is not None and report.level == "full" else None,
+        )
+
+    def _missing(self) -> Refused:
+        return Refused("state-missing", f"{self._settings.state.path} holds no migration")
+
+    @staticmethod
+    def _refuse() -> Never:
+        raise Refused("daemon-needed", "this needs the daemon, and none runs on this state")
+
+
+def _writable(record: MigrationRecord) -> str | None:
+    if record.phase in _UNSETTLED or record.fence_closed:
+        return None
+    return "source" if record.direction is Direction.FORWARD else "target"

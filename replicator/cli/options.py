@@ -1,0 +1,55 @@
+"""Options that many commands share, and the settings that `--config` names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from replicator.errors import Refused
+
+if TYPE_CHECKING:
+    from replicator.settings.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _remember(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.obj = value
+
+
+config = click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    expose_value=False,
+    callback=_remember,
+    help="Configuration file. Default: $REPLICATOR_CONFIG, then config/replicator.toml.",
+)
+"""For every command that reads the configuration; it may stand before the command too."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def settings() -> Settings:
+    """The settings of this invocation. Raises Refused for what is wrong with them."""
+    from replicator.settings.load import discover, load
+
+    context = click.get_current_context()
+    return load(discover(context.obj, os.environ), os.environ)
+
+
+yes = click.option("-y", "--yes", is_flag=True, help="Answer every question with yes.")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal. Raises Refused("declined") for a no, and where nobody can answer."""
+    try:
+        agreed = yes or click.confirm(question, err=True)
+    except click.Abort as exc:
+        raise Refused("declined", "nobody answered; --yes answers for scripts") from exc
+    if not agreed:
+        raise Refused("declined", "the answer was no")

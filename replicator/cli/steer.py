@@ -1,0 +1,113 @@
+"""Short commands: pause, resume, tune, complete, abort, own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replicator.cli import options, screen
+
+if TYPE_CHECKING:
+    from replicator.ports.control import Control
+
+
+def _give(command: Callable[[Control], Awaitable[Any]], as_json: bool, done: str) -> None:
+    """Give a command and say what the status is then."""
+    settings = options.settings()
+
+    async def give() -> None:
+        from replicator.cli.connection import connection
+        from replicator.cli.picture import line
+        from replicator.http import wire
+
+        async with connection(settings) as control:
+            await command(control)
+            told = await control.status()
+            if as_json:
+                screen.print_json(wire.document(told))
+            else:
+                click.echo(f"{done}: {line(told)}")
+
+    asyncio.run(give())
+
+
+@click.command()
+@options.config
+@options.as_json
+def pause(as_json: bool) -> None:
+    """Stop copying and applying, without losing a place."""
+    _give(lambda control: control.pause(), as_json, "paused")
+
+
+@click.command()
+@options.config
+@options.as_json
+def resume(as_json: bool) -> None:
+    """Go on after a pause, or, once its cause is mended, after BLOCKED."""
+    _give(lambda control: control.resume(), as_json, "resumed")
+
+
+@click.command()
+@options.config
+@options.as_json
+@options.yes
+def complete(as_json: bool, yes: bool) -> None:
+    """End the reverse window: the old store is no longer kept up to date."""
+    options.confirm("After this there is no revert. Go on?", yes=yes)
+    _give(lambda control: control.complete(), as_json, "completed")
+
+
+@click.command()
+@options.config
+@options.as_json
+@options.yes
+def abort(as_json: bool, yes: bool) -> None:
+    """Give up before the switch. The application stays on the source."""
+    options.confirm("The copy is given up. Go on?", yes=yes)
+    _give(lambda control: control.abort(), as_json, "aborted")
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.argument("store", type=click.Choice(["source", "target"]))
+def own(as_json: bool, store: str) -> None:
+    """Say which store the application writes, when nobody else knows (HELD)."""
+    from replicator.model.phase import Direction
+
+    direction = Direction.FORWARD if store == "source" else Direction.REVERSE
+    _give(lambda control: control.own(direction), as_json, f"the application is on the {store}")
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.argument("changes", metavar="[KEY=VALUE]...", nargs=-1)
+def tune(as_json: bool, changes: tuple[str, ...]) -> None:
+    """Change rate, concurrency and batch limits while running; without a change, list them.
+
+    What is changed lasts until the daemon ends.
+    """
+    settings, wanted = options.settings(), dict(map(_pair, changes))
+
+    async def give() -> dict[str, str]:
+        from replicator.cli.connection import connection
+
+        async with connection(settings) as control:
+            return await control.tune(wanted)
+
+    told = asyncio.run(give())
+    if as_json:
+        screen.print_json(told)
+    else:
+        screen.console().print(screen.table(("setting", "now"), told.items()))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="KEY=VALUE")
+    return key, value

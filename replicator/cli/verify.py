@@ -1,0 +1,171 @@
+"""`replicator verify` and `replicator repair`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from replicator.cli import options, screen
+
+if TYPE_CHECKING:
+    from replicator.cli.waiting import Figures
+    from replicator.model.search import Query
+    from replicator.model.status import Status
+    from replicator.ports.control import Report, VerifyRequest
+
+_FINDINGS_SHOWN = 20
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.option(
+    "--level",
+    type=click.Choice(["counts", "sample", "full"]),
+    default="full",
+    show_default=True,
+    help="counts: points of both stores; sample: some keys; full: every key, both ways.",
+)
+@click.option(
+    "--search",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="QUERIES",
+    help="A file with one query a line to compare both stores' results; stored points when"
+    " absent.",
+)
+def verify(as_json: bool, level: str, search: Path | None) -> None:
+    """Compare both stores while the stream runs. Exits with 1 when they differ."""
+    from replicator.ports.control import VerifyRequest
+
+    queries = None if search is None else _queries(search)
+    report = asyncio.run(_verify(VerifyRequest(level=level, queries=queries)))
+    if as_json:
+        from replicator.http import wire
+
+        screen.print_json(wire.document(report))
+    else:
+        _show(report)
+    if not report.equal:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.option(
+    "--collection",
+    metavar="NAME",
+    help="Every key of this source collection, instead of those that a verification found.",
+)
+def repair(as_json: bool, collection: str | None) -> None:
+    """Copy anew the keys that a verification found, while the stream runs."""
+    repaired = asyncio.run(_repair(collection))
+    if as_json:
+        screen.print_json({"repaired": repaired})
+    else:
+        click.echo(f"repaired {repaired:,} keys; next: replicator verify")
+
+
+async def _verify(request: VerifyRequest) -> Report:
+    from replicator.cli.connection import connection
+    from replicator.cli.waiting import Figures, watched
+
+    settings = options.settings()
+
+    def figures(status: Status) -> Figures:
+        now = status.verify
+        wrong = now.missing + now.extra + now.different
+        total = status.backfill.estimated if request.level == "full" else None
+        return Figures(now.compared, total, f"{now.phase}, {wrong:,} differ")
+
+    async with connection(settings) as control:
+        return await watched(
+            control,
+            control.verify(request),
+            label="verify",
+            line_s=settings.log.interval,
+            figures=figures,
+        )
+
+
+async def _repair(collection: str | None) -> int:
+    from replicator.cli.connection import connection
+    from replicator.cli.waiting import Figures, watched
+
+    settings = options.settings()
+
+    async with connection(settings) as control:
+        before = (await control.status()).verify
+        found = before.missing + before.extra + before.different
+
+        def figures(status: Status) -> Figures:
+            now = status.verify
+            left = now.missing + now.extra + now.different
+            return Figures(max(0, found - left), found if collection is None else None)
+
+        return await watched(
+            control,
+            control.repair(collection),
+            label="repair",
+            line_s=settings.log.interval,
+            figures=figures,
+        )
+
+
+def _queries(path: Path) -> list[Query]:
+    """The queries of a file. Raises Refused with the line that is wrong."""
+    import msgspec
+
+    from replicator.errors import Refused
+    from replicator.http.queries import QueryBody, query_from
+
+    found = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as exc:
+        raise Refused("bad-request", f"{path}: {exc.strerror}") from exc
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(query_from(msgspec.json.decode(line, type=QueryBody)))
+        except msgspec.DecodeError as exc:
+            raise Refused("bad-request", f"{path}, line {number}: {exc}") from exc
+        except Refused as exc:
+            raise Refused(exc.code, f"{path}, line {number}: {exc.message}") from exc
+    return found
+
+
+def _show(report: Report) -> None:
+    out = screen.console()
+    verdict = "both stores are equal" if report.equal else "the stores differ"
+    took = screen.span(report.finished_at - report.started_at)
+    out.print(
+        f"{verdict}: {report.compared:,} keys compared at level {report.level} in {took};"
+        f" {report.missing:,} missing, {report.extra:,} extra, {report.different:,} different"
+    )
+    if report.counts:
+        rows = (
+            (name, screen.count(source), screen.count(target))
+            for name, (source, target) in report.counts.items()
+        )
+        head = ("collection", "points at the source", "points at the target")
+        out.print(screen.table(head, rows, right=(1, 2)))
+    for name, figures in report.search.items():
+        told = ", ".join(f"{key} {value}" for key, value in figures.items())
+        out.print(f"search {name}: {told}")
+    shown = report.findings[:_FINDINGS_SHOWN]
+    if shown:
+        rows_of = (
+            (f"{each.key.collection}/{each.key.id}", each.kind.value, each.detail)
+            for each in shown
+        )
+        out.print(screen.table(("key", "finding", "detail"), rows_of))
+    found = report.missing + report.extra + report.different
+    if found > len(shown):
+        out.print(f"… and {found - len(shown):,} more; --json has the first of them")
+    if found:
+        out.print("next: replicator repair")
