@@ -78,6 +78,8 @@ fence = {{ kind = "http", url = "{places.application}/fence" }}
 switch = {{ kind = "http", url = "{places.application}/switch" }}
 timeout = "30s"
 delivery_timeout = "1s"
+# The filter and the cast leave things behind; this application goes on emitting whole images.
+way_back_lossy = true
 
 [log]
 format = "json"
