@@ -332,6 +332,7 @@ this is no JSON
 {"id": [5]}
 \xff\xfe
 {"id": 6, "vectors": {}}\r
+{"id": 8, "vectors": {"": "f32:AADAfw=="}}
 {"id": 7, "payl"""
 
 
@@ -343,9 +344,10 @@ async def test_no_line_is_lost_silently(make, file: Path) -> None:
     assert set(points) == {1, 6}
     assert points[1] == point(1, ok=True)
     assert {row.id: row.error.code for row in rejected if row.id is not None} == {
-        2: "vector-not-finite",
+        2: "value-malformed",
         3: "payload-not-finite",
         4: "field-type",
+        8: "vector-not-finite",
     }
     unknown = [(row.raw, row.error.code) for row in rejected if row.id is None]
     assert unknown == [
@@ -380,7 +382,7 @@ async def test_lines_that_are_no_points_are_in_one_chunk_and_resumable(
                 break
         seen[chunk.number] = places
     every = [place for places in seen.values() for place in places]
-    assert len(every) == len(set(every)) == 8
+    assert len(every) == len(set(every)) == 9
 
 
 async def test_a_newer_line_that_is_no_point_hides_the_older_one(make, file: Path) -> None:
@@ -404,7 +406,22 @@ async def test_a_line_longer_than_any_point_is_stepped_over(
     file.write_bytes(b'{"id": 0}\n' + long + b'{"id": 2}\n')
     points, rejected = await everything(make())
     assert set(points) == {0, 2}
-    assert [row.error.code for row in rejected] == ["value-too-large"]
+    assert [(row.error.code, row.raw) for row in rejected] == [("value-too-large", long[:4096])]
+
+
+async def test_a_point_too_long_to_be_read_back_is_rejected(
+    store: JsonlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("log", "change"):
+        monkeypatch.setattr(f"replicator.connectors.jsonl.{module}.LINE_BYTES_MAX", 100)
+    sizes = {n: Upsert(point(n, x="y" * n)) for n in range(30, 60)}
+    receipt = await store.apply(batch(*sizes.values()))
+    assert {error.code for _, error in receipt.rejected} == {"value-too-large"}
+    refused = {n for n, _ in receipt.rejected}
+    assert refused == set(range(min(refused), 60))
+    points, rejected = await everything(store, page_rows=100)
+    assert set(points) == set(sizes) - refused
+    assert rejected == []
 
 
 async def test_the_file_of_a_newer_release_is_refused(make, file: Path) -> None:

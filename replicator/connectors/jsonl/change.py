@@ -7,8 +7,9 @@ import msgspec
 from replicator.codecs.keys import canonical_id
 from replicator.codecs.points import point_to_json
 from replicator.codecs.validation import validate_vectors
-from replicator.connectors.jsonl.line import deletion
+from replicator.connectors.jsonl.line import LINE_BYTES_MAX, deletion
 from replicator.connectors.jsonl.log import CollectionLog
+from replicator.errors import Rejected
 from replicator.model.point import Point
 from replicator.model.write import Delete, Patch, Upsert, Write
 
@@ -31,7 +32,10 @@ def line_of(log: CollectionLog, write: Write) -> bytes | None:
             point = _patched(present, write)
     # NaN and wrong dimensions too: nothing here would complain of them before a search does.
     validate_vectors(point.vectors, log.layout.vectors, whole=True)
-    return point_to_json(msgspec.structs.replace(point, id=point_id))
+    line = point_to_json(msgspec.structs.replace(point, id=point_id))
+    if len(line) >= LINE_BYTES_MAX - 1:
+        raise Rejected("value-too-large", f"a line of {len(line)} bytes could not be read back")
+    return line
 
 
 def _patched(point: Point, patch: Patch) -> Point:

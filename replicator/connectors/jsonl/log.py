@@ -90,15 +90,15 @@ class CollectionLog:
 
     def _read(self, offset: int) -> Point:
         point = point_from_json(self.raw(offset))
-        # Arrays of numbers may hold NaN, which many programs write into JSON.
+        # What came as base64 may hold NaN.
         validate_vectors(point.vectors, None, whole=False)
         return point
 
-    def raw(self, offset: int) -> bytes:
-        """The line at an offset, without its end."""
+    def raw(self, offset: int, bytes_max: int = LINE_BYTES_MAX) -> bytes:
+        """The line at an offset, without its end; its beginning, if it is longer."""
         assert self._file is not None, "refresh comes first"
         self._file.seek(offset)
-        return self._file.readline(LINE_BYTES_MAX).rstrip(b"\r\n")
+        return self._file.readline(bytes_max).rstrip(b"\r\n")
 
     def _index(self, size: int) -> None:
         assert self._file is not None
@@ -242,7 +242,7 @@ class CollectionLog:
         """Leave one line a point, after the header. Within `exclusively`."""
         # Lines that are no points are nobody's to throw away.
         places = sorted([*self.offsets.values(), *self.unreadable()])
-        if len(places) + (self.header is not None) < self._lines:
+        if self._torn or len(places) + (self.header is not None) < self._lines:
             replace(self.path, self._compacted(places))
             self.refresh()
 
@@ -272,7 +272,8 @@ def create(path: Path, header: Header) -> None:
 
 def replace(path: Path, parts: Iterable[bytes]) -> None:
     """Put a new file in the place of the old one, atomically and durably."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    # One name is enough: whoever replaces holds the file's lock, or the directory's.
+    fresh = path.with_name(f"{path.name}.new")
     try:
         with fresh.open("wb") as file:
             file.writelines(parts)

@@ -14,12 +14,15 @@ from zlib import crc32
 
 import msgspec
 
-from replicator.connectors.jsonl.line import encode
+from replicator.connectors.jsonl.line import LINE_BYTES_MAX, encode
 from replicator.connectors.jsonl.log import CollectionLog
 from replicator.errors import Rejected
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
+
+_SHOWN_BYTES = 4096
+"""As much as is kept of a line that is too long; its place tells where the rest is."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -81,7 +84,10 @@ def page_of(log: CollectionLog, rows: Sequence[Row], last: bool) -> Page:
         except Rejected as error:
             assert at is not None
             place = f"{log.path.name}, byte {at}"
-            rejected.append(RejectedRow(id=row.id, place=place, error=error, raw=log.raw(at)))
+            # A line that is too long to be read is too long for any dead-letter log as well.
+            shown = _SHOWN_BYTES if error.code == "value-too-large" else LINE_BYTES_MAX
+            raw = log.raw(at, shown)
+            rejected.append(RejectedRow(id=row.id, place=place, error=error, raw=raw))
     return Page(points, None if last else encode(rows[-1]).decode(), tuple(rejected))
 
 
