@@ -8,7 +8,7 @@ from pathlib import Path
 
 from replicator.demo.processes import Child
 from replicator.demo.progress import Progress
-from replicator.errors import Fatal, Unavailable
+from replicator.errors import Fatal, Refused, Unavailable
 from replicator.http.client import HttpControl
 from replicator.model.phase import Phase
 from replicator.model.status import Status
@@ -63,7 +63,7 @@ class Replication:
                     try:
                         status = await self.control.status()
                         break
-                    except Unavailable:
+                    except (Unavailable, Refused):  # not yet, while it starts
                         await asyncio.sleep(_LOOK_INTERVAL_S)
         except TimeoutError as exc:
             raise Fatal("internal", f"no status in {_ANSWER_S:g} s") from exc

@@ -137,7 +137,9 @@ def _between(name: str) -> re.Pattern[str]:
 def _help(command: click.Command) -> Iterator[str]:
     for paragraph in (command.help or "").split("\n\n"):
         if "\b" in paragraph:  # click's mark for lines that must stay as they are
-            yield from (f"    {line.strip()}" for line in paragraph.splitlines() if line != "\b")
+            yield from (
+                f"    {line.strip()}" for line in paragraph.splitlines() if line != "\b"
+            )
         else:
             yield " ".join(paragraph.split())
         yield ""
