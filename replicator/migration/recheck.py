@@ -14,6 +14,7 @@ and read again; what differs even then stops the cutover.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
@@ -97,6 +98,7 @@ class Recheck:
         """
         done = Rechecked()
         passes = 1
+        await asyncio.sleep(self._written.staleness_s)  # until it shows what was written last
         while True:
             try:
                 done.keys = done.passes = 0
@@ -161,19 +163,28 @@ class Recheck:
 
     async def _wanted(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
         """What each key ought to hold, as the write that would make it so."""
-        forward = self._direction is Direction.FORWARD
-        if forward and self._owner.staleness_s == 0:
-            images = await self._patience.until_answered(
-                lambda: self._owner.fetch(route.collection, [event.key.id for event in events])
-            )
-            return _writes(
-                (event.key, partial(route.image, event.key, images.get(event.key.id)))
-                for event in events
-            )
-        if forward:
-            # The stream may have discarded the event for a version applied before the range.
-            self._hands_off.update(e.key for e in events if e.version is not None)
-        return _writes((event.key, partial(route.write, event)) for event in events)
+        if self._direction is Direction.REVERSE:
+            return _writes((event.key, partial(route.write, event)) for event in events)
+        if self._owner.staleness_s == 0:
+            return await self._images(route, events)
+        # The stream may have discarded the event for a version applied before the range.
+        self._hands_off.update(e.key for e in events if e.version is not None)
+        of_image = [event for event in events if route.transform.needs_image(event)]
+        if of_image:
+            # Only the source can tell. Its writers are fenced: it shows all they wrote.
+            await asyncio.sleep(self._owner.staleness_s)
+        wanted = await self._images(route, of_image) if of_image else {}
+        of_log = [event for event in events if not route.transform.needs_image(event)]
+        return wanted | _writes((e.key, partial(route.write, e)) for e in of_log)
+
+    async def _images(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
+        images = await self._patience.until_answered(
+            lambda: self._owner.fetch(route.collection, [event.key.id for event in events])
+        )
+        return _writes(
+            (event.key, partial(route.image, event.key, images.get(event.key.id)))
+            for event in events
+        )
 
     async def _mend(
         self, collection: str, wanted: dict[Key, Write], done: Rechecked
@@ -184,6 +195,7 @@ class Recheck:
             again = {key: wanted[key] for key in differing if key not in self._hands_off}
             store = self._intake.routes[collection].store
             await self._writer.write(store, list(again.values()))
+            await asyncio.sleep(self._written.staleness_s)
             done.repaired += len(again)
             differing = await self._differing(
                 collection, {key: wanted[key] for key in differing}

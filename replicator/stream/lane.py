@@ -42,8 +42,8 @@ class Work(msgspec.Struct):
 
     @property
     def position(self) -> int:
-        """Behind the last of its records."""
-        return self.tickets[-1].next_offset
+        """Behind the last of its records; those an image replaced stand behind it here."""
+        return max(ticket.next_offset for ticket in self.tickets)
 
 
 class Deferred(msgspec.Struct):
@@ -199,7 +199,9 @@ class Lane:
             if key in self._in_flight or key in self._held:
                 continue
             del self._overdue[key]
-            if key in self._deferred:
+            queue = self._deferred.get(key)
+            # The patch that was due may be gone, and another of the key not be due yet.
+            if queue and queue[0].due <= now:
                 works.append(self._take_due(key, now))
         return works
 
