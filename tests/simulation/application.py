@@ -51,6 +51,8 @@ class Application:
         self.active = Direction.FORWARD
         self.epoch = 0
         self.fenced = False
+        self.quiet = False
+        """Write seldom, and nothing that cannot be carried."""
         self.writing = 0
         """Changes admitted and not finished."""
         self.changes = 0
@@ -181,7 +183,9 @@ class Application:
             if index % self.plan.writers == number
         ]
         while not self._stopping:
-            await asyncio.sleep(self._random.expovariate(1 / self.plan.pace_s))
+            # In time the application is quieter: the slowest lane must be able to follow.
+            slower = 1 + self.changes // 100 + (10 if self.quiet else 0)
+            await asyncio.sleep(self._random.expovariate(1 / (self.plan.pace_s * slower)))
             honest = number not in self.ignores
             while self.fenced and honest and not self._stopping:
                 await self._opened.wait()
@@ -191,7 +195,7 @@ class Application:
             collection, point_id = keys[0] if hot else self._random.choice(keys)
             op, fields = self._draw(collection, point_id)
             await self._change(collection, point_id, op, fields, honest=honest)
-            if self.plan.poison and self._random.random() < 0.08:
+            if self.plan.poison and not self.quiet and self._random.random() < 0.08:
                 self.emit_poison(*self._random.choice(keys))
 
     def _draw(self, plan: CollectionPlan, point_id: PointId) -> tuple[str, dict[str, Any]]:
@@ -200,7 +204,8 @@ class Application:
         broken = (plan.source, point_id) in self.broken
         if draw < (0.8 if held is None or broken else 0.4):
             image = random_image(self._random, plan, self._count())
-            if self.plan.poison and self.active is Direction.FORWARD and draw < 0.05:
+            poison = self.plan.poison and not self.quiet and draw < 0.05
+            if poison and self.active is Direction.FORWARD:
                 image.payload["poison"] = self._random.choice(["point", "batch"])
             return "upsert", _fields(image)
         if broken or (held is not None and draw > 0.8):
@@ -345,7 +350,7 @@ class Application:
         }
         kind = self._random.randrange(8)
         raw: bytes | None = None
-        path = f"vectors.{name}" if name else "vectors."
+        path = f"vectors.{name}" if name else 'vectors.""'
         match kind:
             case 0:
                 expected, raw = ("value-malformed", ""), b"\x83\x01garbage"
@@ -370,7 +375,8 @@ class Application:
                 expected = ("key-mismatch", "id")
         body = raw if raw is not None else msgspec.msgpack.encode(value)
         partition, offset = self._log.produce(key, body)
-        self.poisoned[partition, offset] = expected
+        for copy in range(offset, self._log.bounds()[self._log.name(partition)].end):
+            self.poisoned[partition, copy] = expected
         self._trace.add(
             self._now(), "poison", (plan.source, point_id), f"{partition}:{offset}", expected
         )

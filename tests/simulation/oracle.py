@@ -19,6 +19,7 @@ from replicator.model.schema import Distance
 from replicator.stream.ids import NAMESPACE
 from tests.simulation.plan import CollectionPlan
 
+
 class Image(msgspec.Struct, frozen=True):
     """What the application believes a key to be."""
 

@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 
 from replicator.codecs.partition import murmur2_partition
-from replicator.errors import Rejected
+from replicator.errors import Fatal, Rejected, ReplicatorError
 from replicator.model.phase import Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
@@ -92,6 +92,9 @@ class World:
                 self.wanted.clear()
             if isinstance(ended, BaseException):
                 self.exits.append(ended)
+                if not isinstance(ended, ReplicatorError) or isinstance(ended, Fatal):
+                    self.violate(f"the process ended by {ended!r}", ended)
+                    return
             await asyncio.sleep(self.random.choice([0.0, 0.2, 3.0]))
 
     def crash(self) -> None:
@@ -119,8 +122,9 @@ class World:
 
     def quieten(self) -> None:
         """From now on nothing fails by itself."""
-        self.trace.add(self.now, "world", "calm from here on")
-        self.calm = True
+        if not self.calm:
+            self.trace.add(self.now, "world", "calm from here on")
+        self.calm = self.application.quiet = True
         self.faults.calm()
         self.source.away = self.target.away = self.log.away = False
 
@@ -136,11 +140,13 @@ class World:
         self.point(f"save {after.phase.value}")
 
     # -- checks that hold always ----------------------------------------------------------
-    def violate(self, message: str) -> None:
+    def violate(self, message: str, cause: BaseException | None = None) -> None:
         """Fail the run, wherever the caller is."""
         self.trace.add(self.now, "VIOLATION", message)
         if not self.failed.done():
-            self.failed.set_exception(Violation(message))
+            violation = Violation(message)
+            violation.__cause__ = cause
+            self.failed.set_exception(violation)
 
     def on_switch(self, direction: Direction) -> None:
         """At the instant traffic moves, the store it moves to must be equal to the oracle."""
