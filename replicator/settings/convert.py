@@ -60,6 +60,13 @@ def members(settings: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldIn
     return {field.name: field for field in msgspec.structs.fields(settings)}
 
 
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """A key's default; msgspec.NODEFAULT where it must be given."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
 def kinds(options: tuple[Any, ...]) -> dict[str, type[msgspec.Struct]]:
     """The settings of each `kind` among the options of a union; empty where it has none."""
     return {

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from replicator.settings.consistency import store_address
+from replicator.settings.convert import default_of, members
 from replicator.settings.feeds import ChangelogSettings, FeedSettings, KafkaSettings
 from replicator.settings.settings import Settings
 
@@ -18,9 +19,10 @@ def fingerprint(settings: Settings) -> str:
     """
     A hash of what a copy under way depends on: where the stores and the log are, and what
     becomes of each collection. Credentials, times, limits, hooks and the cutover are not in it:
-    they may change between two starts. The order of collections and keys does not matter.
+    they may change between two starts. The order of collections and keys does not matter, and
+    neither do options at their default, so that a release with a new one resumes old copies.
     """
-    collections = [msgspec.to_builtins(each) for each in settings.collections]
+    collections = [_given(each) for each in settings.collections]
     plan = {
         "source": store_address(settings.source),
         "target": store_address(settings.target),
@@ -28,6 +30,16 @@ def fingerprint(settings: Settings) -> str:
         "feed": _feed_identity(settings.feed),
     }
     return hashlib.sha256(_ENCODER.encode(plan)).hexdigest()[:32]
+
+
+def _given(section: msgspec.Struct) -> dict[str, Any]:
+    """What is set to something else than its default, sections within included."""
+    given: dict[str, Any] = {}
+    for name, field in members(type(section)).items():
+        value = getattr(section, name)
+        if value != default_of(field):
+            given[name] = _given(value) if isinstance(value, msgspec.Struct) else value
+    return given
 
 
 def _feed_identity(feed: FeedSettings) -> Any:

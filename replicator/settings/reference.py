@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from replicator.settings.convert import kinds, members, step
+from replicator.settings.convert import default_of, kinds, members, step
 from replicator.settings.settings import Settings
 from replicator.settings.units import Duration, Size
 
@@ -130,11 +130,7 @@ def _key_lines(
         yield _prose(doc)
         yield f"{'' if live else '#'}{name} = {EXAMPLES[place]}"
         return
-    default = (
-        field.default_factory()
-        if field.default_factory is not msgspec.NODEFAULT
-        else field.default
-    )
+    default = default_of(field)
     if default is None:
         yield _prose(f"{doc} Absent by default; an example:")
         yield f"#{name} = {EXAMPLES[place]}"

@@ -1,0 +1,117 @@
+"""Settings as others see them: redacted, and as a fingerprint."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from replicator.settings.load import fingerprint, from_toml, redacted
+
+BASE: dict[str, Any] = {
+    "name": "articles",
+    "source": {"kind": "qdrant", "url": "http://old:6334", "api_key": "k-source"},
+    "target": {"kind": "qdrant", "url": "http://new:6334", "api_key": "k-target"},
+    "collections": [
+        {"source": "a", "target": "b", "transform": {"rename": {"x": "y"}, "drop": ["z"]}},
+        {"source": "c", "target": "d"},
+    ],
+    "feed": {
+        "kind": "kafka",
+        "bootstrap_servers": "one:9092,two:9092",
+        "topic": "t",
+        "sasl_plain_password": "k-kafka",
+    },
+    "http": {"token": "k-http"},
+    "cutover": {"fence": {"kind": "http", "url": "http://me:k-url@app/f", "token": "k-fence"}},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    document = copy.deepcopy(BASE)
+    part: Any = document
+    *steps, last = path.split(".")
+    for step in steps:
+        part = part[int(step)] if step.isdigit() else part.setdefault(step, {})
+    part[last] = value
+    return document
+
+
+def mark(document: dict[str, Any]) -> str:
+    return fingerprint(from_toml(document, {}))
+
+
+def test_nothing_shown_holds_a_secret() -> None:
+    settings = from_toml(BASE, {})
+
+    for shown in (json.dumps(redacted(settings)), repr(settings), str(settings)):
+        for secret in ("k-source", "k-target", "k-kafka", "k-http", "k-fence"):
+            assert secret not in shown
+    assert "k-url" not in json.dumps(redacted(settings))
+
+
+def test_what_is_shown_is_whole_and_says_which_secrets_are_set() -> None:
+    shown = redacted(from_toml(BASE, {}))
+
+    assert shown["source"]["kind"] == "qdrant"
+    assert shown["source"]["api_key"] == "***"
+    assert shown["feed"]["ssl_keyfile_password"] == ""
+    assert shown["feed"]["settle"] == "1m"
+    assert shown["stream"]["buffer_bytes"] == "64MiB"
+    assert shown["collections"][0]["transform"]["rename"] == {"x": "y"}
+    assert shown["cutover"]["fence"]["url"] == "http://me:***@app/f"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "other"),
+        ("source.api_key", "rotated"),
+        ("source.timeout", "1s"),
+        ("source.url", "http://old:6334/"),
+        ("target.late_write_bound", "90s"),
+        ("feed.sasl_plain_password", "rotated"),
+        ("feed.settle", "90s"),
+        ("feed.bootstrap_servers", "two:9092, one:9092"),
+        ("feed.group_id", "g"),
+        ("stream.batch_records", 7),
+        ("backfill.readers", 7),
+        ("cutover", {}),
+        ("http.listen", "127.0.0.1:1"),
+        ("collections", list(reversed(BASE["collections"]))),
+        ("collections.0.transform", {"drop": ["z"], "rename": {"x": "y"}}),
+    ],
+)
+def test_what_a_running_copy_does_not_depend_on_may_change(path: str, value: Any) -> None:
+    assert mark(changed(path, value)) == mark(BASE)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("source.url", "http://older:6334"),
+        ("source", {"kind": "jsonl", "path": "old"}),
+        ("target.url", "http://new:6335"),
+        ("collections.0.source", "aa"),
+        ("collections.0.target", "bb"),
+        ("collections.0.ids", "keep"),
+        ("collections.0.transform.drop", []),
+        ("collections.0.transform.rename", {"x": "w"}),
+        ("collections.0.transform.filter", {"must": []}),
+        ("collections.1.transform", {"keep": []}),
+        ("collections.1.transform", {"vectors": {}}),
+        ("collections", BASE["collections"][:1]),
+        ("feed.topic", "u"),
+        ("feed.bootstrap_servers", "three:9092"),
+        ("feed", {"kind": "none"}),
+        ("feed", {"kind": "changelog", "path": "c.db"}),
+    ],
+)
+def test_what_a_running_copy_depends_on_changes_the_fingerprint(path: str, value: Any) -> None:
+    assert mark(changed(path, value)) != mark(BASE)
+
+
+def test_a_fingerprint_is_the_same_in_every_process_and_release() -> None:
+    assert mark(BASE) == "e28ba6eb1a704e99ed010e578544664d"
