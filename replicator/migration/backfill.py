@@ -118,6 +118,8 @@ class Backfill:
         states = await self._chunks()
         todo = [state for state in states if not state.done]
         self._pace.progress.copied = sum(state.rows for state in states)
+        self._pace.progress.estimated = await self._estimate()
+        await self._state.put("estimate", msgspec.json.encode(self._pace.progress.estimated))
         async with asyncio.TaskGroup() as group:
             for number in range(self._settings.readers):
                 group.create_task(self._read_chunks(todo), name=f"backfill reader {number}")
@@ -136,14 +138,14 @@ class Backfill:
                     partial(self._source.split, name, self._settings.chunks)
                 )
                 await self._state.add_chunks(name, chunks)
+        return await self._state.chunks()
+
+    async def _estimate(self) -> int | None:
         counts = [
             await self._patience.until_answered(partial(self._source.count, name))
             for name in self._atlas.forward
         ]
-        self._pace.progress.estimated = (
-            None if None in counts else sum(count or 0 for count in counts)
-        )
-        return await self._state.chunks()
+        return None if None in counts else sum(count or 0 for count in counts)
 
     async def _read_chunks(self, todo: list[ChunkState]) -> None:
         while todo and not self._stopping.is_set():

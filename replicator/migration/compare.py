@@ -146,7 +146,7 @@ def _compare_rows(
         ours, theirs = _normalised(ours), _normalised(theirs)
     largest = np.maximum(np.abs(ours), np.abs(theirs)).max(axis=1, keepdims=True, initial=0.0)
     scale = np.maximum(largest, 1.0)
-    return _beyond(np.abs(ours - theirs) / scale, tolerance)
+    return _beyond(ours, theirs, scale, tolerance)
 
 
 def _compare_sparse(
@@ -161,12 +161,15 @@ def _compare_sparse(
     ours, theirs = np.zeros(len(union)), np.zeros(len(union))
     np.add.at(ours, places[: len(indices[0])], _floats(expected.values))
     np.add.at(theirs, places[len(indices[0]) :], _floats(actual.values))
-    scale = np.maximum(np.abs(ours), np.abs(theirs)).max(initial=1.0)
-    return _beyond(np.abs(ours - theirs) / scale, tolerance)
+    scale = float(np.maximum(np.abs(ours), np.abs(theirs)).max(initial=1.0))
+    return _beyond(ours, theirs, scale, tolerance)
 
 
-def _beyond(differences: _Floats, tolerance: float) -> str | None:
-    largest = float(differences.max(initial=0.0))
+def _beyond(
+    ours: _Floats, theirs: _Floats, scale: _Floats | float, tolerance: float
+) -> str | None:
+    with np.errstate(invalid="ignore"):
+        largest = float((np.abs(ours - theirs) / scale).max(initial=0.0))
     # Written so that NaN, which compares with nothing, is a difference.
     return None if largest <= tolerance else f"largest difference {largest:.1e}"
 
@@ -178,7 +181,8 @@ def _floats(data: bytes) -> _Floats:
 def _normalised(rows: _Floats) -> _Floats:
     """Rows of length one; a row of zeros has no direction and stays."""
     lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    return rows / np.where(lengths > 0.0, lengths, 1.0)
+    with np.errstate(invalid="ignore"):  # infinite over infinite: no direction, and NaN says so
+        return np.asarray(rows / np.where(lengths > 0.0, lengths, 1.0))
 
 
 def _kind(vector: Vector) -> str:

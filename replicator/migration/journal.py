@@ -28,6 +28,7 @@ class Journal:
         self._state = state
         self._clock = clock
         self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     async def begin(self, record: MigrationRecord, message: str) -> None:
         """Start a new attempt; what the one before it left behind is forgotten."""
@@ -63,6 +64,10 @@ class Journal:
             changed = msgspec.structs.replace(self.record, **changes)
             await self._save(changed, step, message, {})
 
+    async def changes(self) -> None:
+        """Wait until the record has changed."""
+        await self._changed.wait()
+
     async def note(self, step: str, message: str, **evidence: Any) -> None:
         """Write down a step that changes nothing of the record."""
         await self._state.note(self._entry(self.record, step, message, evidence))
@@ -73,6 +78,8 @@ class Journal:
         async def save() -> None:
             await self._state.save(record, self._entry(record, step, message, evidence))
             self.record = record
+            self._changed.set()
+            self._changed = asyncio.Event()
 
         await _to_the_end(save())
 

@@ -10,6 +10,7 @@ record says that the fence is closed while the phase is one in which the applica
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -41,6 +42,8 @@ T = TypeVar("T")
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
 _OPEN_RETRY_S = 2.0
+_LEAVE_S = 5.0
+"""How long a process that ends waits for its fence to open. Its holder opens it in any case."""
 
 
 class Question(Protocol):
@@ -125,6 +128,7 @@ class Migration:
             await self._end_operation()
             engine.drain()
             await asyncio.wait([main])
+            await self._leave_no_fence_closed()
             await self._end(helpers)
             if engine.is_clear:
                 await state.mark_clean()
@@ -134,6 +138,15 @@ class Migration:
         for task in (main, *helpers):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise first_cause(error)
+
+    async def _leave_no_fence_closed(self) -> None:
+        """Give the opener a moment: an application should not wait for its fence's deadline."""
+        closed_on_purpose = (Phase.SWITCHING, Phase.HELD)
+        if self._fence.rests_on_word or self.record.phase in closed_on_purpose:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await self._fence_opened()
 
     def request_drain(self) -> None:
         """Finish what is in flight, persist, and let `run` return."""
@@ -203,7 +216,10 @@ class Migration:
         await self._count_findings()
         await self.engine.letters.load()
         self.engine.persisted = await self.parts.state.positions()
-        self.engine.pace.progress.copied = sum(s.rows for s in await self.parts.state.chunks())
+        progress = self.engine.pace.progress
+        progress.copied = sum(chunk.rows for chunk in await self.parts.state.chunks())
+        raw = await self.parts.state.get("estimate")
+        progress.estimated = None if raw is None else msgspec.json.decode(raw, type=int | None)
 
     def _is_done(self) -> bool:
         reached = {
@@ -232,7 +248,8 @@ class Migration:
                 )
                 if self._cutover is not None and self._cutover.status.outcome is None:
                     await self._cutover.opened()
-            await asyncio.sleep(0.05)
+            else:
+                await self.engine.journal.changes()
 
     # -- operations
     # ------------------------------------------------------------------------------------
@@ -537,8 +554,8 @@ class Migration:
 
     async def _fence_opened(self) -> None:
         """Wait until the application may write again."""
-        while self.record.fence_closed:  # noqa: ASYNC110  # the record changes in many places
-            await asyncio.sleep(0.05)
+        while self.record.fence_closed:
+            await self.engine.journal.changes()
 
     async def _resume_switch(self) -> None:
         feed = self.parts.feed
@@ -624,6 +641,8 @@ class Migration:
                 "switch there is revert",
             )
         self._nothing_under_way("cutover", "revert")
+        if record.fence_closed:
+            raise Refused("phase-refused", "the writer fence is not open yet; try again")
         await self._end_operation()
         await self.engine.journal.move(Phase.ABORTED, "aborted by a person", paused=False)
         self.engine.wake()
