@@ -40,27 +40,58 @@ states = st.none() | st.tuples(vectors, payloads)
 versions = st.none() | st.integers(0, 5)
 
 
-@st.composite
-def events(
-    draw: st.DrawFn,
-    keys: st.SearchStrategy[Key] = st.just(Key("articles", 1)),  # noqa: B008
+gone_fields = st.lists(st.sampled_from(FIELDS), unique=True, max_size=3)
+gone_vectors = st.lists(st.sampled_from(NAMES), unique=True, max_size=2).map(tuple)
+times = st.integers(0, 99)
+
+
+def _patch(
+    key: Key,
+    ts_ms: int,
+    version: int | None,
+    sets: dict[str, Any],
+    unset: list[str],
+    vectors: Vectors,
+    unset_vectors: tuple[str, ...],
 ) -> ChangeEvent:
-    op = draw(st.sampled_from(Op))
-    event = ChangeEvent(
-        op=op, key=draw(keys), ts_ms=draw(st.integers(0, 99)), version=draw(versions)
+    return ChangeEvent(
+        op=Op.PATCH,
+        key=key,
+        ts_ms=ts_ms,
+        version=version,
+        set=sets,
+        unset=tuple(field for field in unset if field not in sets),  # the decoder rejects both
+        vectors=vectors,
+        unset_vectors=unset_vectors,
     )
-    if op is not Op.DELETE:
-        event.vectors = draw(vectors)
-    if op is Op.UPSERT:
-        event.payload = draw(payloads)
-    if op is Op.PATCH:
-        event.set = draw(payloads)
-        gone = st.lists(st.sampled_from(FIELDS), unique=True, max_size=3)
-        event.unset = tuple(f for f in draw(gone) if f not in event.set)
-        event.unset_vectors = tuple(
-            draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=2))
-        )
-    return event
+
+
+def patches_of(keys: st.SearchStrategy[Key]) -> st.SearchStrategy[ChangeEvent]:
+    """Patches of one of these keys."""
+    return st.builds(
+        _patch, keys, times, versions, payloads, gone_fields, vectors, gone_vectors
+    )
+
+
+def events_of(keys: st.SearchStrategy[Key]) -> st.SearchStrategy[ChangeEvent]:
+    """Events of one of these keys, of every kind."""
+    upserts = st.builds(
+        ChangeEvent,
+        op=st.just(Op.UPSERT),
+        key=keys,
+        ts_ms=times,
+        version=versions,
+        vectors=vectors,
+        payload=payloads,
+    )
+    deletes = st.builds(
+        ChangeEvent, op=st.just(Op.DELETE), key=keys, ts_ms=times, version=versions
+    )
+    return upserts | deletes | patches_of(keys)
+
+
+patches = patches_of(st.just(Key("articles", 1)))
+events = events_of(st.just(Key("articles", 1)))
 
 
 def effect(state: State, event: ChangeEvent) -> State:

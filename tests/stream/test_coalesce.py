@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.stream.coalesce import Coalescer, Entry, VersionWindow
 from replicator.stream.watermark import Ticket
-from tests.stream.strategies import State, effect, events
+from tests.stream.strategies import State, effect, events_of
 
 A, B, C = (Key("articles", n) for n in (1, 2, 3))
 EVERYTHING = 1 << 60
@@ -202,7 +202,7 @@ def test_emptying_a_long_queue_batch_by_batch_takes_time_in_proportion() -> None
 
 
 commands = st.lists(
-    st.tuples(st.just("add"), events(st.sampled_from([A, B, C])))
+    st.tuples(st.just("add"), events_of(st.sampled_from([A, B, C])))
     | st.tuples(
         st.just("take"),
         st.tuples(st.integers(0, 3), st.integers(1, 60), st.sets(st.sampled_from([A, B, C]))),

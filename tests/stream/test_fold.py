@@ -112,7 +112,7 @@ def test_a_patch_of_the_store_written_applies_as_an_event_does() -> None:
     assert changed == Point("x", {}, {"b": 2})
 
 
-@given(state=states, history=st.lists(events(), min_size=1, max_size=6))
+@given(state=states, history=st.lists(events, min_size=1, max_size=6))
 @example(state=None, history=[delete(), patch(set={"a": 1})])
 @example(state=({}, {"a": 1}), history=[patch(unset=("a",)), delete(), patch(set={"a": 1})])
 def test_a_fold_does_what_its_events_do_one_after_the_other(
@@ -121,7 +121,7 @@ def test_a_fold_does_what_its_events_do_one_after_the_other(
     assert effect(state, reduce(fold, history)) == reduce(effect, history, state)
 
 
-@given(history=st.lists(events(), min_size=3, max_size=3), state=states)
+@given(history=st.lists(events, min_size=3, max_size=3), state=states)
 def test_folding_is_associative_in_effect(history: list[ChangeEvent], state: State) -> None:
     first, second, third = history
     left = fold(fold(first, second), third)
@@ -131,14 +131,14 @@ def test_folding_is_associative_in_effect(history: list[ChangeEvent], state: Sta
     assert left.version == right.version
 
 
-@given(first=events(), second=events())
+@given(first=events, second=events)
 def test_folding_changes_neither_of_its_inputs(first: ChangeEvent, second: ChangeEvent) -> None:
     before = copy.deepcopy((first, second))
     fold(first, second)
     assert (first, second) == before
 
 
-@given(vectors=vectors, payload=payloads, event=events())
+@given(vectors=vectors, payload=payloads, event=events)
 def test_applying_a_patch_is_what_the_contract_says_and_leaves_the_image_alone(
     vectors: dict[str, bytes], payload: dict[str, object], event: ChangeEvent
 ) -> None:
@@ -148,7 +148,7 @@ def test_applying_a_patch_is_what_the_contract_says_and_leaves_the_image_alone(
     assert image == Point(1, vectors, payload)
 
 
-@given(history=st.lists(events(), min_size=2, max_size=6))
+@given(history=st.lists(events, min_size=2, max_size=6))
 def test_a_delete_is_lost_only_to_an_upsert_that_follows_it(history: list[ChangeEvent]) -> None:
     folded = reduce(fold, history)
     last = max((i for i, e in enumerate(history) if e.op is not Op.PATCH), default=None)

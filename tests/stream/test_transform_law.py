@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from replicator.errors import Refused, Rejected
-from replicator.model.event import ChangeEvent, Key, Op
+from replicator.model.event import ChangeEvent, Key
 from replicator.model.point import Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.fold import apply_patch
 from replicator.stream.ids import SOURCE_ID
 from replicator.stream.transform import Transform
-from tests.stream.strategies import NAMES, events, payloads, scalars, vectors
+from tests.stream.strategies import NAMES, patches, payloads, scalars, vectors
 
 QDRANT = CollectionSchema(name="t", vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID)
 ALL_FIELDS = ["a", "b", "c", "d"]
@@ -39,29 +39,21 @@ filters = st.dictionaries(
 )
 
 
-@st.composite
-def steps(draw: st.DrawFn) -> TransformSettings:
-    def maybe(strategy: st.SearchStrategy[Any], otherwise: Any) -> Any:
-        return draw(st.just(otherwise) | strategy)
-
-    return TransformSettings(
-        filter=maybe(filters, None),
-        keep=maybe(st.lists(field, min_size=2, max_size=4), None),
-        drop=maybe(st.lists(field, max_size=1), []),
-        default=maybe(st.dictionaries(field, scalars, max_size=2), {}),
-        cast=maybe(
-            st.dictionaries(
-                field, st.sampled_from(["int", "float", "str", "bool"]), max_size=1
-            ),
-            {},
-        ),
-        rename=maybe(st.dictionaries(field, target_field, max_size=3), {}),
-        constant=maybe(st.dictionaries(target_field, scalars, max_size=1), {}),
-        vectors=maybe(
-            st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*NAMES, "v"]), max_size=3),
-            None,
-        ),
-    )
+casts = st.dictionaries(field, st.sampled_from(["int", "float", "str", "bool"]), max_size=1)
+vector_names = st.dictionaries(
+    st.sampled_from(NAMES), st.sampled_from([*NAMES, "v"]), max_size=3
+)
+transforms = st.builds(
+    TransformSettings,
+    filter=st.none() | filters,
+    keep=st.none() | st.lists(field, min_size=2, max_size=4),
+    drop=st.lists(field, max_size=1),
+    default=st.dictionaries(field, scalars, max_size=2),
+    cast=casts,
+    rename=st.dictionaries(field, target_field, max_size=2),
+    constant=st.dictionaries(target_field, scalars, max_size=1),
+    vectors=st.none() | vector_names,
+)
 
 
 def make(settings: TransformSettings) -> Transform:
@@ -139,13 +131,13 @@ def carry(t: Transform, key: Key, image: Point) -> Point | Rejected | None:
 
 
 lenient = settings(
-    max_examples=600, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=300, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 ids = st.sampled_from([1, "text"])
 
 
 @lenient
-@given(steps=steps(), vectors=vectors, payload=payloads, point_id=ids)
+@given(steps=transforms, vectors=vectors, payload=payloads, point_id=ids)
 def test_a_transform_is_its_steps_one_after_the_other(
     steps: TransformSettings, vectors: Vectors, payload: dict[str, Any], point_id: PointId
 ) -> None:
@@ -167,11 +159,11 @@ def test_a_transform_is_its_steps_one_after_the_other(
 
 @lenient
 @given(
-    steps=steps(),
+    steps=transforms,
     vectors=vectors,
     payload=payloads,
     point_id=ids,
-    event=events().filter(lambda event: event.op is Op.PATCH),
+    event=patches,
 )
 def test_a_patch_follows_a_point_to_the_target_or_asks_for_its_image(
     steps: TransformSettings,
@@ -210,7 +202,7 @@ def test_a_patch_follows_a_point_to_the_target_or_asks_for_its_image(
 
 
 @lenient
-@given(steps=steps(), vectors=vectors, payload=payloads)
+@given(steps=transforms, vectors=vectors, payload=payloads)
 def test_a_transform_gives_one_answer_and_changes_nothing_it_was_given(
     steps: TransformSettings, vectors: Vectors, payload: dict[str, Any]
 ) -> None:
