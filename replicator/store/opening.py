@@ -24,7 +24,9 @@ async def connect(path: Path, read_only: bool) -> aiosqlite.Connection:
     "state-missing" for none to read; sqlite3.Error for what the disk says.
     """
     uri = await asyncio.to_thread(_uri, path, read_only)
-    database = await aiosqlite.connect(uri, uri=True, isolation_level=None)
+    # Readers never make us wait in this mode; a person's own SQLite shell can. Shorter ends the
+    # daemon while somebody looks around; longer hides a transaction left open.
+    database = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=30)
     try:
         await _prepare(database, path, read_only)
     except BaseException:

@@ -55,6 +55,7 @@ class JsonlStore:
         self._settings = settings
         self._directory = Path(settings.path)
         self._logs: dict[str, CollectionLog] = {}
+        self._closed = False
         # One thread: see the top of this file.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jsonl")
 
@@ -217,7 +218,10 @@ class JsonlStore:
         return await self._do(look)
 
     async def close(self) -> None:
-        """Let go of the files, after the call under way."""
+        """Let go of the files, after the call under way. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
 
         def let_go() -> None:
             for log in self._logs.values():
