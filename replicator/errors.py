@@ -21,6 +21,7 @@ from enum import Enum
 CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
+    "config-exists": "Name another file with --output, or remove this one first.",
     "config-syntax": "Mend the TOML at the line named.",
     "config-unknown-key": (
         "Remove the key or use the nearest one named; config/reference.toml lists all."

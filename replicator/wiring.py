@@ -23,6 +23,9 @@ from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSetti
 
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
+    from replicator.migration.plan import Plan
+    from replicator.model.finding import CheckFinding
+    from replicator.model.record import MigrationRecord
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
     from replicator.ports.store import Fence, Store, Switch
@@ -186,6 +189,58 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
             person=person,
         )
         yield Assembly(migration, metrics)
+
+
+@contextlib.asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
+    """Source and target, for a command that only looks."""
+    async with contextlib.AsyncExitStack() as stack:
+        source, target = make_store(settings.source), make_store(settings.target)
+        stack.push_async_callback(source.close)
+        stack.push_async_callback(target.close)
+        yield source, target
+
+
+async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
+    """Every check there is. What is away is a finding."""
+    from replicator.migration.checks import run_checks
+
+    async with open_stores(settings) as (source, target):
+        feed = make_feed(settings)
+        try:
+            return await run_checks(
+                settings,
+                source=source,
+                target=target,
+                feed=feed,
+                record=await _record(settings),
+                wipe=wipe,
+            )
+        finally:
+            if feed is not None:
+                await feed.close()
+
+
+async def make_plan(settings: Settings) -> Plan:
+    """What will be written where. Raises Refused, Retryable as `migration.plan` does."""
+    from replicator.migration import plan
+
+    async with open_stores(settings) as (source, target):
+        return await plan.make_plan(settings, source=source, target=target)
+
+
+async def _record(settings: Settings) -> MigrationRecord | None:
+    """The migration under way on this state, if there is one."""
+    try:
+        state = await open_state(settings, read_only=True)
+    except Refused as refused:
+        if refused.code == "state-missing":
+            return None
+        raise
+    try:
+        return await state.load()
+    finally:
+        await state.close()
 
 
 def make_fence(settings: Settings, person: Person) -> Fence:

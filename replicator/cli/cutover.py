@@ -37,10 +37,10 @@ _waive = click.option(
 def cutover(
     as_json: bool, dry_run: bool, timeout: str | None, waive_dead_letters: bool, yes: bool
 ) -> None:
-    """Move the application to the target: fence, drain, compare, switch, open.
+    """Move the application to the target.
 
-    Until the switch every failure goes back. A manual fence or switch asks on the terminal.
-    Exits with 2 while the gate is closed.
+    Fence, drain, compare, switch, open: until the switch every failure goes back. A manual
+    fence or switch asks on the terminal. Exits with 2 while the gate is closed.
     """
     _cross("cutover", as_json, _request(dry_run, timeout, waive_dead_letters, yes))
 
@@ -52,7 +52,7 @@ def cutover(
 @_timeout
 @options.yes
 def revert(as_json: bool, dry_run: bool, timeout: str | None, yes: bool) -> None:
-    """Move the application back to the source, without losing a change."""
+    """Move the application back, without losing a change."""
     _cross("revert", as_json, _request(dry_run, timeout, False, yes))
 
 

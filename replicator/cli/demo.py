@@ -36,7 +36,9 @@ def demo(
     directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Migrate a live collection between two local stores, with no service, and prove it.
+    """Migrate a live collection on this machine, and prove it.
+
+    Two local stores, live writes, a real cutover; no service is needed.
 
     Exits with 1 when both stores do not hold what they must.
     """

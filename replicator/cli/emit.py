@@ -43,7 +43,7 @@ class Emitted(msgspec.Struct):
 @options.as_json
 @click.argument("events", type=click.File("rb"), default="-")
 def emit(as_json: bool, events: IO[bytes]) -> None:
-    """Append events, one JSON value of the event contract a line, to the feed.
+    """Append events to the feed, one JSON value a line.
 
     `v` and `ts` may be left out. A file is checked whole before its first event is emitted;
     standard input by batches of 500. A batch with a bad line is not emitted, nor what follows.

@@ -35,7 +35,7 @@ _NUMBERS = click.argument("numbers", metavar="NUMBER...", nargs=-1, type=click.I
 )
 @options.config
 def letters() -> None:
-    """Look at what could not be carried, and decide about it.
+    """Look at what could not be carried, and decide.
 
     While a dead letter is open the cutover gate is closed.
     """

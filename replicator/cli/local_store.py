@@ -22,7 +22,9 @@ import click
     help="gRPC address; port 0 takes a free one. There is no authentication.",
 )
 def local_store(path: str, listen: str) -> None:
-    """Serve Qdrant's gRPC over the embedded engine, for demos, tests and laptops.
+    """Serve Qdrant's gRPC from this machine.
+
+    The embedded engine behind a small server, for demos, tests and laptops.
 
     Prints its address once it listens, and runs until SIGTERM or ^C.
     """

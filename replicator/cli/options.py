@@ -42,6 +42,25 @@ def settings() -> Settings:
     return load(discover(context.obj, os.environ), os.environ)
 
 
+wipe_target = click.option(
+    "--wipe-target",
+    "wipe",
+    metavar="NAME",
+    multiple=True,
+    help="Allow this target collection to be emptied before the copy. Repeat for several.",
+)
+
+
+def wiped(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names given to --wipe-target. Raises Refused for one that is no target collection."""
+    targets = [collection.target for collection in settings.collections]
+    for name in names:
+        if name not in targets:
+            known = ", ".join(targets)
+            raise Refused("not-found", f"--wipe-target {name}: the targets are {known}")
+    return names
+
+
 yes = click.option("-y", "--yes", is_flag=True, help="Answer every question with yes.")
 
 

@@ -24,7 +24,7 @@ _INTERVAL_S = 1.0
 @options.as_json
 @click.option("-w", "--watch", is_flag=True, help="Again every second, until ^C.")
 def status(as_json: bool, watch: bool) -> None:
-    """Show where the migration stands, and what to do next."""
+    """Show where the migration stands and what to do next."""
     settings = options.settings()
     if not watch:
         told = asyncio.run(_status(settings))

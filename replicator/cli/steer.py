@@ -46,7 +46,7 @@ def pause(as_json: bool) -> None:
 @options.config
 @options.as_json
 def resume(as_json: bool) -> None:
-    """Go on after a pause, or, once its cause is mended, after BLOCKED."""
+    """Go on after a pause, or after BLOCKED once it is mended."""
     _give(lambda control: control.resume(), as_json, "resumed")
 
 
@@ -55,7 +55,10 @@ def resume(as_json: bool) -> None:
 @options.as_json
 @options.yes
 def complete(as_json: bool, yes: bool) -> None:
-    """End the reverse window: the old store is no longer kept up to date."""
+    """End the reverse window.
+
+    The old store is no longer kept up to date, and there is no revert any more.
+    """
     options.confirm("After this there is no revert. Go on?", yes=yes)
     _give(lambda control: control.complete(), as_json, "completed")
 
@@ -65,7 +68,7 @@ def complete(as_json: bool, yes: bool) -> None:
 @options.as_json
 @options.yes
 def abort(as_json: bool, yes: bool) -> None:
-    """Give up before the switch. The application stays on the source."""
+    """Give up. The application stays on the source."""
     options.confirm("The copy is given up. Go on?", yes=yes)
     _give(lambda control: control.abort(), as_json, "aborted")
 
@@ -75,7 +78,7 @@ def abort(as_json: bool, yes: bool) -> None:
 @options.as_json
 @click.argument("store", type=click.Choice(["source", "target"]))
 def own(as_json: bool, store: str) -> None:
-    """Say which store the application writes, when nobody else knows (HELD)."""
+    """Say which store the application writes (HELD)."""
     from replicator.model.phase import Direction
 
     direction = Direction.FORWARD if store == "source" else Direction.REVERSE
@@ -87,9 +90,9 @@ def own(as_json: bool, store: str) -> None:
 @options.as_json
 @click.argument("changes", metavar="[KEY=VALUE]...", nargs=-1)
 def tune(as_json: bool, changes: tuple[str, ...]) -> None:
-    """Change rate, concurrency and batch limits while running; without a change, list them.
+    """Change rate and limits while running.
 
-    What is changed lasts until the daemon ends.
+    Without a change it lists them. What is changed lasts until the daemon ends.
     """
     settings, wanted = options.settings(), dict(map(_pair, changes))
 

@@ -37,7 +37,10 @@ _FINDINGS_SHOWN = 20
     " absent.",
 )
 def verify(as_json: bool, level: str, search: Path | None) -> None:
-    """Compare both stores while the stream runs. Exits with 1 when they differ."""
+    """Compare both stores while the stream runs.
+
+    Exits with 1 when they differ.
+    """
     from replicator.ports.control import VerifyRequest
 
     queries = None if search is None else _queries(search)
@@ -61,7 +64,10 @@ def verify(as_json: bool, level: str, search: Path | None) -> None:
     help="Every key of this source collection, instead of those that a verification found.",
 )
 def repair(as_json: bool, collection: str | None) -> None:
-    """Copy anew the keys that a verification found, while the stream runs."""
+    """Copy anew the keys that a verification found.
+
+    The stream runs on meanwhile.
+    """
     repaired = asyncio.run(_repair(collection))
     if as_json:
         screen.print_json({"repaired": repaired})

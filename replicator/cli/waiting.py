@@ -49,17 +49,29 @@ async def watched(
     The result of `work`. Meanwhile, on standard error, a bar with rate and time left on a
     terminal, and one line every `line_s` seconds elsewhere.
     """
-    task = asyncio.ensure_future(work)
+    show = asyncio.create_task(
+        shown(control, label=label, line_s=line_s, figures=figures), name="progress"
+    )
+    try:
+        return await work
+    except asyncio.CancelledError:
+        click.echo(f"{label} goes on in the daemon; see: replicator status", err=True)
+        raise
+    finally:
+        show.cancel()
+        await asyncio.wait({show})
+
+
+async def shown(
+    control: Control, *, label: str, line_s: float, figures: Callable[[Status], Figures]
+) -> None:
+    """Show how work goes, until cancelled."""
     with _bar(label) if sys.stderr.isatty() else _lines(label, line_s) as show:
-        try:
-            while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
-                # An error here is the work's own too, and that one is told.
-                with contextlib.suppress(ReplicatorError):
-                    show(figures(await control.status()))
-        except asyncio.CancelledError:
-            click.echo(f"{label} goes on in the daemon; see: replicator status", err=True)
-            raise
-    return task.result()
+        while True:
+            # An error here is the work's own too, and that one is told.
+            with contextlib.suppress(ReplicatorError):
+                show(figures(await control.status()))
+            await asyncio.sleep(_LOOK_S)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from replicator.errors import Refused
 from replicator.model.status import Status
 from replicator.ports.control import Control
 
@@ -16,7 +17,11 @@ async def heartbeat(control: Control, interval_s: float) -> None:
     """Log the status every `interval_s` seconds until cancelled."""
     while True:
         await asyncio.sleep(interval_s)
-        log.info("status", **fields(await control.status()))
+        try:
+            status = await control.status()
+        except Refused:
+            continue  # it has none before it has read its state
+        log.info("status", **fields(status))
 
 
 def fields(status: Status) -> dict[str, object]:

@@ -66,7 +66,11 @@ class Observe:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """503 with reasons while the migration does not do its work."""
-        status = await self._control.status()
+        try:
+            status = await self._control.status()
+        except Refused as refused:
+            reason = {"code": refused.code, "message": refused.message, "hint": refused.hint}
+            return answer({"ready": False, "phase": None, "reasons": [reason]}, status=503)
         reasons = wire.document(status)["not_ready"]
         return answer(
             {"ready": status.ready, "phase": status.phase, "reasons": reasons},

@@ -86,7 +86,7 @@ def test_the_first_signal_drains_and_that_is_a_success(
     daemon = start("well")
     daemon.until("daemon started")
     daemon.signal(number)
-    draining = msgspec.json.decode(daemon.until("daemon draining"))
+    draining = msgspec.json.decode(daemon.until("draining"))
     assert draining["asked_by"] == signal.Signals(number).name
     code, out, err = daemon.end()
     assert code == 0
@@ -104,7 +104,7 @@ def test_the_second_signal_ends_it_even_with_a_loop_that_stands_still(
     daemon = start(mode)
     daemon.until("daemon started")
     daemon.signal(signal.SIGTERM)
-    daemon.until("still" if mode == "loop-stuck" else "daemon draining")
+    daemon.until("still" if mode == "loop-stuck" else "draining")
     daemon.signal(number)
     ended, _, err = daemon.end()
     assert ended == code
@@ -166,7 +166,7 @@ def test_a_migration_that_ends_by_itself_ends_the_process(
 ) -> None:
     code, out, _ = start("done").end()
     assert code == 0
-    assert "daemon draining" not in out
+    assert "draining" not in out
 
 
 def test_a_daemon_waits_for_a_store_that_is_away_and_is_up_meanwhile(

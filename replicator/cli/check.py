@@ -1,0 +1,69 @@
+"""`replicator check`: the preflight."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from replicator.cli import options, screen
+
+if TYPE_CHECKING:
+    from replicator.model.finding import CheckFinding
+
+_AWAY = frozenset(
+    {"source-unavailable", "target-unavailable", "store-unavailable", "feed-unavailable"}
+)
+
+
+@click.command()
+@options.config
+@options.as_json
+@options.wipe_target
+def check(as_json: bool, wipe: tuple[str, ...]) -> None:
+    """Find out what stands in the way. Changes nothing.
+
+    Exits with 2 when a finding blocks, and with 3 when all that blocks is a store or a broker
+    that does not answer.
+    """
+    from replicator.model.finding import Severity
+    from replicator.wiring import preflight
+
+    settings = options.settings()
+    findings = asyncio.run(preflight(settings, wipe=options.wiped(settings, wipe)))
+    if as_json:
+        screen.print_json(
+            [
+                {
+                    "severity": finding.severity,
+                    "code": finding.code,
+                    "subject": finding.subject,
+                    "message": finding.message,
+                    "hint": finding.hint,
+                }
+                for finding in findings
+            ]
+        )
+    else:
+        _show(findings)
+    blocking = {f.code for f in findings if f.severity is Severity.BLOCKS}
+    if blocking:
+        click.get_current_context().exit(3 if blocking <= _AWAY else 2)
+
+
+def _show(findings: list[CheckFinding]) -> None:
+    from rich.text import Text
+
+    from replicator.model.finding import Severity
+
+    colours = {Severity.BLOCKS: "bold red", Severity.WARNS: "yellow", Severity.INFORMS: "dim"}
+    out = screen.console()
+    for finding in findings:
+        line = Text(finding.severity.value, colours[finding.severity])
+        line.append(f"  [{finding.code}] {finding.subject}: {finding.message}", "default")
+        out.print(line, soft_wrap=True)
+        if finding.severity is not Severity.INFORMS:
+            out.print(f"        hint: {finding.hint}", soft_wrap=True)
+    if not any(finding.severity is Severity.BLOCKS for finding in findings):
+        out.print("nothing blocks; next: replicator plan, then replicator run")
