@@ -177,6 +177,12 @@ def test_a_payload_of_any_json_value_arrives_unchanged() -> None:
     assert type(decoded["yes"]) is bool
 
 
+def test_numbers_keep_their_type() -> None:
+    payload = {"float": 5.0, "int": 5, "list": [1.0, 1, True], "map": {"f": -0.0, "i": 0}}
+
+    assert repr(both(payload=payload).payload) == repr(payload)
+
+
 def test_white_space_before_json_is_json() -> None:
     plain = b" \r\n\t" + json.dumps(value()).encode()
 
