@@ -28,6 +28,7 @@ class Person:
         self.assume_yes = assume_yes
         """Answer yes to everything: the person has said so in advance, for a script."""
         self._pending: tuple[Question, asyncio.Future[bool]] | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def question(self) -> Question | None:
@@ -35,16 +36,19 @@ class Person:
         return self._pending[0] if self._pending else None
 
     async def ask(self, code: str, text: str) -> bool:
-        """Wait for the answer; a wait that is cancelled takes the question back."""
-        if self.assume_yes:
-            return True
-        assert self._pending is None, "one question at a time"
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pending = Question(code, text), answer
-        try:
-            return await answer
-        finally:
-            self._pending = None
+        """
+        Wait for the answer, after those who asked before. A wait that is cancelled takes the
+        question back.
+        """
+        async with self._turn:
+            if self.assume_yes:
+                return True
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._pending = Question(code, text), answer
+            try:
+                return await answer
+            finally:
+                self._pending = None
 
     def answer(self, yes: bool) -> None:
         """Answer the question. Raises Refused ("bad-request") when none is asked."""

@@ -54,6 +54,21 @@ async def test_a_question_nobody_waits_for_any_more_is_taken_back() -> None:
     assert await task
 
 
+async def test_a_second_question_waits_for_the_answer_to_the_first() -> None:
+    person = Person()
+    first = await asked(person, person.ask("first", "?"))
+    second = asyncio.create_task(person.ask("second", "?"))
+    await asyncio.sleep(0)
+    assert person.question.code == "first"
+    person.answer(False)
+    assert await first is False
+    while person.question is None:
+        await asyncio.sleep(0)
+    assert person.question.code == "second"
+    person.answer(True)
+    assert await second is True
+
+
 async def test_a_person_who_said_yes_in_advance_is_not_asked() -> None:
     assert await Person(assume_yes=True).ask("c", "Really?")
 
