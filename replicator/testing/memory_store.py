@@ -254,6 +254,11 @@ class AttachedStore:
         """As the server was made."""
         return self._store.late_write_bound_s
 
+    @property
+    def in_flight(self) -> int:
+        """Writes that were sent and may still take effect."""
+        return len(self._sent)
+
     def detach(self) -> None:
         """
         The process behind this client is dead: calls have no effect any more. What was sent and

@@ -58,6 +58,9 @@ class Application:
         self.changes = 0
         self.ignores: set[int] = set()
         """Writers that do not look at the fence."""
+        self.stalls = False
+        """The first writer's next change is admitted while the fence closes, and made when it
+        opens, wherever traffic goes by then."""
         self.poisoned: dict[tuple[int, int], tuple[str, str]] = {}
         """(partition, offset) of a record that cannot be carried → its code and path."""
         self.unsure: set[tuple[str, PointId]] = set()
@@ -172,7 +175,10 @@ class Application:
         """A person has the application write a key anew."""
         plan = self._collections[collection]
         image = random_image(self._random, plan, self._count())
-        await self._change(plan, point_id, "upsert", _fields(image), honest=True)
+        admitted = (self.active, self.epoch)
+        await self._change(
+            plan, point_id, "upsert", _fields(image), honest=True, admitted=admitted
+        )
         self.unsure.discard((collection, point_id))
 
     async def _write_on(self, number: int) -> None:
@@ -187,14 +193,20 @@ class Application:
             slower = 1 + self.changes // 100 + (10 if self.quiet else 0)
             await asyncio.sleep(self._random.expovariate(1 / (self.plan.pace_s * slower)))
             honest = number not in self.ignores
+            admitted = (self.active, self.epoch)
+            stalls = number == 0 and self.stalls and self.fenced
             while self.fenced and honest and not self._stopping:
                 await self._opened.wait()
             if self._stopping:
                 return
+            if not stalls:
+                admitted = (self.active, self.epoch)
             hot = self.plan.hot and self._random.random() < 0.6
             collection, point_id = keys[0] if hot else self._random.choice(keys)
             op, fields = self._draw(collection, point_id)
-            await self._change(collection, point_id, op, fields, honest=honest)
+            await self._change(
+                collection, point_id, op, fields, honest=honest, admitted=admitted
+            )
             if self.plan.poison and not self.quiet and self._random.random() < 0.08:
                 self.emit_poison(*self._random.choice(keys))
 
@@ -220,10 +232,11 @@ class Application:
         fields: dict[str, Any],
         *,
         honest: bool,
+        admitted: tuple[Direction, int],
     ) -> None:
-        """Admit, write and emit one change."""
+        """Write and emit one change, where and as the route was when it was admitted."""
         key = (plan.source, point_id)
-        active, epoch = self.active, self.epoch
+        active, epoch = admitted
         self.writing += 1
         self.changes += 1
         held = self.model.get(key)

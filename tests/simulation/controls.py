@@ -45,6 +45,7 @@ class SimulatedFence:
             raise Refused("fence-failed", "the application will not stop")
         if self._faults.strikes(Fault.FENCE_IGNORED):
             self._application.ignores.add(0)
+        self._application.stalls = self._faults.strikes(Fault.LATE_BATCH)
         application = self._application
         application.close_fence()
         application.deadline(None if self._word else deadline_s)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from replicator.model.phase import Phase
 from replicator.model.schema import Distance, IdKinds
 from replicator.settings.cutover import CutoverSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import FeedSettings, KafkaSettings, NoFeedSettings
@@ -38,6 +39,7 @@ STORIES = {
     "plain": 5,
     "abort": 5,
     "held": 7,
+    "unstarted": 2,
 }
 """Story → weight. Each ends in a terminal phase."""
 
@@ -81,6 +83,14 @@ class Plan(msgspec.Struct, kw_only=True):
     rates: dict[Fault, float]
     crashes: list[tuple[str, int]]
     """(point, occurrence) at which the process dies; at `step`, the loop's own steps."""
+    drains: list[int]
+    """Steps of the loop at which the process is asked to end, and started again."""
+    outage: tuple[str, float, float] | None
+    """(source, target or broker; when; how long)"""
+    foreign_at_s: float | None
+    """When somebody else uses our consumer group."""
+    glitch_at: Phase
+    """In the story of that name: the phase in which the broker answers wrongly."""
     word_fence: bool
     repeatable_switch: bool
     readable_switch: bool
@@ -127,8 +137,14 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
         late_write_bound_s=random.choice([0.5, 1.0, 2.0]),
         marks=random.random() < 0.7,
-        rates=_rates(random),
-        crashes=_crashes(random),
+        rates=_rates(random, story),
+        crashes=_crashes(random, story),
+        drains=[random.randint(100, 4000)] if random.random() < 0.2 else [],
+        outage=_outage(random),
+        foreign_at_s=random.random() * 15 if random.random() < 0.08 else None,
+        glitch_at=random.choice(
+            [Phase.BACKFILL, Phase.REPLAY, Phase.REPLAY, Phase.STREAMING, Phase.FENCING]
+        ),
         word_fence=word_fence,
         repeatable_switch=random.random() < 0.6 and story != "held",
         readable_switch=random.random() < 0.6 and story != "held",
@@ -251,7 +267,14 @@ def _settings(
     )
 
 
-def _rates(random: Random) -> dict[Fault, float]:
+def _outage(random: Random) -> tuple[str, float, float] | None:
+    if random.random() < 0.85:
+        return None
+    who = random.choice(["source", "target", "broker"])
+    return who, random.random() * 12, random.choice([2.0, 15.0, 60.0])
+
+
+def _rates(random: Random, story: str) -> dict[Fault, float]:
     """A few faults, so that each seed has a character of its own."""
     rates = {
         Fault.SLOW: 0.02,
@@ -280,7 +303,12 @@ def _rates(random: Random) -> dict[Fault, float]:
     chosen = random.sample(list(rates), random.randint(2, 8))
     if random.random() < 0.5:
         chosen += [Fault.SHORT_POLL, Fault.STALE_READ]
-    return {fault: rates[fault] * random.choice([0.3, 1.0]) for fault in chosen}
+    drawn = {fault: rates[fault] * random.choice([0.3, 1.0]) for fault in chosen}
+    if story == "plain":
+        drawn |= {Fault.UNAVAILABLE: 0.2, Fault.REPLY_LOST: 0.2}
+    if story == "held":
+        drawn |= {Fault.SWITCH_REPLY_LOST: 0.7, Fault.SWITCH_FAILED: random.choice([0.0, 0.5])}
+    return drawn
 
 
 POINTS = (
@@ -302,8 +330,10 @@ POINTS = (
 """Places at which a crash can be planned; it comes within a few steps after."""
 
 
-def _crashes(random: Random) -> list[tuple[str, int]]:
+def _crashes(random: Random, story: str) -> list[tuple[str, int]]:
     crashes: list[tuple[str, int]] = []
+    if story == "held" and random.random() < 0.3:
+        crashes.append(("switch", 1))
     for _ in range(random.choice([0, 1, 1, 2, 3])):
         if random.random() < 0.4:
             crashes.append(("step", random.randint(30, 4000)))

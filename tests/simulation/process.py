@@ -138,6 +138,9 @@ class Process:
         if not self.alive:
             return
         error = None if task.cancelled() else task.exception()
+        in_flight = self._source.in_flight + self._target.in_flight
+        if error is None and self._world.state._data.clean and in_flight:
+            self._world.violate(f"marked clean with {in_flight} writes that may still land")
         self._dead()
         for other in list(self._tasks):
             other.cancel()

@@ -48,12 +48,15 @@ def run_seed(seed: int, coverage: Coverage, plan: Plan | None = None) -> None:
 async def _play(world: World) -> None:
     application = world.application
     application.seed_rows()
+    if world.plan.story == "unstarted":
+        world.log.away = True
     # Stores and application are older than the migration.
     if world.plan.story != "plain":
         application.start()
     await asyncio.sleep(world.random.choice([0.1, 2.0]) + world.plan.source_staleness_s)
     supervisor = world.loop.create_task(world.supervise())
     story = world.loop.create_task(Operator(world).play())
+    weather = world.loop.create_task(world.weather())
     waits = {supervisor, story, world.failed}
     try:
         while True:
@@ -69,6 +72,7 @@ async def _play(world: World) -> None:
     finally:
         supervisor.cancel()
         story.cancel()
+        weather.cancel()
         world.calm = False
         if world.process is not None:
             world.process.kill()

@@ -19,7 +19,6 @@ from replicator.model.letter import DeadLetter, LetterState
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.ports.control import CutoverRequest, VerifyRequest
-from replicator.store.encoding import record_of
 from replicator.testing.faults import Fault
 from tests.simulation.process import Killed
 from tests.simulation.world import World
@@ -50,6 +49,7 @@ class Operator:
             "glitch": self.glitch_story,
             "plain": self.plain_story,
             "abort": self.abort_story,
+            "unstarted": self.unstarted_story,
         }
         await stories[self.world.plan.story]()
 
@@ -135,17 +135,25 @@ class Operator:
 
     async def glitch_story(self) -> None:
         """The broker answers for another topic for a while; then all is well again."""
-        await self.early()
-        if self.random.random() < 0.5:
-            await self.reach(self.random.choice([Phase.STREAMING, Phase.REPLAY]))
-        self.world.faults.fire(Fault.GLITCH)
-        self.world.log.glitch = True
-        await self.until(lambda: self.phase is Phase.BLOCKED, "BLOCKED", blocked=True)
-        self.world.log.glitch = False
-        while self.phase is Phase.BLOCKED:
-            await self.command("resume", lambda migration: migration.resume(), blocked=True)
-            await asyncio.sleep(0.5)
-        await self.cutover_story()
+        world = self.world
+        story = asyncio.ensure_future(self.cutover_story())
+        try:
+            while not story.done():
+                await asyncio.sleep(0.3)
+                if self.phase is Phase.BLOCKED and world.log.glitch:
+                    await asyncio.sleep(self.random.random() * 2)
+                    world.log.glitch = False
+            story.result()
+        finally:
+            story.cancel()
+
+    async def unstarted_story(self) -> None:
+        """The broker is away from the beginning, and the operator has second thoughts."""
+        self.world.faults.fire(Fault.BROKER_OUTAGE)
+        self.world.log.away = True
+        await self.until(lambda: self.phase is Phase.PLANNED, "PLANNED")
+        await self.finish(lambda migration: migration.abort(), Phase.ABORTED)
+        await self.sources_equal()
 
     async def plain_story(self) -> None:
         """A plain copy of a store that nobody writes."""
@@ -375,9 +383,7 @@ class Operator:
     # -- asking ---------------------------------------------------------------------------
     @property
     def record(self) -> MigrationRecord | None:
-        """What is persisted, however the process is."""
-        text = self.world.state._data.record
-        return None if text is None else record_of(text)
+        return self.world.record
 
     @property
     def phase(self) -> Phase | None:
@@ -463,6 +469,10 @@ class Operator:
             self.world.crash()
             await asyncio.sleep(1)
             await self.command("resume", lambda migration: migration.resume(), optional=True)
+            return
+        if self.world.plan.story == "glitch" and record.reason_code == "partitions-changed":
+            await self.command("resume", lambda migration: migration.resume(), optional=True)
+            await asyncio.sleep(0.5)
             return
         raise AssertionError(f"blocked by {record.reason_code}: {record.reason}")
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
 from replicator.codecs.partition import murmur2_partition
 from replicator.errors import Fatal, Rejected, ReplicatorError
-from replicator.model.phase import Direction, Phase
+from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.model.write import Patch, Upsert, Write
+from replicator.store.encoding import record_of
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.loop import VirtualLoop
 from replicator.testing.memory_feed import MemoryLog
@@ -77,7 +79,13 @@ class World:
         """No more crashes, and nothing fails by itself."""
         self.wanted = asyncio.Event()
         """Somebody starts the process again, though it ended well."""
+        self._glitched = False
         self._points: Counter[str] = Counter()
+        for step in sorted(set(plan.drains)):
+            loop.interrupt(step, self.drain)
+        for name, count in plan.crashes:
+            if name == "step" and count not in plan.drains:
+                loop.interrupt(count, self.crash)
         self._create_sources()
 
     # -- the process ----------------------------------------------------------------------
@@ -87,7 +95,7 @@ class World:
             self.process = Process(self)
             ended = await self.process.ended
             self.trace.add(self.now, "process", "ended:", repr(ended))
-            if ended is None:
+            if ended is None and phase_of(self.record) in TERMINAL:
                 await self.wanted.wait()
                 self.wanted.clear()
             if isinstance(ended, BaseException):
@@ -112,6 +120,46 @@ class World:
             step = self.loop.steps + self.random.randint(1, 8)
             self.loop.interrupt(step, self.crash)
 
+    def drain(self) -> None:
+        """Ask the process to end, as an orchestrator does before it starts another."""
+        if self.process is not None and self.process.alive and not self.calm:
+            self.trace.add(self.now, "process", "asked to end")
+            self.process.migration.request_drain()
+
+    async def weather(self) -> None:
+        """What goes wrong by the clock: an outage, somebody else in our group."""
+        plan = self.plan
+        events: list[tuple[float, Callable[[], None]]] = []
+        if plan.outage is not None:
+            who, at, length = plan.outage
+            fault = Fault.BROKER_OUTAGE if who == "broker" else Fault.STORE_OUTAGE
+            part = {"broker": self.log, "source": self.source, "target": self.target}[who]
+            events.append((at, partial(self._away, part, fault)))
+            events.append((at + length, partial(setattr, part, "away", False)))
+        if plan.foreign_at_s is not None:
+            events.append((plan.foreign_at_s, self._intrude))
+            events.append((plan.foreign_at_s + 20, self.log.members.clear))
+        for at, event in sorted(events, key=lambda timed: timed[0]):
+            await asyncio.sleep(max(0.0, at - self.now))
+            if not self.calm:
+                event()
+
+    def _away(self, part: MemoryStore | MemoryLog, fault: Fault) -> None:
+        self.faults.fire(fault)
+        part.away = True
+
+    def _intrude(self) -> None:
+        self.faults.fire(Fault.FOREIGN_COMMIT)
+        if self.random.random() < 0.5:
+            self.log.members.append("somebody")
+        self.log.group[self.log.name(0)] = 0
+
+    @property
+    def record(self) -> MigrationRecord | None:
+        """What is persisted, however the process is."""
+        text = self.state._data.record
+        return None if text is None else record_of(text)
+
     def lose_state(self) -> None:
         """The state file is gone, and the process with it."""
         self.faults.fire(Fault.LOST_STATE)
@@ -127,6 +175,7 @@ class World:
         self.calm = self.application.quiet = True
         self.faults.calm()
         self.source.away = self.target.away = self.log.away = False
+        self.log.members.clear()
 
     def saved(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
         """The record was persisted."""
@@ -137,6 +186,12 @@ class World:
             self.trace.add(
                 self.now, "phase", after.phase.value, after.direction.value, after.reason
             )
+        glitch = self.plan.story == "glitch" and not self._glitched
+        if glitch and after.phase is self.plan.glitch_at and not self.calm:
+            self._glitched = True
+            self.faults.fire(Fault.GLITCH)
+            self.log.glitch = True
+            self.trace.add(self.now, "broker", "answers for another topic")
         self.point(f"save {after.phase.value}")
 
     # -- checks that hold always ----------------------------------------------------------
