@@ -128,9 +128,9 @@ def make_event_log(settings: Settings) -> EventLog:
 
 async def open_state(settings: Settings, *, read_only: bool = False) -> StateStore:
     """The state, locked; or read-only, beside whoever holds it. Raises Refused, Fatal."""
-    from replicator.store.sqlite import SqliteStateStore
+    from replicator.store.logged import LoggedStateStore
 
-    return await SqliteStateStore.open(settings.state.path, read_only)
+    return await LoggedStateStore.open(settings.state.path, read_only)
 
 
 def state_is_held(settings: Settings) -> bool:
@@ -213,7 +213,7 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
                 source=source,
                 target=target,
                 feed=feed,
-                record=await _record(settings),
+                record=await load_record(settings),
                 wipe=wipe,
             )
         finally:
@@ -229,8 +229,8 @@ async def make_plan(settings: Settings) -> Plan:
         return await plan.make_plan(settings, source=source, target=target)
 
 
-async def _record(settings: Settings) -> MigrationRecord | None:
-    """The migration under way on this state, if there is one."""
+async def load_record(settings: Settings) -> MigrationRecord | None:
+    """The migration on this state, if there is one; beside a daemon too."""
     try:
         state = await open_state(settings, read_only=True)
     except Refused as refused:

@@ -54,8 +54,7 @@ def emit(as_json: bool, events: IO[bytes]) -> None:
     else:
         click.echo(f"emitted {outcome.emitted:,} events")
         for bad in outcome.bad[:_SHOWN]:
-            path = f" at {bad.path}" if bad.path else ""
-            click.echo(f"line {bad.line}: {bad.code}{path}: {bad.message}", err=True)
+            click.echo(f"line {bad.line}: {bad.code}: {bad.message}", err=True)
         if outcome.bad:
             click.echo(f"{len(outcome.bad):,} bad lines; nothing from their batch on", err=True)
     if outcome.bad:

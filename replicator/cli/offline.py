@@ -23,6 +23,7 @@ from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import (
     BackfillStatus,
     LagStatus,
+    PartitionHealth,
     PartitionStatus,
     RetentionStatus,
     Status,
@@ -80,7 +81,12 @@ class OfflineControl:
             lag=LagStatus(),
             partitions=[
                 PartitionStatus(
-                    partition=name, end=None, position=None, applied=None, committed=position
+                    partition=name,
+                    end=None,
+                    position=None,
+                    applied=None,
+                    committed=position,
+                    status=PartitionHealth.STOP,
                 )
                 for name, position in sorted((await self._state.positions()).items())
             ],

@@ -29,10 +29,12 @@ def console() -> Console:
 def table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[int] = ()
 ) -> Table:
-    """A table without lines; the columns numbered in `right` are flush right."""
+    """A table without lines, and without a head of empty titles; `right` numbers the columns
+    that are flush right.
+    """
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=any(head))
     for number, title in enumerate(head):
         made.add_column(title, justify="right" if number in set(right) else "left")
     for row in rows:

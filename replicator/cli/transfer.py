@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
 from replicator.cli import options, screen
+from replicator.errors import Refused
 
 if TYPE_CHECKING:
     from replicator.model.status import Status
@@ -91,8 +93,15 @@ def _carry(label: str, settings: Settings, wipe: tuple[str, ...], as_json: bool)
     from replicator.daemon import logs
     from replicator.daemon.process import run_loop
     from replicator.model.phase import Phase
+    from replicator.wiring import load_record
 
     logs.quiet()
+    record = asyncio.run(load_record(settings))
+    if record is not None and record.phase is Phase.COMPLETE:
+        raise Refused(
+            "phase-refused",
+            f"this {label} is complete already; remove {settings.state.path} to begin anew",
+        )
     status = run_loop(_run(label, settings, options.wiped(settings, wipe)))
     done = status.phase is Phase.COMPLETE
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from replicator.errors import Blocked
+from replicator.errors import CODES, Blocked
 from replicator.model.phase import Phase
 from replicator.model.status import Status
 
@@ -34,8 +34,10 @@ class Until:
     def reached(self, status: Status) -> bool:
         """Raises Blocked when the goal cannot be reached without a person."""
         if status.phase in _LOST:
+            code = status.not_ready[0].code if status.not_ready else ""
             raise Blocked(
-                "phase-refused", f"the migration is {status.phase.value}: {status.reason}"
+                code if code in CODES else "phase-refused",
+                f"the migration is {status.phase.value}: {status.reason}",
             )
         if status.phase is Phase.COMPLETE:
             return True
