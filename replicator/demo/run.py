@@ -94,6 +94,8 @@ async def _play(
 ) -> None:
     seed = outcome.seed
     stage = Stage(directory, points=options.points, seed=seed, kafka=options.kafka)
+    broker = ", a Kafka broker (its jars are fetched once)" if options.kafka else ""
+    progress.say(f"starting two stores{broker} and the application")
     async with stage:
         progress.say(
             f"two stores and the application are up; {options.points} points at the source, "

@@ -22,7 +22,8 @@ from replicator.testing.kafka_broker import KafkaBroker
 
 _TOPIC = "docs.changes"
 _PARTITIONS = 3
-_START_S = 60.0
+_START_S = 120.0
+"""On an idle machine a process is up in three seconds; on a busy one it may need many more."""
 _FIRST_CHANGELOG_OFFSET = 1
 
 
