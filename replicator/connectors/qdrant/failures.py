@@ -28,8 +28,8 @@ Status = grpc.StatusCode
 _NO_POINT = re.compile(r"No point with id\b")
 _NO_COLLECTION = re.compile(r"Collection .* doesn't exist", re.DOTALL)
 _NEVER_SENT = re.compile(
-    r"failed to connect|connection refused|dns resolution failed|name resolution|"
-    r"no such host|network is unreachable|channel is closed",
+    r"failed to connect|connection refused|network is unreachable|channel is closed|"
+    r"errors resolving|dns resolution failed|address lookup failed",
     re.IGNORECASE,
 )
 

@@ -1,0 +1,339 @@
+"""What a failure means for a write and for a read, seen on real connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from replicator.connectors.qdrant import QdrantStore, channel
+from replicator.connectors.qdrant.wire import wire
+from replicator.errors import (
+    OutcomeUnknown,
+    Refused,
+    Rejected,
+    ReplicatorError,
+    Retryable,
+    Unavailable,
+)
+from replicator.model.finding import Severity
+from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.write import Upsert, WriteBatch
+from replicator.settings.stores import QdrantSettings
+from replicator.settings.units import Duration
+from replicator.testing.local_store import LocalStoreServer
+from replicator.testing.store_conformance import PLAIN, fresh_name, simple
+
+Status = grpc.StatusCode
+
+
+class Interference(grpc.aio.ServerInterceptor):
+    """Answers methods otherwise than the server would."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[grpc.aio.ServicerContext], Awaitable[Any]]] = {}
+
+    def refuse(
+        self, method: str, status: Status, words: str, *trailing: tuple[str, str]
+    ) -> None:
+        async def answer(context: grpc.aio.ServicerContext) -> None:
+            await context.abort(status, words, trailing)
+
+        self.answers[method] = answer
+
+    def reply(self, method: str, message: Any) -> None:
+        async def answer(_: grpc.aio.ServicerContext) -> Any:
+            return message
+
+        self.answers[method] = answer
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        answer = self.answers.get(details.method.rpartition("/")[2])
+        if answer is None:
+            return handler
+
+        async def instead(_: Any, context: grpc.aio.ServicerContext) -> Any:
+            return await answer(context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            instead,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+@pytest.fixture
+def interference() -> Interference:
+    return Interference()
+
+
+@pytest.fixture
+async def interfered(tmp_path: Path, interference: Interference) -> AsyncIterator[QdrantStore]:
+    """A store whose server answers as `interference` says."""
+    async with LocalStoreServer(tmp_path / "store", interceptors=[interference]) as server:
+        store = QdrantStore(QdrantSettings(url=server.url))
+        yield store
+        await store.close()
+
+
+async def write_error(store: QdrantStore, collection: str = "books") -> ReplicatorError:
+    with pytest.raises(ReplicatorError) as caught:
+        await store.apply(WriteBatch(collection, (Upsert(simple(1)),)))
+    return caught.value
+
+
+async def read_error(store: QdrantStore, collection: str = "books") -> ReplicatorError:
+    with pytest.raises(ReplicatorError) as caught:
+        await store.fetch(collection, [1])
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "of_write", "of_read"),
+    [
+        (
+            Status.UNAVAILABLE,
+            "connection reset",
+            (OutcomeUnknown, "outcome-unknown"),
+            (Unavailable, "store-unavailable"),
+        ),
+        (
+            Status.DEADLINE_EXCEEDED,
+            "Timeout error",
+            (OutcomeUnknown, "outcome-unknown"),
+            (Unavailable, "store-unavailable"),
+        ),
+        (
+            Status.INTERNAL,
+            "Service internal error",
+            (OutcomeUnknown, "outcome-unknown"),
+            (Unavailable, "store-unavailable"),
+        ),
+        (
+            Status.FAILED_PRECONDITION,
+            "replica set is not active",
+            (OutcomeUnknown, "outcome-unknown"),
+            (Unavailable, "store-unavailable"),
+        ),
+        (
+            Status.PERMISSION_DENIED,
+            "read only",
+            (Refused, "permission-denied"),
+            (Refused, "permission-denied"),
+        ),
+        (
+            Status.UNAUTHENTICATED,
+            "no key",
+            (Refused, "permission-denied"),
+            (Refused, "permission-denied"),
+        ),
+        (
+            Status.UNIMPLEMENTED,
+            "unknown method",
+            (Refused, "unsupported"),
+            (Refused, "unsupported"),
+        ),
+        (
+            Status.NOT_FOUND,
+            "Not found: Collection `books` doesn't exist!",
+            (Refused, "target-missing"),
+            (Refused, "source-missing"),
+        ),
+        (
+            Status.INVALID_ARGUMENT,
+            "Wrong input: Vector dimension error: expected dim: 3, got 2",
+            (Rejected, "vector-dimension"),
+            (Rejected, "vector-dimension"),
+        ),
+        (
+            Status.INVALID_ARGUMENT,
+            "Wrong input: Not existing vector name error: x",
+            (Rejected, "vector-unknown"),
+            (Rejected, "vector-unknown"),
+        ),
+        (
+            Status.INVALID_ARGUMENT,
+            "Wrong input: something else",
+            (Rejected, "target-rejected"),
+            (Rejected, "target-rejected"),
+        ),
+    ],
+    ids=lambda value: value.name.lower() if isinstance(value, Status) else None,
+)
+async def test_a_status_is_translated_by_what_it_says_of_the_write(
+    interfered: QdrantStore,
+    interference: Interference,
+    status: Status,
+    words: str,
+    of_write: tuple[type, str],
+    of_read: tuple[type, str],
+) -> None:
+    interference.refuse("UpdateBatch", status, words)
+    interference.refuse("Get", status, words)
+    error = await write_error(interfered)
+    assert (type(error), error.code) == of_write
+    error = await read_error(interfered)
+    assert (type(error), error.code) == of_read
+
+
+@pytest.mark.parametrize("trailing", [(), (("retry-after", "7"),), (("retry-after", "soon"),)])
+async def test_throttling_carries_the_servers_own_delay(
+    interfered: QdrantStore, interference: Interference, trailing: tuple[tuple[str, str], ...]
+) -> None:
+    interference.refuse("UpdateBatch", Status.RESOURCE_EXHAUSTED, "Rate limit", *trailing)
+    interference.refuse("Get", Status.RESOURCE_EXHAUSTED, "Rate limit", *trailing)
+    expected = 7.0 if trailing and trailing[0][1] == "7" else None
+    for error in (await write_error(interfered), await read_error(interfered)):
+        assert type(error) is Retryable
+        assert (error.code, error.retry_after_s) == ("store-throttled", expected)
+
+
+@pytest.mark.parametrize("name", ["Acknowledged", "WaitTimeout", "ClockRejected"])
+async def test_only_completed_counts_as_written(
+    interfered: QdrantStore, interference: Interference, name: str
+) -> None:
+    reply = wire().UpdateBatchResponse()
+    reply.result.add().status = wire().enum("UpdateStatus")[name]
+    interference.reply("UpdateBatch", reply)
+    error = await write_error(interfered)
+    assert type(error) is OutcomeUnknown
+    assert name in error.message
+
+
+async def test_a_reply_that_leaves_out_an_operation_is_no_completion(
+    interfered: QdrantStore, interference: Interference
+) -> None:
+    interference.reply("UpdateBatch", wire().UpdateBatchResponse())
+    assert type(await write_error(interfered)) is OutcomeUnknown
+
+
+async def test_a_server_that_is_not_there_was_sent_nothing(unused_tcp_port: int) -> None:
+    store = QdrantStore(QdrantSettings(url=f"http://127.0.0.1:{unused_tcp_port}"))
+    assert type(await write_error(store)) is Unavailable
+    assert type(await read_error(store)) is Unavailable
+    findings = await store.check()
+    assert [(each.severity, each.code) for each in findings] == [
+        (Severity.BLOCKS, "store-unavailable")
+    ]
+    await store.close()
+    assert type(await write_error(store)) is Unavailable
+
+
+async def test_a_name_that_does_not_resolve_was_sent_nothing() -> None:
+    store = QdrantStore(QdrantSettings(url="http://no-such-host.invalid:6334"))
+    assert type(await write_error(store)) is Unavailable
+    await store.close()
+
+
+async def made(store: QdrantStore) -> str:
+    schema = CollectionSchema(name=fresh_name(), vectors=PLAIN, ids=IdKinds.UINT64)
+    await store.ensure(schema)
+    return schema.name
+
+
+class Wiretap:
+    """
+    A connection to a server. When a request with the marker comes it is passed on, or not, and
+    from then on no reply comes back. `cut` ends the connection.
+    """
+
+    def __init__(self, address: str, marker: bytes, *, pass_on: bool) -> None:
+        self.seen = asyncio.Event()
+        self._host, _, self._port = address.rpartition(":")
+        self._marker = marker
+        self._pass_on = pass_on
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def listen(self) -> tuple[asyncio.Server, str]:
+        listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        host, port = listener.sockets[0].getsockname()
+        return listener, f"{host}:{port}"
+
+    async def cut(self) -> None:
+        for writer in self._writers:
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
+        self._writers += [writer, server_writer]
+        await asyncio.gather(
+            self._pump(reader, server_writer, watched=True),
+            self._pump(server_reader, writer, watched=False),
+        )
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, watched: bool
+    ) -> None:
+        last = b""
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if watched and self._marker in last + data:
+                    self.seen.set()
+                last = data
+                if not self.seen.is_set() or (watched and self._pass_on):
+                    writer.write(data)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_connection_that_breaks_after_sending_leaves_the_outcome_unknown(
+    tmp_path: Path, arrives: bool
+) -> None:
+    async with LocalStoreServer(tmp_path / "store") as server, asyncio.timeout(30):
+        direct = QdrantStore(QdrantSettings(url=server.url))
+        collection = await made(direct)
+        tap = Wiretap(server.address, b"the marker", pass_on=arrives)
+        listener, address = await tap.listen()
+        store = QdrantStore(QdrantSettings(url=address))
+        assert await store.count(collection) == 0
+        batch = WriteBatch(collection, (Upsert(simple(1, text="the marker")),))
+        pending = asyncio.create_task(store.apply(batch), name="write")
+        await tap.seen.wait()
+        while arrives and not await direct.fetch(collection, [1]):
+            await asyncio.sleep(0.01)
+        await tap.cut()
+        with pytest.raises(OutcomeUnknown):
+            await pending
+        assert (await direct.count(collection) == 1) is arrives
+        await store.close()
+        await direct.close()
+        listener.close()
+        await listener.wait_closed()
+
+
+async def test_a_write_past_its_deadline_has_an_unknown_outcome_and_lands_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LocalStoreServer(tmp_path / "store") as server, asyncio.timeout(30):
+        direct = QdrantStore(QdrantSettings(url=server.url))
+        collection = await made(direct)
+        tap = Wiretap(server.address, b"the marker", pass_on=True)
+        listener, address = await tap.listen()
+        monkeypatch.setattr(channel, "GRACE_S", 0.1)
+        hasty = QdrantStore(QdrantSettings(url=address, timeout=Duration(0.4)))
+        with pytest.raises(OutcomeUnknown):
+            await hasty.apply(WriteBatch(collection, (Upsert(simple(1, text="the marker")),)))
+        while not await direct.fetch(collection, [1]):
+            await asyncio.sleep(0.01)
+        assert type(await read_error(hasty, collection)) is Unavailable
+        await hasty.close()
+        await direct.close()
+        await tap.cut()
+        listener.close()
+        await listener.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host", "http://", "http://host:port", "http://host:6334/path"]
+)
+def test_a_url_that_names_no_grpc_address_is_refused(url: str) -> None:
+    with pytest.raises(Refused) as caught:
+        QdrantStore(QdrantSettings(url=url))
+    assert caught.value.code == "config-invalid"
