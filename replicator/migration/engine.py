@@ -417,7 +417,14 @@ class Engine:
         begin = record.fence_vector
         if forward:
             assert verified is not None, "the gate demands a verification"
-            begin = msgspec.json.decode(verified, type=Verified).positions
+            # What lies before an earlier switch was compared then, and since then the target was
+            # the application's own; its events carry epochs that are stale by now.
+            begin = {
+                partition: max(position, record.fence_vector.get(partition, position))
+                for partition, position in msgspec.json.decode(
+                    verified, type=Verified
+                ).positions.items()
+            }
         comparison = Recheck(
             direction=direction,
             feed=feed,
