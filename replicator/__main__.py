@@ -1,0 +1,5 @@
+"""`python -m replicator`: the same as the `replicator` command."""
+
+from replicator.cli.main import main
+
+main()
