@@ -658,6 +658,9 @@ class Migration:
             Phase.STREAMING,
             f"a person says: the application is on the {place}",
             direction=direction,
+            # Where the switch did not take place, no writer heard of the new epoch: what they
+            # write carries the old one, and is not late.
+            epoch=self.record.epoch - (direction is self.record.direction),
         )
         self.engine.wake()
 
