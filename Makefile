@@ -48,7 +48,7 @@ simulate: $(READY) ## SEEDS=500: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
 
 bench: $(READY) ## throughput and latency of the data path on this machine
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 soak: $(READY) ## MINUTES=30: the demonstration over and over, with crashes and reverts
 	$(BIN)/replicator demo --crash --revert --minutes $(MINUTES)
