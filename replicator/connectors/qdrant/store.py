@@ -181,7 +181,7 @@ class QdrantStore:
             health = await self._channel.read(
                 "Qdrant", "HealthCheck", wire().HealthCheckRequest()
             )
-            findings = self._check_version(health.version)
+            findings = self.check_version(health.version)
             await self._channel.read("Collections", "List", wire().ListCollectionsRequest())
         except ReplicatorError as exc:
             return [self._finding(Severity.BLOCKS, exc.code, exc.message)]
@@ -191,7 +191,7 @@ class QdrantStore:
         """Disconnect. Writes in flight are not waited for."""
         await self._channel.close()
 
-    def _check_version(self, version: str) -> list[CheckFinding]:
+    def check_version(self, version: str) -> list[CheckFinding]:
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if len(numbers) < 2:
             return []  # A development build says "dev" or nothing.

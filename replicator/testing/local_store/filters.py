@@ -75,7 +75,10 @@ def _field(field: Message) -> edge.FieldCondition:
 def _match(match: Message) -> Any:
     kind = match.WhichOneof("match_value")
     match kind:
-        case "keyword" | "integer" | "boolean":
+        case "boolean":
+            # The engine's binding takes True for 1, which matches no boolean.
+            raise unsupported("match of booleans")
+        case "keyword" | "integer":
             return edge.MatchValue(getattr(match, kind))
         case "text":
             return edge.MatchText(match.text)
