@@ -267,14 +267,23 @@ class Cutover:
                 # The fence had lapsed. If traffic has not moved, these writes belong to the old
                 # store.
                 await self._hold(f"{error.message}; writes may have gone to either store")
-        await self.switch(record.direction.other)
+        if not self._switch.repeatable and not await self._is_at(record.direction.other):
+            # It may have been asked for already, and must not be asked for twice.
+            await self._hold(
+                "the switch cannot be repeated, and does not show that it took place"
+            )
+        await self.switch(record.direction.other, asked=not self._switch.repeatable)
 
-    async def switch(self, direction: Direction) -> None:
-        """Move the traffic, with the fence closed and the point of no return journalled."""
+    async def switch(self, direction: Direction, *, asked: bool = False) -> None:
+        """
+        Move the traffic, with the fence closed and the point of no return journalled. `asked`:
+        it has moved already.
+        """
         await self._step("switch", f"switching traffic to the {_store(direction)}")
         keeper = asyncio.create_task(self._keep_closed(), name="fence keeper")
         try:
-            await self._move_traffic(direction)
+            if not asked:
+                await self._move_traffic(direction)
         finally:
             keeper.cancel()
             await asyncio.wait([keeper])
