@@ -85,6 +85,7 @@ class SimulatedSwitch:
         repeatable: bool,
         readable: bool,
         point: Callable[[str], None],
+        on_call: Callable[[], None],
         on_switch: Callable[[Direction], None],
     ) -> None:
         self.attached = True
@@ -93,6 +94,7 @@ class SimulatedSwitch:
         self._repeatable = repeatable
         self._readable = readable
         self._point = point
+        self._on_call = on_call
         self._on_switch = on_switch
 
     @property
@@ -101,6 +103,7 @@ class SimulatedSwitch:
 
     async def to(self, direction: Direction, epoch: int) -> None:
         self._alive()
+        self._on_call()
         self._point("switch")
         loop = asyncio.get_running_loop()
         failed = self._faults.strikes(Fault.SWITCH_FAILED)

@@ -305,7 +305,7 @@ def _rates(random: Random, story: str) -> dict[Fault, float]:
         chosen += [Fault.SHORT_POLL, Fault.STALE_READ]
     drawn = {fault: rates[fault] * random.choice([0.3, 1.0]) for fault in chosen}
     if story == "plain":
-        drawn |= {Fault.UNAVAILABLE: 0.2, Fault.REPLY_LOST: 0.2}
+        drawn |= {Fault.UNAVAILABLE: 0.5, Fault.REPLY_LOST: 0.9}
     if story == "held":
         drawn |= {Fault.SWITCH_REPLY_LOST: 0.7, Fault.SWITCH_FAILED: random.choice([0.0, 0.5])}
     return drawn

@@ -67,6 +67,7 @@ class Process:
             repeatable=world.plan.repeatable_switch,
             readable=world.plan.readable_switch,
             point=world.point,
+            on_call=world.on_switch_call,
             on_switch=world.on_switch,
         )
         self.migration: Migration = self._context.run(self._build)

@@ -106,6 +106,7 @@ class Operator:
 
     async def grown_story(self) -> None:
         await self.early()
+        await self.until(lambda: self.captured, "a capture")
         self.world.log.grow(self.world.log.partitions + 1)
         await self.blocked_then_again("partitions-changed")
 
@@ -384,6 +385,12 @@ class Operator:
     @property
     def record(self) -> MigrationRecord | None:
         return self.world.record
+
+    @property
+    def captured(self) -> bool:
+        """Whether the positions are captured: what happens to the log from now on matters."""
+        record = self.record
+        return record is not None and record.capture is not None
 
     @property
     def phase(self) -> Phase | None:

@@ -80,6 +80,7 @@ class World:
         self.wanted = asyncio.Event()
         """Somebody starts the process again, though it ended well."""
         self._glitched = False
+        self._switch_calls = 0
         self._points: Counter[str] = Counter()
         for step in sorted(set(plan.drains)):
             loop.interrupt(step, self.drain)
@@ -183,6 +184,8 @@ class World:
         if before is not None and same_attempt and before.phase is not after.phase:
             self.coverage.moved(before.phase, after.phase)
         if before is None or before.phase is not after.phase:
+            if after.phase is Phase.SWITCHING:
+                self._switch_calls = 0
             self.trace.add(
                 self.now, "phase", after.phase.value, after.direction.value, after.reason
             )
@@ -202,6 +205,12 @@ class World:
             violation = Violation(message)
             violation.__cause__ = cause
             self.failed.set_exception(violation)
+
+    def on_switch_call(self) -> None:
+        """What cannot be repeated must not be asked for twice."""
+        self._switch_calls += 1
+        if self._switch_calls > 1 and not self.plan.repeatable_switch:
+            self.violate("a switch that cannot be repeated was asked twice")
 
     def on_switch(self, direction: Direction) -> None:
         """At the instant traffic moves, the store it moves to must be equal to the oracle."""
