@@ -11,7 +11,6 @@ buffers: up in a few seconds, meant for tests and the demo, never for data that 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import fcntl
@@ -27,9 +26,10 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from replicator.errors import Fatal, Refused
+from replicator.settings.feeds import KafkaSettings
+from replicator.settings.units import Duration
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.0.0"
 
@@ -210,10 +210,14 @@ async def create_topic(
     bootstrap_servers: str, name: str, partitions: int = 1, **options: str
 ) -> None:
     """
-    Create a topic and wait until each partition has a leader. Options are the topic's, with
+    Create a topic and wait until its partitions answer. Options are the topic's, with
     `_` for `.`, as in `cleanup_policy="compact"`.
     """
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: PLC0415 - a driver
+    # Drivers are imported late: the broker itself is also wanted where none is.
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: PLC0415
+
+    from replicator.feeds.kafka.cluster import Cluster  # noqa: PLC0415
+    from replicator.feeds.kafka.connection import Connection  # noqa: PLC0415
 
     configs = {option.replace("_", "."): value for option, value in options.items()}
     # The client takes "the broker's default" (-1) only beside an explicit, empty assignment.
@@ -225,17 +229,19 @@ async def create_topic(
         [(_, error, message)] = created.topic_errors
         if error:
             raise Fatal("internal", f"topic {name} was not created: {message}")
-        async with asyncio.timeout(READY_WITHIN_S):
-            while not await _led(admin, name, partitions):
-                await asyncio.sleep(0.05)
     finally:
         await admin.close()
-
-
-async def _led(admin: Any, name: str, partitions: int) -> bool:
-    [described] = await admin.describe_topics([name])
-    leaders = [partition["leader"] for partition in described["partitions"]]
-    return len(leaders) == partitions and min(leaders) >= 0
+    # A leader is named before it has made its logs; a question for their ends waits for that.
+    settings = KafkaSettings(
+        bootstrap_servers=bootstrap_servers,
+        topic=name,
+        request_timeout=Duration(READY_WITHIN_S),
+    )
+    cluster = Cluster(Connection(settings, client_id="create-topic"))
+    try:
+        await cluster.bounds(name)
+    finally:
+        await cluster.close()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.helpers import create_ssl_context
 
@@ -108,6 +110,23 @@ _DENIED = (
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
 )
+
+
+async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """
+    Stop a client, whatever the cluster does.
+
+    When a broker is away, aiokafka's fetcher lets the cancellation of its own tasks escape from
+    `stop`: the caller would take it for one of its own, and connections stay open. So it is
+    stopped in a task apart, and its connections are closed if that was cut short.
+    """
+    stopping = asyncio.create_task(client.stop(), name="kafka-stop")
+    await asyncio.wait([stopping])
+    if stopping.cancelled():
+        inner = client.client if isinstance(client, AIOKafkaProducer) else client._client
+        await inner.close()
+    else:
+        stopping.result()
 
 
 def partition_name(topic: str, number: int) -> Partition:

@@ -11,7 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from replicator.errors import Refused, Rejected, ReplicatorError, Retryable, Unavailable
 from replicator.feeds.kafka.cluster import Cluster
-from replicator.feeds.kafka.connection import Connection, dead_letter_topic, partition_name
+from replicator.feeds.kafka.connection import (
+    Connection,
+    dead_letter_topic,
+    partition_name,
+    stop,
+)
 from replicator.feeds.kafka.letter_headers import from_headers, to_headers
 from replicator.feeds.kafka.producer import Outgoing, Producer
 from replicator.feeds.kafka.stream import consumer, start
@@ -96,7 +101,7 @@ class KafkaDeadLetters:
                 async with asyncio.timeout(self._connection.timeout_s):
                     record = await client.getone()
         finally:
-            await client.stop()
+            await stop(client)
         if record.offset != offset:  # removed by compaction, or never a record
             return None
         headers = [(name, content or b"") for name, content in record.headers]

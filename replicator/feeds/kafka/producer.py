@@ -12,7 +12,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OutcomeUnknown, Rejected, ReplicatorError
-from replicator.feeds.kafka.connection import METADATA_MAX_AGE_MS, Connection
+from replicator.feeds.kafka.connection import METADATA_MAX_AGE_MS, Connection, stop
 
 _BATCH_BYTES = 256 << 10
 """A batch of one partition. An event with a vector has 6 KB: aiokafka's default of 16 KB would
@@ -75,7 +75,7 @@ class Producer:
                 # After a failure an idempotent producer's sequence may have a hole that the
                 # broker refuses for ever: the next call begins with a new one.
                 self._client = None
-                await client.stop()
+                await stop(client)
                 raise
 
     async def close(self) -> None:
@@ -83,7 +83,7 @@ class Producer:
         async with self._turn:
             client, self._client = self._client, None
             if client is not None:
-                await client.stop()
+                await stop(client)
 
     async def _append(
         self, client: AIOKafkaProducer, records: Sequence[Outgoing]
@@ -134,7 +134,7 @@ class Producer:
                     async with asyncio.timeout(self._connection.timeout_s):
                         await client.start()
             except BaseException:
-                await client.stop()
+                await stop(client)
                 raise
             self._client = client
         return self._client

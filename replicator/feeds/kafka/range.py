@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from replicator.errors import Blocked, Unavailable
 from replicator.feeds.kafka.cluster import Cluster
-from replicator.feeds.kafka.connection import Connection, partition_number
+from replicator.feeds.kafka.connection import Connection, partition_number, stop
 from replicator.feeds.kafka.stream import consumer, start, to_record
 from replicator.model.position import Bounds, Partition, Record
 
@@ -66,7 +66,7 @@ async def read_range(
             elif loop.time() - moved_at > connection.timeout_s:
                 raise await _stuck(cluster, partition, position)
     finally:
-        await client.stop()
+        await stop(client)
 
 
 def truncated(partition: Partition, position: int, bounds: Bounds) -> Blocked:

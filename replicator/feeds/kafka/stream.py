@@ -19,7 +19,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as kafka
 
 from replicator.errors import Blocked
-from replicator.feeds.kafka.connection import METADATA_MAX_AGE_MS, Connection, partition_name
+from replicator.feeds.kafka.connection import (
+    METADATA_MAX_AGE_MS,
+    Connection,
+    partition_name,
+    stop,
+)
 from replicator.model.position import Partition, Polled, Record
 
 FETCH_WAIT_MS = 100
@@ -59,7 +64,7 @@ async def start(
         for partition, offset in positions.items():
             client.seek(partition, offset)
     except BaseException:
-        await client.stop()
+        await stop(client)
         raise
 
 
@@ -108,7 +113,7 @@ class Stream:
         """Close the client; the positions stay."""
         client, self._consumer = self._consumer, None
         if client is not None:
-            await client.stop()
+            await stop(client)
 
     def select(self, paused: Collection[Partition]) -> None:
         """

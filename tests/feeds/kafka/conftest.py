@@ -85,7 +85,9 @@ def truncate(admin: AIOKafkaAdminClient) -> Truncate:
 
 
 @pytest.fixture
-async def make_producer(kafka: str) -> AsyncIterator[Callable[..., Awaitable[AIOKafkaProducer]]]:
+async def make_producer(
+    kafka: str,
+) -> AsyncIterator[Callable[..., Awaitable[AIOKafkaProducer]]]:
     """Producers of an application, with options of its own."""
     producers: list[AIOKafkaProducer] = []
 

@@ -108,8 +108,7 @@ async def test_a_range_behind_an_open_transaction_is_not_called_empty(
     await transactional.send_and_wait(topic, b"undecided", KEY, partition=0)
 
     with pytest.raises(Unavailable) as unavailable:
-        async for _ in feed.read(first(topic), 0, 1):
-            raise AssertionError("an undecided record was read")
+        await anext(feed.read(first(topic), 0, 1))
     assert unavailable.value.code == "transaction-open"
     await transactional.abort_transaction()
 
@@ -249,11 +248,11 @@ async def test_an_event_above_the_topics_limit_is_rejected_and_the_log_goes_on(
 async def test_a_wide_topic_is_read_whole_within_a_small_prefetch(
     make_topic: MakeTopic, make_feed: MakeFeed, make_settings: MakeSettings
 ) -> None:
-    wide = await make_topic(partitions=200)
-    feed = make_feed(topic=wide, fetch_bytes_max=Size(4 << 20))
+    wide = await make_topic(partitions=60)
+    feed = make_feed(topic=wide, fetch_bytes_max=Size(1 << 20))
     log = KafkaEventLog(make_settings(topic=wide), "articles")
     # Ten times as much as the client may hold.
-    await log.append([(b"articles/%d" % number, bytes(20_000)) for number in range(2000)])
+    await log.append([(b"articles/%d" % number, bytes(20_000)) for number in range(600)])
     await log.close()
     tracemalloc.start()
     try:
@@ -268,9 +267,9 @@ async def test_a_wide_topic_is_read_whole_within_a_small_prefetch(
         tracemalloc.stop()
 
     # Each partition holds its share or, where that is more, one batch of a producer.
-    assert held < 12 << 20
+    assert held < 5 << 20
     feed.resume(list(await ends(feed)))
-    await take(feed, 1999)
+    await take(feed, 599)
 
 
 async def test_a_partition_that_is_paused_does_not_hold_up_the_others(
