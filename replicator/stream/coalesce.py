@@ -30,8 +30,7 @@ class Entry(msgspec.Struct, eq=False):
 
     key: Key
     event: ChangeEvent
-    """The sum of all events the entry stands for, in source terms. Of patches that need an
-    image too: then it says which fields were touched."""
+    """The sum of all events the entry stands for, in source terms."""
     tickets: list[Ticket]
     size: int
     """Bytes of the records it stands for, those replaced included: the budget counts arrivals.

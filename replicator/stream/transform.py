@@ -86,8 +86,9 @@ class Transform:
             return None
         target_id = self.target_id(key)
         payload = self.fields.payload(point.payload)
-        if self.ids.maps(key.id):
-            payload = {**self._without_source_id(key, payload), SOURCE_ID: canonical_id(key.id)}
+        source_id = canonical_id(key.id)
+        if target_id not in (source_id, key.id):
+            payload = {**_without_source_id(source_id, payload), SOURCE_ID: source_id}
         vectors = self._mapped(point.vectors)
         if payload is point.payload and vectors is point.vectors and target_id == point.id:
             return point
@@ -106,14 +107,16 @@ class Transform:
         assert not self.needs_image(event), "the image decides about this one"
         sets, unset = self.fields.unset(event.unset)
         sets.update(self.fields.set(event.set))
-        if self.ids.maps(key.id):
-            sets = self._without_source_id(key, sets)
+        target_id = self.target_id(key)
+        source_id = canonical_id(key.id)
+        if target_id not in (source_id, key.id):
+            sets = _without_source_id(source_id, sets)
             unset = [name for name in unset if name != SOURCE_ID]
         vectors = self._mapped(event.vectors)
         # A vector both replaced and removed is replaced, as in `fold`; no store need decide.
         gone = [name for name in self._names(event.unset_vectors) if name not in vectors]
         return Patch(
-            id=self.target_id(key),
+            id=target_id,
             vectors=vectors,
             set=sets,
             unset=tuple(unset),
@@ -144,23 +147,6 @@ class Transform:
         mapped = (self.target_vector(name) for name in names)
         return [name for name in mapped if name is not None]
 
-    @staticmethod
-    def _without_source_id(key: Key, fields: Payload) -> Payload:
-        """
-        The fields without `_source_id`, which the mapping of the id sets for good. A value of
-        the application's own there would be lost, so it is refused; not if it says the same.
-        """
-        if SOURCE_ID not in fields:
-            return fields
-        value, own = fields[SOURCE_ID], canonical_id(key.id)
-        if type(value) is not type(own) or value != own:
-            raise Rejected(
-                "transform-failed",
-                "the id is mapped, and the field that would keep the original is taken",
-                f"payload.{SOURCE_ID}",
-            )
-        return {name: value for name, value in fields.items() if name != SOURCE_ID}
-
 
 class IdentityTransform(Transform):
     """
@@ -177,3 +163,20 @@ class IdentityTransform(Transform):
     def target_id(self, key: Key) -> PointId:
         """The id itself: where it came from, it can be held."""
         return key.id
+
+
+def _without_source_id(source_id: PointId, fields: Payload) -> Payload:
+    """
+    The fields without `_source_id`, which the mapping of the id sets for good. A value of the
+    application's own there would be lost, so it is refused; not if it says the same.
+    """
+    if SOURCE_ID not in fields:
+        return fields
+    value = fields[SOURCE_ID]
+    if type(value) is not type(source_id) or value != source_id:
+        raise Rejected(
+            "transform-failed",
+            "the id is mapped, and the field that would keep the original is taken",
+            f"payload.{SOURCE_ID}",
+        )
+    return {name: value for name, value in fields.items() if name != SOURCE_ID}

@@ -77,6 +77,14 @@ def test_a_vector_that_a_later_patch_removes_is_no_longer_replaced_and_the_other
     assert (replaced.vectors, replaced.unset_vectors) == ({"v": VECTOR}, ())
 
 
+def test_what_either_patch_removes_stays_removed() -> None:
+    first = patch(unset=("a",), unset_vectors=("v",), set={"x": 1}, vectors={"": VECTOR})
+    second = patch(unset=("b",), unset_vectors=("w",), set={"y": 2}, vectors={"u": VECTOR})
+    folded = fold(first, second)
+    assert (folded.unset, folded.unset_vectors) == (("a", "b"), ("v", "w"))
+    assert (folded.set, folded.vectors) == ({"x": 1, "y": 2}, {"": VECTOR, "u": VECTOR})
+
+
 def test_time_and_sender_are_those_of_the_later_event() -> None:
     later = patch(epoch=4, writer="w2", traceparent="t2")
     for first in (upsert(epoch=3, writer="w1"), patch(epoch=3), delete(epoch=3, writer="w1")):
