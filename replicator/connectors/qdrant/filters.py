@@ -16,13 +16,20 @@ from google.protobuf import timestamp_pb2
 
 from replicator.connectors.qdrant.points import write_id
 from replicator.connectors.qdrant.wire import Message
-from replicator.errors import Refused
+from replicator.errors import Refused, Rejected
 
 _BOUNDS = ("lt", "gt", "gte", "lte")
 
 
 def write_filter(target: Message, wanted: Mapping[str, Any]) -> None:
     """Fill a `Filter`. Raises Refused ("bad-request") for what is not understood."""
+    try:
+        _write_filter(target, wanted)
+    except (KeyError, TypeError, ValueError, Rejected) as exc:
+        raise _refused(f"{wanted!r}: {exc}") from exc
+
+
+def _write_filter(target: Message, wanted: Mapping[str, Any]) -> None:
     target.SetInParent()
     for clause, conditions in wanted.items():
         if clause == "min_should":
@@ -59,9 +66,9 @@ def _write_condition(target: Message, condition: dict[str, Any]) -> None:
             target.has_vector.has_vector = name
         case {"nested": {"key": str(key), "filter": dict(inner)}}:
             target.nested.key = key
-            write_filter(target.nested.filter, inner)
+            _write_filter(target.nested.filter, inner)
         case dict() if condition.keys() <= {"must", "should", "must_not", "min_should"}:
-            write_filter(target.filter, condition)
+            _write_filter(target.filter, condition)
         case _:
             raise _refused(f"the condition {condition!r}")
 

@@ -192,6 +192,7 @@ class QdrantStore:
         await self._channel.close()
 
     def check_version(self, version: str) -> list[CheckFinding]:
+        """What a server of this version lacks."""
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if len(numbers) < 2:
             return []  # A development build says "dev" or nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,11 @@ from replicator.testing.local_store.answers import invalid, unsupported
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BOUNDS = ("gte", "gt", "lte", "lt")
+_TEXTS: dict[str, Callable[[str], Any]] = {
+    "text": edge.MatchText,
+    "text_any": edge.MatchTextAny,
+    "phrase": edge.MatchPhrase,
+}
 
 
 def read_filter(wanted: Message) -> edge.Filter:
@@ -75,29 +81,26 @@ def _field(field: Message) -> edge.FieldCondition:
 def _match(match: Message) -> Any:
     kind = match.WhichOneof("match_value")
     match kind:
+        case "keyword" | "integer":
+            return edge.MatchValue(getattr(match, kind))
         case "boolean":
             # The engine's binding takes True for 1, which matches no boolean.
             raise unsupported("match of booleans")
-        case "keyword" | "integer":
-            return edge.MatchValue(getattr(match, kind))
-        case "text":
-            return edge.MatchText(match.text)
-        case "text_any":
-            return edge.MatchTextAny(match.text_any)
-        case "phrase":
-            return edge.MatchPhrase(match.phrase)
-        case "keywords":
-            return edge.MatchAny(list(match.keywords.strings))
-        case "integers":
-            return edge.MatchAny(list(match.integers.integers))
-        case "except_keywords":
-            return edge.MatchExcept(list(match.except_keywords.strings))
-        case "except_integers":
-            return edge.MatchExcept(list(match.except_integers.integers))
+        case "keywords" | "integers":
+            return edge.MatchAny(_values(getattr(match, kind)))
+        case "except_keywords" | "except_integers":
+            return edge.MatchExcept(_values(getattr(match, kind)))
+        case "text" | "text_any" | "phrase":
+            return _TEXTS[kind](getattr(match, kind))
         case None:
             raise invalid("Malformed Match condition")
         case _:
             raise unsupported(f"match by {kind!r}")
+
+
+def _values(repeated: Message) -> list[Any]:
+    """Of RepeatedStrings or RepeatedIntegers, which have one field each."""
+    return [value for _, values in repeated.ListFields() for value in values]
 
 
 def _bounds(bounds: Message) -> dict[str, Any]:

@@ -29,6 +29,10 @@ def fill_defaults(create: Message) -> None:
             "flush_interval_sec": 5,
         },
     )
+    _fill(
+        create.wal_config,
+        {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1},
+    )
     _fill(create, {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1})
 
 
