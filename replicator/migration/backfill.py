@@ -42,6 +42,7 @@ async def prepare_target(
     *,
     source: Store,
     target: Store,
+    writer: Writer,
     capture_id: str,
     wipe: Sequence[str],
     resumed: bool,
@@ -64,7 +65,7 @@ async def prepare_target(
             # A new capture never trusts an old copy: what was deleted since would live on.
             count = await patience.until_answered(partial(target.count, name))
             if name in wipe and not resumed:
-                await patience.until_answered(partial(target.wipe, name))
+                await writer.administer(partial(target.wipe, name))
             elif count != 0:
                 raise Blocked(
                     "target-not-empty",
@@ -75,7 +76,7 @@ async def prepare_target(
             partial(describe_source, source, collection.source)
         )
         wanted = await wanted_target(collection, schema, capture_id=capture_id)
-        await patience.until_answered(partial(target.ensure, wanted))
+        await writer.administer(partial(target.ensure, wanted))
 
 
 class Backfill:

@@ -498,6 +498,7 @@ class _Copy:
             parts.settings,
             source=parts.source,
             target=parts.target,
+            writer=writer,
             capture_id=capture.id,
             wipe=parts.wipe,
             resumed=not fresh,

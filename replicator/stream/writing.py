@@ -11,7 +11,7 @@ stops the stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -79,6 +79,29 @@ class Writer:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
         return written
+
+    async def administer(self, request: Callable[[], Awaitable[None]]) -> None:
+        """
+        A write that is no batch (create a collection, wipe it), repeated until it is answered,
+        under the same guard: a wipe that lands late would take the copy with it.
+        """
+        backoff_s: float = self._settings.backoff_min
+        while True:
+            await self.guard.clear()
+            try:
+                await request()
+            except ReplicatorError as error:
+                if recovery(error) is Recovery.WAIT_OUT:
+                    self.guard.suspect()
+                wait_s = self._wait_s(error, backoff_s)
+            except BaseException:
+                self.guard.suspect()
+                raise
+            else:
+                self.trouble = None
+                return
+            await asyncio.sleep(wait_s)
+            backoff_s = min(backoff_s * 2, self._settings.backoff_max)
 
     async def _until_answered(self, batch: WriteBatch) -> Receipt:
         loop = asyncio.get_running_loop()
