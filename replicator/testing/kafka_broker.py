@@ -44,23 +44,41 @@ class KafkaBroker:
     """
     One broker with its data in `directory`, or in a temporary one that goes with it.
 
-    A context manager; `stop`, `kill` and `start` again on the same data and port, for tests of
-    what a client does meanwhile. Not for use from more than one thread.
+    `options` are the broker's own; `listeners` adds ways in, by name, as in
+    `{"SECURE": "SASL_SSL"}`.
+
+    A context manager; `stop`, `kill` and `start` again on the same data and ports, for tests of
+    what a client does meanwhile. Not for use from more than one thread at a time; `start` takes
+    seconds, so call it in a thread where an event loop runs.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, options: Mapping[str, str] | None = None
+        self,
+        directory: Path | None = None,
+        *,
+        options: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
     ) -> None:
         self._temporary = directory is None
         self._directory = directory or Path(tempfile.mkdtemp(prefix="kafka-"))
         self._options = dict(options or {})
-        self._port, self._controller_port = _free_ports(2)
+        self._protocols = {
+            "PLAINTEXT": "PLAINTEXT",
+            "CONTROLLER": "PLAINTEXT",
+            **(listeners or {}),
+        }
+        ports = _free_ports(len(self._protocols))
+        self._ports = dict(zip(self._protocols, ports, strict=True))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """`host:port` to connect to, the same after a restart."""
-        return f"127.0.0.1:{self._port}"
+        return self.listener("PLAINTEXT")
+
+    def listener(self, name: str) -> str:
+        """`host:port` of a listener."""
+        return f"127.0.0.1:{self._ports[name]}"
 
     @property
     def log(self) -> Path:
@@ -163,14 +181,18 @@ class KafkaBroker:
         return [str(java), *_HEAP, "-Djava.awt.headless=true", "-cp", jars]
 
     def _properties(self) -> str:
-        host = "127.0.0.1"
+        listeners = {name: f"{name}://{self.listener(name)}" for name in self._ports}
         options = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@{host}:{self._controller_port}",
-            "listeners": f"PLAINTEXT://{host}:{self._port},"
-            f"CONTROLLER://{host}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{host}:{self._port}",
+            "controller.quorum.voters": f"1@{self.listener('CONTROLLER')}",
+            "listeners": ",".join(listeners.values()),
+            "advertised.listeners": ",".join(
+                address for name, address in listeners.items() if name != "CONTROLLER"
+            ),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in self._protocols.items()
+            ),
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self._directory / "data"),
             "auto.create.topics.enable": "false",
@@ -197,7 +219,7 @@ class KafkaBroker:
         while time.monotonic() < deadline:
             if not self.running:
                 raise Fatal("internal", f"the broker ended: {self._tail()}")
-            if _answers(self._port):
+            if _answers(self._ports["PLAINTEXT"]):
                 return
             time.sleep(0.1)
         raise Fatal("internal", f"the broker does not answer: {self._tail()}")

@@ -3,7 +3,8 @@ An event loop on which an hour takes no time.
 
 When nothing is ready, time jumps to the next timer; so waits, deadlines and backoffs run in
 their true order and cost nothing. The loop has no selector, no sockets and no threads: whatever
-runs on it lives in memory, which is what makes a run repeatable from its seed.
+runs on it lives in memory, which is what makes a run repeatable from its seed. Its tasks and
+futures hash to their number, not to their address: sets of them keep one order everywhere.
 
 Three things end a run that would otherwise hang: nothing is ready and no timer is set
 (Deadlock), more time passes than the run may take, or more steps than it may take (Stalled).
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
@@ -27,6 +30,29 @@ class Deadlock(RuntimeError):
 
 class Stalled(RuntimeError):
     """The run took more virtual time, or more steps, than it was given."""
+
+
+class NumberedTask(asyncio.Task[T]):
+    """A task that hashes to its number."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # The number comes first: the base class puts the task into a set at once.
+        self._number: int = next(kwargs["loop"].numbers)
+        super().__init__(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class NumberedFuture(asyncio.Future[T]):
+    """A future that hashes to its number."""
+
+    def __init__(self, *, loop: VirtualLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = next(loop.numbers)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -50,6 +76,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         epoch_s: float = 1_700_000_000.0,
     ) -> None:
         super().__init__()
+        self.numbers = itertools.count()
         self._now = 0.0
         self._shuffle = shuffle
         self._limit_s = limit_s
@@ -61,6 +88,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Turns of the loop so far: the finest grain at which a crash can be placed."""
         self.errors: list[dict[str, Any]] = []
         """What callbacks and forgotten tasks raised."""
+        self.set_task_factory(_numbered)  # type: ignore[arg-type]
         self.set_exception_handler(lambda _loop, context: self.errors.append(context))
 
     def time(self) -> float:
@@ -70,6 +98,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def wall(self) -> float:
         """Virtual wall-clock time, as seconds since the epoch."""
         return self._epoch_s + self._now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future that hashes to its number."""
+        return NumberedFuture(loop=self)
 
     def interrupt(self, step: int, callback: Callable[[], object]) -> None:
         """Run `callback` among whatever is ready at that step (of `steps`)."""
@@ -92,8 +124,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         self.steps += 1
-        # A timer never fires early here, not even by a nanosecond: who then computes what is left
-        # to wait would wait for ever, because only waiting lets time pass.
+        # A timer never fires early here, not even by a nanosecond: who then computes what is
+        # left to wait would wait for ever, because only waiting lets time pass.
         self._clock_resolution = math.ulp(self._now)
         if self.steps > self._steps_max:
             raise Stalled(f"more than {self._steps_max} steps were taken, at {self._now:.3f} s")
@@ -108,6 +140,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """There are no threads that could have to wake the loop."""
+
+
+def _numbered(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    context: Context | None = None,
+) -> asyncio.Task[T]:
+    return NumberedTask(work, loop=loop, context=context)
 
 
 class _Jump:

@@ -242,7 +242,7 @@ class AttachedStore:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._attached = True
-        self._sent: set[_Request[Any]] = set()
+        self._sent: dict[_Request[Any], None] = {}
 
     @property
     def staleness_s(self) -> float:
@@ -454,13 +454,13 @@ class _Request(Generic[R]):
     outcome of the last is the reply, unless an answer was fixed before.
     """
 
-    def __init__(self, effects: list[Callable[[], R]], sent: set[_Request[Any]]) -> None:
+    def __init__(self, effects: list[Callable[[], R]], sent: dict[_Request[Any], None]) -> None:
         self.reply: asyncio.Future[Reply[R]] = asyncio.get_running_loop().create_future()
         self._effects = effects
         self._timers: list[asyncio.TimerHandle] = []
         self._fixed = False
         self._sent = sent
-        sent.add(self)
+        sent[self] = None
 
     def land(self, delay_s: float) -> None:
         """Let the next effect take place after a delay."""
@@ -475,7 +475,7 @@ class _Request(Generic[R]):
         """The last effects never take place."""
         del self._effects[-effects:]
         if not self._effects:
-            self._sent.discard(self)
+            self._sent.pop(self, None)
 
     def orphan(self, delay_s: float | None) -> None:
         """The client is dead: what has not taken place does so after the delay, or never."""
@@ -494,7 +494,7 @@ class _Request(Generic[R]):
     def _land(self) -> None:
         effect = self._effects.pop(0)
         if not self._effects:
-            self._sent.discard(self)
+            self._sent.pop(self, None)
         try:
             reply = Reply(completed=True, result=effect())
         except (Rejected, Refused) as error:

@@ -247,6 +247,9 @@ class Application:
                 image = None
             case _:
                 image = None if held is None else patched(held, fields)
+        if not honest and self.fenced:
+            self._faults.fire(Fault.FENCE_IGNORED)
+            self.late.add(key)
         silent = op == "patch" and held is None  # of a key that is not there: no write
         self._trace.add(self._now(), "change", key, op, image and image.payload, active.value)
         delay = self._random.choice([0.0, self._random.random()]) * self.plan.emit_delay_s
@@ -266,9 +269,6 @@ class Application:
         if self.active is not active:
             self._faults.fire(Fault.LATE_BATCH)
             self.unsure.add(key)
-        elif not honest and self.fenced:
-            self._faults.fire(Fault.FENCE_IGNORED)
-            self.late.add(key)
         self.writing -= 1
         self._changed.set()
 

@@ -22,6 +22,7 @@ from replicator.model.phase import Direction
 from replicator.model.position import Partition
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
+from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
 from tests.simulation.controls import SimulatedFence, SimulatedSwitch
 
@@ -48,8 +49,8 @@ class Process:
         self.alive = True
         self.ended: asyncio.Future[Any] = loop.create_future()
         self._world = world
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._calls: set[asyncio.Future[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._calls: dict[asyncio.Future[Any], None] = {}
         self._context: Context = copy_context()
         self._context.run(_PROCESS.set, self)
         self._source = world.source.attach()
@@ -97,11 +98,11 @@ class Process:
         if not self.alive:
             raise Killed
         answer: asyncio.Future[T] = self._world.loop.create_future()
-        self._calls.add(answer)
+        self._calls[answer] = None
         task = self._spawn(ask(self.migration))
 
         def told(task: asyncio.Task[T]) -> None:
-            self._calls.discard(answer)
+            self._calls.pop(answer, None)
             if answer.done():
                 return
             if task.cancelled():
@@ -156,11 +157,11 @@ class Process:
 
     def own(self, task: asyncio.Task[Any]) -> None:
         """A task that this process started."""
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not self.alive and not task.cancelled():
             task.exception()  # nobody lives to hear of it
 
@@ -171,7 +172,7 @@ def task_factory(
     context: Context | None = None,
 ) -> asyncio.Task[T]:
     """Let each process know the tasks that it started, down to the last."""
-    task = asyncio.Task(work, loop=loop, context=context)
+    task = NumberedTask(work, loop=loop, context=context)
     owner = _PROCESS.get()
     if owner is not None:
         owner.own(task)

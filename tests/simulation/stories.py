@@ -279,8 +279,8 @@ class Operator:
                 "retry", lambda migration: migration.retry_letters(None), optional=True
             )
         application = self.world.application
-        for collection, point_id in list(
-            application.refused | application.broken | application.unsure
+        for collection, point_id in sorted(
+            application.refused | application.broken | application.unsure, key=str
         ):
             if not application.fenced and self.random.random() < 0.7:
                 await application.rewrite(collection, point_id)
