@@ -7,11 +7,14 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from replicator.model.status import Status
 
 _LINE_INTERVAL_S = 2.0
+_WIDTH = 60
+"""Wide enough for every value, so that the table does not twitch."""
 
 
 class Progress:
@@ -54,9 +57,11 @@ class Progress:
 
 
 def _table(status: Status) -> Table:
-    table = Table(show_header=False)
+    table = Table(show_header=False, min_width=_WIDTH)
     for name, value in _figures(status):
         table.add_row(name, value)
+    bar = ProgressBar(total=100, completed=status.backfill.percent or 0, width=_WIDTH // 2)
+    table.add_row("copy", bar)
     return table
 
 

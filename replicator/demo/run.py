@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -76,16 +75,20 @@ def _once(options: DemoOptions, seed: int, console: Console) -> Outcome:
     directory.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(seed=seed, feed="Kafka" if options.kafka else "change log")
     started = time.monotonic()
-    with Progress(console) as progress:
-        try:
-            asyncio.run(_play(options, directory.absolute(), progress, outcome))
-        except ReplicatorError as error:
-            outcome.problems.append(error.message)
-    outcome.seconds = round(time.monotonic() - started, 1)
-    if options.directory is None and outcome.ok:
-        shutil.rmtree(directory, ignore_errors=True)
-    elif not outcome.ok:
-        print(f"logs, configuration and stores are in {directory}", file=sys.stderr)  # noqa: T201
+    keep = options.directory is not None
+    try:
+        with Progress(console) as progress:
+            try:
+                asyncio.run(_play(options, directory.absolute(), progress, outcome))
+            except ReplicatorError as error:
+                outcome.problems.append(error.message)
+        outcome.seconds = round(time.monotonic() - started, 1)
+        if not outcome.ok:
+            keep = True
+            console.print(f"logs, configuration and stores are in {directory}", soft_wrap=True)
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
     return outcome
 
 

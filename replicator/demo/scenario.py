@@ -81,7 +81,9 @@ class Scenario:
         await self._replication.until(_streams_without_lag, "streaming without lag")
         report = await self._replication.control.verify(VerifyRequest(level="full"))
         found = f"{report.missing} missing, {report.extra} extra, {report.different} different"
-        self._progress.say(f"verified {report.compared} points under writes: {found}")
+        self._progress.say(
+            f"verified under writes, {report.compared} keys read in both stores: {found}"
+        )
         if not report.equal:
             self._outcome.problems.append(f"verification found {found}")
 
