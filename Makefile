@@ -13,7 +13,7 @@ SEEDS ?= 500
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint format bench simulate soak clean
+.PHONY: help demo demo-kafka test lint format docs bench simulate soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ lint: $(READY) ## style, types, layers, and the Dockerfile
 format: $(READY) ## put every file into the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
+	$(BIN)/python -m tests.docs.tables
+	$(BIN)/python -m replicator.settings.reference > config/reference.toml
 
 simulate: $(READY) ## SEEDS=500: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation

@@ -17,7 +17,7 @@ from tests.docs.tables import DOCS, ROOT, TABLES, declared_metrics, made, standi
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_of_the_docs_is_what_the_code_says(table: str) -> None:
-    assert standing(table) == made(table), "run: python -m tests.docs.tables"
+    assert standing(table) == made(table), "run: make docs"
 
 
 def test_the_reference_lists_every_setting_as_it_is_declared() -> None:
