@@ -144,7 +144,9 @@ class OfflineControl:
                     " the switch there is revert",
                 )
             await Journal(state, record, clock.wall).move(
-                Phase.ABORTED, "aborted by a person, with no daemon running"
+                Phase.ABORTED,
+                "aborted by a person, with no daemon running",
+                only_from=record.phase,
             )
         finally:
             await state.close()

@@ -138,13 +138,16 @@ class Cutover:
                     f"{self.status.step}",
                 ) from error
             # Invariant 7: the point of no return is journalled before the switch is touched.
-            await self._journal.move(
+            moved = await self._journal.move(
                 Phase.SWITCHING,
                 f"switching to the {_store(direction.other)}",
+                only_from=Phase.FENCING,
                 evidence={"vector": dict(vector)},
                 fence_vector=vector,
                 epoch=self._journal.record.epoch + 1,
             )
+            if not moved:
+                raise self._overtaken()
         except BaseException as error:
             if self._journal.record.phase is not Phase.SWITCHING:
                 await self._go_back(error)
@@ -160,9 +163,14 @@ class Cutover:
         await self._step("before_fence", "running the hook before the fence")
         await self._hooks.run("before_fence", direction)
         # Invariant 7: a restart must know that the fence may be closed before it is.
-        await self._journal.move(
-            Phase.FENCING, f"{self.status.operation} begins", fence_closed=True
+        begun = await self._journal.move(
+            Phase.FENCING,
+            f"{self.status.operation} begins",
+            only_from=Phase.STREAMING,
+            fence_closed=True,
         )
+        if not begun:
+            raise self._overtaken()
         await self._step("fence", "closing the writer fence")
         # The holder's deadline leaves room for the switch itself, which the attempt's does not
         # bound.
@@ -191,6 +199,10 @@ class Cutover:
         await self._hooks.run("before_switch", direction)
         await self._look(vector)
         return vector
+
+    def _overtaken(self) -> Refused:
+        phase = self._journal.record.phase.value
+        return Refused("phase-refused", f"the migration is in {phase} by now")
 
     async def _vector(self) -> Positions:
         """The ends of every partition, once no transaction hides records below them."""
@@ -245,7 +257,10 @@ class Cutover:
         self.status.step = "failed"
         if self._journal.record.phase is Phase.FENCING:
             await self._journal.move(
-                Phase.STREAMING, f"{self.status.operation} failed: {reason}", reason_code=code
+                Phase.STREAMING,
+                f"{self.status.operation} failed: {reason}",
+                only_from=Phase.FENCING,
+                reason_code=code,
             )
         else:
             await self._journal.note("failed", reason, code=code)
@@ -291,6 +306,7 @@ class Cutover:
         await self._journal.move(
             Phase.STREAMING,
             f"the application is on the {_store(direction)}",
+            only_from=Phase.SWITCHING,
             direction=direction,
         )
         self._path.wake()
@@ -348,7 +364,9 @@ class Cutover:
             return False
 
     async def _hold(self, message: str) -> None:
-        await self._journal.move(Phase.HELD, message, reason_code="ownership-unknown")
+        await self._journal.move(
+            Phase.HELD, message, only_from=Phase.SWITCHING, reason_code="ownership-unknown"
+        )
         self.status.outcome = f"ownership-unknown: {message}"
         raise OwnershipUnknown("ownership-unknown", message)
 

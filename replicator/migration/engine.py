@@ -311,7 +311,11 @@ class Engine:
             return
         back_to = Phase.STREAMING if record.phase is Phase.FENCING else record.phase
         await self.journal.move(
-            Phase.BLOCKED, cause.message, reason_code=cause.code, blocked_from=back_to
+            Phase.BLOCKED,
+            cause.message,
+            only_from=record.phase,
+            reason_code=cause.code,
+            blocked_from=back_to,
         )
         self._attention.set()
 
@@ -339,6 +343,7 @@ class Engine:
         await self.journal.move(
             Phase.BACKFILL,
             "positions captured",
+            only_from=Phase.PLANNED,
             evidence={"positions": dict(positions)},
             capture=capture,
             fingerprint=self.parts.fingerprint,
@@ -417,8 +422,8 @@ class Engine:
         begin = record.fence_vector
         if forward:
             assert verified is not None, "the gate demands a verification"
-            # What lies before an earlier switch was compared then, and since then the target was
-            # the application's own; its events carry epochs that are stale by now.
+            # What lies before an earlier switch was compared then, and since then the target
+            # was the application's own; its events carry epochs that are stale by now.
             begin = {
                 partition: max(position, record.fence_vector.get(partition, position))
                 for partition, position in msgspec.json.decode(
@@ -464,7 +469,9 @@ class Engine:
             committed = self.committed
             if all(committed.get(p, -1) >= end for p, end in record.replay_until.items()):
                 await self.journal.move(
-                    Phase.STREAMING, "everything up to the copy's end is applied"
+                    Phase.STREAMING,
+                    "everything up to the copy's end is applied",
+                    only_from=Phase.REPLAY,
                 )
                 self._attention.set()
 
@@ -533,12 +540,15 @@ class _Copy:
         if feed is None:
             assert engine.plain_copy_check is not None
             await engine.plain_copy_check()
-            await engine.journal.move(Phase.COMPLETE, "copied, and both stores are equal")
+            await engine.journal.move(
+                Phase.COMPLETE, "copied, and both stores are equal", only_from=Phase.BACKFILL
+            )
             return
         bounds = await engine.patience.until_answered(feed.bounds)
         await engine.journal.move(
             Phase.REPLAY,
             "every row is copied",
+            only_from=Phase.BACKFILL,
             replay_until={partition: at.end for partition, at in bounds.items()},
         )
 

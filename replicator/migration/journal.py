@@ -44,12 +44,18 @@ class Journal:
         phase: Phase,
         message: str,
         *,
+        only_from: Phase,
         evidence: dict[str, Any] | None = None,
         **changes: Any,
-    ) -> None:
-        """Enter a phase that may follow the one in force, with other changes of the record."""
+    ) -> bool:
+        """
+        Enter a phase that may follow `only_from`, with other changes of the record. False, and
+        nothing is changed, when somebody else has left that phase meanwhile.
+        """
         async with self._changing:
             current = self.record.phase
+            if current is not only_from:
+                return False
             assert may_follow(current, phase), f"{current.value} → {phase.value} is no step"
             changed = msgspec.structs.replace(
                 self.record, phase=phase, since=self._clock(), reason=message, **changes
@@ -57,6 +63,7 @@ class Journal:
             if "reason_code" not in changes:
                 changed.reason_code = ""
             await self._save(changed, "phase", message, evidence or {})
+            return True
 
     async def change(self, step: str, message: str, **changes: Any) -> None:
         """Change the record within its phase."""

@@ -201,7 +201,9 @@ class Migration:
                 "migration under way",
             )
         if journal.record.phase is Phase.FENCING:
-            await journal.move(Phase.STREAMING, "restarted while fenced; going back")
+            await journal.move(
+                Phase.STREAMING, "restarted while fenced; going back", only_from=Phase.FENCING
+            )
         return journal
 
     async def _recall(self) -> None:
@@ -350,8 +352,11 @@ class Migration:
         if record.phase is Phase.BLOCKED:
             await self._check_unblocked()
             assert record.blocked_from is not None
-            await self.engine.journal.move(
-                record.blocked_from, "resumed after a new check", blocked_from=None
+            await self._move(
+                Phase.BLOCKED,
+                record.blocked_from,
+                "resumed after a new check",
+                blocked_from=None,
             )
         elif record.paused:
             await self.engine.journal.change("resume", "resumed", paused=False)
@@ -626,8 +631,8 @@ class Migration:
                 "the target",
             )
         self._nothing_under_way()
-        await self.engine.journal.move(
-            Phase.COMPLETE, "the reverse window is ended", paused=False
+        await self._move(
+            Phase.STREAMING, Phase.COMPLETE, "the reverse window is ended", paused=False
         )
         self.engine.wake()
 
@@ -644,7 +649,7 @@ class Migration:
         if record.fence_closed:
             raise Refused("phase-refused", "the writer fence is not open yet; try again")
         await self._end_operation()
-        await self.engine.journal.move(Phase.ABORTED, "aborted by a person", paused=False)
+        await self._move(record.phase, Phase.ABORTED, "aborted by a person", paused=False)
         self.engine.wake()
 
     async def own(self, direction: Direction) -> None:
@@ -654,7 +659,8 @@ class Migration:
                 "phase-refused", f"nothing is HELD: the phase is {self.record.phase.value}"
             )
         place = "source" if direction is Direction.FORWARD else "target"
-        await self.engine.journal.move(
+        await self._move(
+            Phase.HELD,
             Phase.STREAMING,
             f"a person says: the application is on the {place}",
             direction=direction,
@@ -663,6 +669,15 @@ class Migration:
             epoch=self.record.epoch - (direction is self.record.direction),
         )
         self.engine.wake()
+
+    async def _move(
+        self, current: Phase, following: Phase, message: str, **changes: Any
+    ) -> None:
+        """Enter a phase on a person's word. Raises Refused when another was entered first."""
+        if not await self.engine.journal.move(following, message, only_from=current, **changes):
+            raise Refused(
+                "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
+            )
 
     def _nothing_under_way(self, *names: str) -> None:
         if not self._idle() and (not names or self._operation_name in names):
