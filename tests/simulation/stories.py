@@ -116,17 +116,23 @@ class Operator:
             await self.reach(Phase.STREAMING)
         world = self.world
         await self.command("pause", lambda migration: migration.pause())
+        behind: list[int] = []
+        before: dict[Any, int] = {}
         for _ in range(200):
-            await asyncio.sleep(0.2)
-            positions = world.state._data.positions
-            behind = [
-                number
-                for number in range(world.log.partitions)
-                if positions.get(world.log.name(number), 0)
-                < world.log.bounds()[world.log.name(number)].stable - 1
-            ]
-            if behind:
-                break
+            await asyncio.sleep(1.0)
+            positions = dict(world.state._data.positions)
+            record = self.record
+            if record is not None and record.paused and positions == before:
+                bounds = world.log.bounds()
+                behind = [
+                    number
+                    for number in range(world.log.partitions)
+                    if positions.get(world.log.name(number), 0)
+                    < bounds[world.log.name(number)].stable
+                ]
+                if behind:
+                    break
+            before = positions
         number = behind[0]
         world.faults.fire(Fault.TRUNCATED)
         world.log.truncate(number, world.log.bounds()[world.log.name(number)].stable)
