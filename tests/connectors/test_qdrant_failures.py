@@ -330,6 +330,81 @@ async def test_a_write_past_its_deadline_has_an_unknown_outcome_and_lands_all_th
         await listener.wait_closed()
 
 
+async def test_closing_breaks_off_calls_but_cancels_no_task(tmp_path: Path) -> None:
+    async with LocalStoreServer(tmp_path / "store") as server, asyncio.timeout(30):
+        direct = QdrantStore(QdrantSettings(url=server.url))
+        collection = await made(direct)
+        tap = Wiretap(server.address, b"the marker", pass_on=False)
+        listener, address = await tap.listen()
+        store = QdrantStore(QdrantSettings(url=address))
+        batch = WriteBatch(collection, (Upsert(simple(1, text="the marker")),))
+        writing = asyncio.create_task(store.apply(batch), name="write")
+        await tap.seen.wait()
+        reading = asyncio.create_task(read_error(store, collection), name="read")
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        assert type(await reading) is Unavailable
+        await store.close()
+        await direct.close()
+        await tap.cut()
+        listener.close()
+        await listener.wait_closed()
+
+
+async def test_cancelling_a_write_cancels_its_task(tmp_path: Path) -> None:
+    async with LocalStoreServer(tmp_path / "store") as server, asyncio.timeout(30):
+        direct = QdrantStore(QdrantSettings(url=server.url))
+        collection = await made(direct)
+        tap = Wiretap(server.address, b"the marker", pass_on=False)
+        listener, address = await tap.listen()
+        store = QdrantStore(QdrantSettings(url=address))
+        batch = WriteBatch(collection, (Upsert(simple(1, text="the marker")),))
+        writing = asyncio.create_task(store.apply(batch), name="write")
+        await tap.seen.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await store.close()
+        await direct.close()
+        await tap.cut()
+        listener.close()
+        await listener.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("1.15.4", ["keeps no collection metadata"]),
+        ("1.16.0", ["no timeout of writes"]),
+        ("1.17.0", []),
+        ("2.0.0-dev", []),
+        ("dev", []),
+    ],
+)
+async def test_the_check_names_what_an_old_server_lacks(
+    interfered: QdrantStore, interference: Interference, version: str, words: list[str]
+) -> None:
+    interference.reply("HealthCheck", wire().HealthCheckReply(version=version))
+    findings = await interfered.check()
+    assert [(each.severity, each.code) for each in findings] == (
+        [(Severity.WARNS, "unsupported")] if words else []
+    )
+    assert all(word in each.message for word, each in zip(words, findings, strict=True))
+
+
+async def test_the_check_tells_a_key_that_may_only_read(
+    interfered: QdrantStore, interference: Interference
+) -> None:
+    interference.refuse("UpdateAliases", Status.PERMISSION_DENIED, "Global manage access")
+    (finding,) = await interfered.check()
+    assert (finding.severity, finding.code) == (Severity.WARNS, "permission-denied")
+    interference.refuse("List", Status.UNAUTHENTICATED, "Must provide an API key")
+    (finding,) = await interfered.check()
+    assert (finding.severity, finding.code) == (Severity.BLOCKS, "permission-denied")
+
+
 @pytest.mark.parametrize(
     "url", ["", "ftp://host", "http://", "http://host:port", "http://host:6334/path"]
 )

@@ -19,6 +19,7 @@ from replicator.connectors.qdrant.ranges import (
     write_cursor,
     write_spec,
 )
+from replicator.connectors.qdrant.schema import conflicts, copy_collection
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Fatal, Refused
 from replicator.model.point import PointId
@@ -324,6 +325,10 @@ async def test_chunks_of_a_split_are_of_about_equal_size(store: QdrantStore) -> 
         {"must": [{"key": "a", "match": {"unknown": 1}}]},
         {"must": [{"key": "a", "match": {"any": [1, "a"]}}]},
         {"must": [{"key": "a", "range": {"above": 1}}]},
+        {"must": [{"key": "a", "range": {"gt": "no date"}}]},
+        {"must": [{"key": "a", "values_count": {"gt": 1.5}}]},
+        {"must": [{"has_id": ["no uuid"]}]},
+        {"min_should": {"conditions": []}},
         {"must": ["a"]},
         {"must": [{"geo": {}}]},
     ],
@@ -409,11 +414,10 @@ async def test_booleans_are_matched_by_a_real_server_and_refused_by_the_local_on
             await store.search(name, query)
 
 
-async def test_the_check_names_a_server_that_keeps_no_mark_or_timeout(
-    store: QdrantStore,
-) -> None:
-    assert [each.code for each in store.check_version("1.15.3")] == ["unsupported"]
-    assert [each.code for each in store.check_version("1.16.0")] == ["unsupported"]
-    assert store.check_version("1.17.0") == []
-    assert store.check_version("2.0.0-dev") == []
-    assert store.check_version("dev") == []
+def test_a_collection_with_custom_shard_keys_is_no_target() -> None:
+    held = wire().CollectionInfo()
+    held.config.params.vectors_config.params.size = 2
+    held.config.params.sharding_method = wire().enum("ShardingMethod")["Custom"]
+    assert [words for words in conflicts(wanted("x"), held) if "shard keys" in words]
+    with pytest.raises(Refused):
+        copy_collection("x", held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 import threading
@@ -139,6 +140,24 @@ async def test_a_port_that_is_taken_is_refused_and_the_path_left_free(tmp_path: 
             await LocalStoreServer(tmp_path / "two", first.address).start()
     async with LocalStoreServer(tmp_path / "two") as second:
         assert second.address
+
+
+async def test_a_collection_that_cannot_be_loaded_is_named_and_the_path_left_free(
+    tmp_path: Path,
+) -> None:
+    async with LocalStoreServer(tmp_path) as server:
+        store = store_at(server.address)
+        await store.ensure(BOOKS)
+        await store.close()
+    (shard,) = tmp_path.glob("shard-*")
+    shutil.move(shard, tmp_path / "elsewhere")
+    with pytest.raises(Fatal, match=shard.name):
+        await LocalStoreServer(tmp_path).start()
+    shutil.move(tmp_path / "elsewhere", shard)
+    async with LocalStoreServer(tmp_path) as server:
+        store = store_at(server.address)
+        assert await store.count("books") == 0
+        await store.close()
 
 
 async def test_a_server_may_be_stopped_twice_and_started_again(tmp_path: Path) -> None:

@@ -75,9 +75,23 @@ class Channel:
 
     async def call(self, service: str, method: str, request: Message) -> Message:
         """Call, and leave a failure as grpc's own error, for those who look into it."""
-        return await self._callable(service, method)(
+        call = self._callable(service, method)(
             request, timeout=self._timeout_s + GRACE_S, metadata=self._metadata
         )
+        try:
+            return await call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            # Closing the channel cancels its calls, but nobody cancelled this task: for the
+            # caller it is a connection that broke.
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.CANCELLED,
+                grpc.aio.Metadata(),
+                grpc.aio.Metadata(),
+                "the connection was closed during the call",
+            ) from None
 
     async def close(self) -> None:
         """Break off what is under way and disconnect. Idempotent."""
@@ -104,7 +118,6 @@ class Channel:
     def _open(self) -> grpc.aio.Channel:
         # Opened late, because grpc binds a channel to the loop that runs when it is made.
         if self._channel is None:
-            asyncio.get_running_loop()
             self._channel = (
                 grpc.aio.secure_channel(
                     self._address, grpc.ssl_channel_credentials(), options=_OPTIONS

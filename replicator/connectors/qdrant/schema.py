@@ -99,6 +99,8 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
     """What keeps an existing collection from holding the wanted vectors."""
     present = read_vector_schemas(info.config.params)
     found = []
+    if _is_custom_sharded(info):
+        found.append("it has custom shard keys, and a point does not say its own")
     for name, vector in (wanted.vectors or {}).items():
         other = present.get(name)
         if other is None:
@@ -113,7 +115,7 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
 def copy_collection(name: str, info: Message) -> Message:
     """A `CreateCollection` that makes an empty collection of the same configuration."""
     config, params = info.config, info.config.params
-    if params.sharding_method == wire().enum("ShardingMethod")["Custom"]:
+    if _is_custom_sharded(info):
         raise Refused("unsupported", f"{name} has custom shard keys: empty it by hand")
     made = wire().CreateCollection(collection_name=name)
     pairs: tuple[tuple[str, Message, str], ...] = (
@@ -154,6 +156,11 @@ def _write_vector(target: Message, collection: str, name: str, vector: VectorSch
     target.distance = wire().enum("Distance")[names[vector.distance]]
     if vector.kind is VectorKind.MULTI:
         target.multivector_config.comparator = wire().enum("MultiVectorComparator")["MaxSim"]
+
+
+def _is_custom_sharded(info: Message) -> bool:
+    method: int = info.config.params.sharding_method
+    return method == wire().enum("ShardingMethod")["Custom"]
 
 
 def _details(info: Message) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Sequence
 
-import grpc
-
-from replicator.connectors.qdrant import failures, ranges
+from replicator.connectors.qdrant import ranges
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.collection import Collections
 from replicator.connectors.qdrant.filters import write_filter
@@ -181,7 +180,7 @@ class QdrantStore:
             health = await self._channel.read(
                 "Qdrant", "HealthCheck", wire().HealthCheckRequest()
             )
-            findings = self.check_version(health.version)
+            findings = self._check_version(health.version)
             await self._channel.read("Collections", "List", wire().ListCollectionsRequest())
         except ReplicatorError as exc:
             return [self._finding(Severity.BLOCKS, exc.code, exc.message)]
@@ -191,8 +190,7 @@ class QdrantStore:
         """Disconnect. Writes in flight are not waited for."""
         await self._channel.close()
 
-    def check_version(self, version: str) -> list[CheckFinding]:
-        """What a server of this version lacks."""
+    def _check_version(self, version: str) -> list[CheckFinding]:
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if len(numbers) < 2:
             return []  # A development build says "dev" or nothing.
@@ -217,24 +215,19 @@ class QdrantStore:
         return []
 
     async def _check_writing(self) -> list[CheckFinding]:
-        """Try a write that can change nothing: no ids, in a collection that is not there."""
-        request = wire().DeletePoints(collection_name="replicator-permission-check", wait=True)
-        request.points.points.SetInParent()
+        """Try a change that changes nothing: delete an alias that nobody has."""
+        request = wire().ChangeAliases(timeout=self._channel.timeout_s)
+        request.actions.add().delete_alias.alias_name = f"replicator-check-{uuid.uuid4()}"
         try:
-            await self._channel.call("Points", "Delete", request)
-        except grpc.aio.AioRpcError as exc:
-            error = failures.of_write(exc)
-            if error.code == "permission-denied":
-                return [
-                    self._finding(
-                        Severity.WARNS,
-                        error.code,
-                        "this key may not write everywhere; as a target, and for the way back,"
-                        f" it must be able to write its collections: {error.message}",
-                    )
-                ]
-            if error.code in ("store-unavailable", "outcome-unknown"):
-                return [self._finding(Severity.BLOCKS, "store-unavailable", error.message)]
+            await self._channel.change("UpdateAliases", request)
+        except ReplicatorError as exc:
+            if exc.code == "permission-denied":
+                message = (
+                    "this key may not create collections or move aliases; as a target, and for"
+                    f" the way back, it must be able to write its collections: {exc.message}"
+                )
+                return [self._finding(Severity.WARNS, exc.code, message)]
+            return [self._finding(Severity.WARNS, exc.code, exc.message)]
         return []
 
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:

@@ -9,6 +9,13 @@ Emulated in form only (kept and shown, without effect): shards, replicas, HNSW p
 quantisation, strict mode, write ordering, the API key. Not there, and answered UNIMPLEMENTED:
 snapshots, cluster calls, grouping, recommendation, facets, ordering by payload, geo filters.
 
+The store conformance suite and the tests of the Qdrant connector were run on this server and
+on Qdrant 1.18.3. Seen on this server alone: durability across `kill -9`, lost connections and
+late writes, and every status but those of plain requests, which interceptors made. Different
+from a server: a filter that matches a boolean is UNIMPLEMENTED, because the engine's Python
+binding takes True for 1; collections without any vector cannot be made; the index is built when
+`indexing_threshold` is set, not in the background.
+
 `server` starts and stops it; `collections` and `points` answer the two services; `registry`
 remembers what is there; `shard` runs the engine in threads; `incoming`, `outgoing` and
 `filters` translate between messages and the engine; `answers` turns failures into statuses.

@@ -80,12 +80,19 @@ class LocalStoreServer:
 
     async def start(self) -> str:
         """Open what is stored, begin to answer, and return the address."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            raise
+        return self._address
+
+    async def _start(self) -> None:
         self._lock = await asyncio.to_thread(_lock, self._path)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        collections = Collections(self._path, self._readers)
+        self._collections = collections = Collections(self._path, self._readers)
         await collections.open()
-        points = Points(collections)
-        self._collections, self._points = collections, points
+        self._points = points = Points(collections)
         server = grpc.aio.server(options=_OPTIONS, interceptors=tuple(self._interceptors))
         server.add_generic_rpc_handlers(
             (
@@ -99,13 +106,11 @@ class LocalStoreServer:
         try:
             port = server.add_insecure_port(self._listen)
         except RuntimeError as exc:
-            await self._close()
             raise Refused("config-invalid", f"cannot listen at {self._listen}: {exc}") from exc
         await server.start()
         self._server = server
         self._address = f"{host}:{port}"
         self._flushing = asyncio.create_task(self._flush_often(), name="local store flush")
-        return self._address
 
     async def stop(self) -> None:
         """Let calls under way end, flush and close. Idempotent."""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from qdrant_edge import EdgeConfig, EdgeShard
 
+from replicator.errors import Fatal
 from replicator.testing.local_store import answers
 
 T = TypeVar("T")
@@ -101,9 +102,13 @@ class Shard:
 
 
 def _open(directory: Path, config: EdgeConfig | None) -> EdgeShard:
-    if config is None:
+    if config is not None:
+        return EdgeShard.create(str(directory), config)
+    try:
         return EdgeShard.load(str(directory))
-    return EdgeShard.create(str(directory), config)
+    except BaseException as exc:
+        # A panic of the engine is no Exception.
+        raise Fatal("store-bug", f"the engine cannot load {directory}: {exc}") from exc
 
 
 def _run(work: Work[T], shard: EdgeShard) -> T:
