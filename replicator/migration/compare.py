@@ -56,7 +56,7 @@ def compare(
     `float_tolerance` is the largest difference of a vector component, relative to the vector's
     largest component (at least 1); `payload_tolerance` that of a payload float, relative to it.
     """
-    if expected.id != actual.id or isinstance(expected.id, str) != isinstance(actual.id, str):
+    if expected.id != actual.id:
         return "id (another point)"
     if directions is None:
         directions = scale_free(schema)

@@ -100,6 +100,14 @@ def test_minus_zero_is_zero() -> None:
     assert payloads_differ(0, -0.0) is None
 
 
+def test_without_a_tolerance_only_equal_numbers_are_equal() -> None:
+    none = {"float_tolerance": 0.0, "payload_tolerance": 0.0}
+    point = Point(1, {"v": dense(0.0, 1)}, {"a": 0.1})
+    assert compare(point, Point(1, {"v": dense(-0.0, 1)}, {"a": 0.1}), PLAIN, **none) is None
+    near = float(np.nextafter(np.float32(1), np.float32(2)))
+    assert compare(point, Point(1, {"v": dense(0.0, near)}, {"a": 0.1}), PLAIN, **none)
+
+
 def test_another_dimension_another_kind_a_missing_and_an_extra_vector_are_told() -> None:
     assert vectors_differ(dense(1, 2), dense(1, 2, 3)) == "vectors.v (dimension 3 instead of 2)"
     assert vectors_differ(dense(1, 2), multi((1, 2))) == "vectors.v (multi instead of dense)"

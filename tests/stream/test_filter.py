@@ -42,6 +42,7 @@ def field(key: str = "a", **condition: Any) -> Filter:
         ({"match": {"except": [5]}}, {"a": None}, False),
         ({"match": {"except": [5]}}, {"a": []}, False),
         ({"match": {"text": "blue sky"}}, {"a": "The Sky was blue."}, True),
+        ({"match": {"text": "blue sky"}}, {"a": "sky, blue"}, True),
         ({"match": {"text": "blue sky"}}, {"a": "the sky"}, False),
         ({"match": {"text": "sky"}}, {"a": "skyline"}, False),
         ({"match": {"text_any": "blue sky"}}, {"a": ["the sky"]}, True),
