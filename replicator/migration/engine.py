@@ -545,6 +545,13 @@ class _Copy:
             )
             return
         bounds = await engine.patience.until_answered(feed.bounds)
+        capture = engine.journal.record.capture
+        if capture is None or bounds.keys() != capture.positions.keys():
+            # Whatever answered is not the log that was captured: its ends mean nothing.
+            raise Blocked(
+                "partitions-changed",
+                f"the topic has {len(bounds)} partitions, not those of the capture",
+            )
         await engine.journal.move(
             Phase.REPLAY,
             "every row is copied",
