@@ -113,6 +113,33 @@ async def test_a_range_behind_an_open_transaction_is_not_called_empty(
     await transactional.abort_transaction()
 
 
+async def test_positions_step_over_what_compaction_removed(
+    make_topic: MakeTopic, make_feed: MakeFeed, make_settings: MakeSettings
+) -> None:
+    compacted = await make_topic(
+        cleanup_policy="compact", segment_ms="50", min_cleanable_dirty_ratio="0.001"
+    )
+    feed = make_feed(topic=compacted, compacted_without_patches=True)
+    log = KafkaEventLog(make_settings(topic=compacted), "articles")
+
+    records: list[Record] = []
+    end = 0
+    async with asyncio.timeout(DEADLINE_S):
+        while not records or len(records) > end / 2:
+            # Only segments that are closed are compacted, and a new record closes the last.
+            await log.append(numbered(20))
+            await feed.open(await starts(feed))
+            end = (await feed.bounds())[first(compacted)].end
+            records = await reach(feed, {first(compacted): end})
+    await log.close()
+
+    assert records[-1].value == b"value 19"
+    offsets = [record.offset for record in records]
+    assert offsets == sorted(set(offsets))
+    pages = [page async for page in feed.read(first(compacted), offsets[0], end)]
+    assert pages[-1][-1].offset == offsets[-1] == end - 1
+
+
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_every_compression_of_producers_is_read(
     feed: KafkaFeed, make_producer: MakeProducer, topic: str, codec: str
