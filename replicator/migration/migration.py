@@ -435,7 +435,9 @@ class Migration:
         if feed is None:
             return {}
         bounds = await self.engine.patience.until_answered(feed.bounds)
-        return {partition: at.stable for partition, at in bounds.items()}
+        capture = self.record.capture
+        known = capture.positions if capture is not None else {}
+        return {partition: at.stable for partition, at in bounds.items() if partition in known}
 
     async def _check_plain_copy(self) -> None:
         report = await self._verify(VerifyRequest())
