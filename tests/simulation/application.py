@@ -81,6 +81,8 @@ class Application:
         self._trace = trace
         self._opened = asyncio.Event()
         self._opened.set()
+        self._turns: dict[tuple[str, PointId], asyncio.Lock] = {}
+        """Changes of one key follow each other, whoever asks for them."""
         self._versions: dict[tuple[str, PointId], int] = {}
         self._sent: dict[tuple[str, PointId], bytes] = {}
         self._stopping = False
@@ -173,6 +175,8 @@ class Application:
     # -- changes ----------------------------------------------------------------------------
     async def rewrite(self, collection: str, point_id: PointId) -> None:
         """A person has the application write a key anew."""
+        while self.fenced:
+            await asyncio.sleep(0.1)
         plan = self._collections[collection]
         image = random_image(self._random, plan, self._count())
         admitted = (self.active, self.epoch)
@@ -236,8 +240,23 @@ class Application:
     ) -> None:
         """Write and emit one change, where and as the route was when it was admitted."""
         key = (plan.source, point_id)
-        active, epoch = admitted
         self.writing += 1
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            await self._in_turn(key, plan, point_id, op, fields, honest, admitted)
+        self.writing -= 1
+        self._changed.set()
+
+    async def _in_turn(
+        self,
+        key: tuple[str, PointId],
+        plan: CollectionPlan,
+        point_id: PointId,
+        op: str,
+        fields: dict[str, Any],
+        honest: bool,
+        admitted: tuple[Direction, int],
+    ) -> None:
+        active, epoch = admitted
         self.changes += 1
         held = self.model.get(key)
         match op:
@@ -269,8 +288,6 @@ class Application:
         if self.active is not active:
             self._faults.fire(Fault.LATE_BATCH)
             self.unsure.add(key)
-        self.writing -= 1
-        self._changed.set()
 
     def _set(self, key: tuple[str, PointId], op: str, image: Image | None) -> None:
         if op != "patch":

@@ -35,6 +35,7 @@ class Operator:
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = Random(f"operator {world.plan.seed}")
+        self._unblocking = False
 
     async def play(self) -> None:
         """The whole story; returns in a terminal phase with everything compared."""
@@ -377,7 +378,9 @@ class Operator:
         *,
         blocked: bool = False,
     ) -> None:
-        """Enter a terminal phase."""
+        """Enter a terminal phase; no seed without a fault."""
+        if not self.world.faults.fired:
+            self.world.crash()
         tries = 0
         while self.phase is not phase:
             tries += 1
@@ -409,7 +412,20 @@ class Operator:
         if process is None or not process.alive:
             await asyncio.sleep(0.3)
             raise Killed
-        return await process.call(ask)
+        answer = asyncio.ensure_future(process.call(ask))
+        try:
+            while not answer.done():
+                await asyncio.wait([answer], timeout=3.0)
+                if not answer.done() and self.phase is Phase.BLOCKED and not self._unblocking:
+                    # What was asked for waits until the migration goes on.
+                    self._unblocking = True
+                    try:
+                        await self.unblock()
+                    finally:
+                        self._unblocking = False
+            return answer.result()
+        finally:
+            answer.cancel()
 
     async def command(
         self,

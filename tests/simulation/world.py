@@ -140,6 +140,8 @@ class World:
         if plan.foreign_at_s is not None:
             events.append((plan.foreign_at_s, self._intrude))
             events.append((plan.foreign_at_s + 20, self.log.members.clear))
+        # Every seed meets a fault: if none was drawn by then, the process dies.
+        events.append((4.0, lambda: None if self.faults.fired else self.crash()))
         for at, event in sorted(events, key=lambda timed: timed[0]):
             await asyncio.sleep(max(0.0, at - self.now))
             if not self.calm:
