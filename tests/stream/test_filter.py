@@ -135,6 +135,12 @@ def test_a_key_is_a_path(key: str, payload: dict[str, Any], expected: bool) -> N
     assert field(key, match={"value": 5}).matches(1, payload) is expected
 
 
+def test_values_are_counted_where_the_path_leads_and_one_place_is_enough() -> None:
+    two = field("a[].b", values_count={"gte": 2})
+    assert two.matches(1, {"a": [{"b": [1, 2]}, {"b": 1}]})
+    assert not two.matches(1, {"a": [{"b": 1}, {"b": 2}]})
+
+
 def test_nested_asks_all_of_one_element() -> None:
     nested = must(
         {
