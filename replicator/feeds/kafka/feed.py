@@ -29,6 +29,11 @@ _WATCH_EVERY_S_MAX = 5.0
 """Longest time between two looks at the topic. Half doubles the questions of an idle stream;
 twice lets a partition that was added go unread for longer before the migration blocks."""
 
+_CONFIRM_S = 1.0
+"""A partition count that differs is believed when it still does after this time. A broker that
+is starting may tell an older one, and a person has to come and look when the migration
+blocks."""
+
 
 class KafkaFeed:
     """
@@ -56,6 +61,9 @@ class KafkaFeed:
         """See `ChangeFeed.open`."""
         await self._stop()
         bounds = await self.bounds()
+        if set(positions) != set(bounds):
+            await asyncio.sleep(_CONFIRM_S)
+            bounds = await self.bounds()
         if set(positions) != set(bounds):
             raise self._changed(len(positions), len(bounds))
         for partition, position in positions.items():
@@ -137,15 +145,17 @@ class KafkaFeed:
         while True:
             await asyncio.sleep(every_s)
             try:
-                leaders = await self._cluster.leaders(self._topic, answer_s)
+                found = len(await self._cluster.leaders(self._topic, answer_s))
+                if found != opened:
+                    await asyncio.sleep(_CONFIRM_S)
+                    found = len(await self._cluster.leaders(self._topic, answer_s))
             except Unavailable as error:
                 self._trouble, self._lost = error, True
             except Refused as error:
                 # The topic is gone, or we may no longer see it.
                 self._trouble = Blocked(error.code, error.message)
             else:
-                changed = len(leaders) != opened
-                self._trouble = self._changed(opened, len(leaders)) if changed else None
+                self._trouble = self._changed(opened, found) if found != opened else None
 
     async def _stop(self) -> None:
         watching, self._watching = self._watching, None

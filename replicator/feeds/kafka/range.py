@@ -14,8 +14,9 @@ from replicator.feeds.kafka.stream import consumer, start, to_record
 from replicator.model.position import Bounds, Partition, Record
 
 _PAGE_RECORDS = 500
-_FETCH_BYTES = 4 << 20
-"""Held by the client at once. A range is read to be looked at, not to keep up with writers."""
+_FETCH_BYTES = 1 << 20
+"""Held by the client at once. Most ranges are short, and what is fetched past the end is
+wasted: four times as much makes them four times as slow, and long ones no faster."""
 
 _WAIT_S = 0.2
 
@@ -51,7 +52,8 @@ async def read_range(
         while position < end:
             with connection.translated(f"reading {partition}"):
                 fetched = await client.getmany(
-                    timeout_ms=int(_WAIT_S * 1000), max_records=_PAGE_RECORDS
+                    timeout_ms=int(_WAIT_S * 1000),
+                    max_records=min(_PAGE_RECORDS, end - position),
                 )
                 reached = await client.position(each)
             page = [

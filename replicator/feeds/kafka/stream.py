@@ -103,7 +103,8 @@ class Stream:
         client = consumer(
             self._connection,
             fetch_max_bytes=budget,
-            # The client may hold this for every partition at once.
+            # The client may hold this for every partition at once, or one batch of a
+            # producer where that is more: a broker never cuts a batch in two.
             max_partition_fetch_bytes=max(budget // len(self._names), PARTITION_BYTES_MIN),
         )
         await start(self._connection, client, self._next)
