@@ -12,8 +12,8 @@ from replicator import clock
 from replicator.feeds.changelog.opening import BUSY_TIMEOUT_S, LogFile
 from replicator.feeds.changelog.queries import queries
 
-PRUNE_ROWS = 2000
-"""Rows deleted in one transaction, tens of milliseconds during which no one else can write.
+PRUNE_ROWS = 500
+"""Rows deleted in one transaction, some tens of milliseconds in which no one else can write.
 Half would double the syncs; twice would be felt by the application's writers."""
 
 
