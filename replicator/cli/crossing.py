@@ -48,6 +48,8 @@ class Crossing:
                     await self._look()
         except asyncio.CancelledError:
             self._say_how_it_stands()
+            task.cancel()  # only our wait for it: the daemon owns the work
+            await asyncio.wait({task})
             raise
         finally:
             await self._stop_asking()

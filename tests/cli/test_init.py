@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from replicator.cli.main import cli
+from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.load import load
+from replicator.settings.stores import JsonlSettings, QdrantSettings
+
+STORES = {"qdrant": QdrantSettings, "jsonl": JsonlSettings}
+FEEDS = {"kafka": KafkaSettings, "changelog": ChangelogSettings, "none": NoFeedSettings}
+
+
+@pytest.mark.parametrize(("source", "target", "feed"), list(product(STORES, STORES, FEEDS)))
+def test_what_is_written_loads_as_it_is(
+    tmp_path: Path, source: str, target: str, feed: str
+) -> None:
+    path = tmp_path / "config" / "mine.toml"
+    arguments = ["--source", source, "--target", target, "--feed", feed, "-o", str(path)]
+    result = CliRunner().invoke(
+        cli, ["init", *arguments, "--collection", "a=b", "--collection", "c"]
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = load(path, {})
+    assert isinstance(settings.source, STORES[source])
+    assert isinstance(settings.target, STORES[target])
+    assert isinstance(settings.feed, FEEDS[feed])
+    pairs = [(each.source, each.target) for each in settings.collections]
+    assert pairs == [("a", "b"), ("c", "c")]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "replicator.toml"
+    path.write_text("precious")
+    result = CliRunner().invoke(cli, ["init", "-o", str(path)])
+    assert result.exit_code == 2
+    assert "error[config-exists]" in result.stderr
+    assert path.read_text() == "precious"

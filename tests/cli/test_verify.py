@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from replicator.model.event import Key
+from replicator.model.finding import Difference, Finding
+from replicator.ports.control import VerifyRequest
+from replicator.testing.memory_control import EPOCH_S, MemoryControl
+from tests.cli.conftest import Run
+
+
+def finding(number: int) -> Finding:
+    return Finding(
+        key=Key("articles", number),
+        kind=Difference.DIFFERENT,
+        detail="payload.year",
+        generation=1,
+        at=EPOCH_S,
+    )
+
+
+def test_equal_stores_exit_with_0(replicator: Run, control: MemoryControl) -> None:
+    result = replicator("verify", "--level", "counts")
+    assert result.exit_code == 0
+    assert "both stores are equal: 100 keys compared" in result.stdout
+    assert control.requests == [VerifyRequest(level="counts")]
+
+
+def test_findings_exit_with_1_and_are_shown_up_to_a_screen(
+    replicator: Run, control: MemoryControl
+) -> None:
+    control.found = [finding(number) for number in range(30)]
+    result = replicator("verify")
+    assert result.exit_code == 1
+    assert "30 different" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["articles/0", "different", "payload.year"] in lines
+    assert "… and 10 more" in result.stdout
+    result = replicator("verify", "--json")
+    assert result.exit_code == 1
+    assert len(msgspec.json.decode(result.stdout)["findings"]) == 30
+
+
+def test_repair_says_how_many_keys(replicator: Run, control: MemoryControl) -> None:
+    control.found = [finding(1), finding(2)]
+    assert "repaired 2 keys" in replicator("repair").stdout
+    result = replicator("repair", "--collection", "articles", "--json")
+    assert msgspec.json.decode(result.stdout) == {"repaired": 0}
+    assert control.requests == [None, "articles"]
+
+
+def test_queries_are_read_from_a_file(
+    replicator: Run, control: MemoryControl, tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"vector": [1, 0.5], "limit": 3}\n\n{"vector": [0, 1], "using": "t"}\n')
+    assert replicator("verify", "--search", str(queries)).exit_code == 0
+    (request,) = control.requests
+    assert isinstance(request, VerifyRequest)
+    assert request.queries is not None
+    assert [(query.limit, query.using) for query in request.queries] == [(3, ""), (10, "t")]
+    assert request.queries[0].vector == np.array([1, 0.5], "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    "line", ["[1, 2]", '{"vector": []}', '{"vector": [1], "k": 3}', "not json"]
+)
+def test_a_query_that_is_none_is_named_by_its_line(
+    replicator: Run, control: MemoryControl, tmp_path: Path, line: str
+) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text(f'{{"vector": [1]}}\n{line}\n')
+    result = replicator("verify", "--search", str(queries))
+    assert result.exit_code == 2
+    assert "line 2" in result.stderr
+    assert control.requests == []
