@@ -183,6 +183,14 @@ def test_filters_nest_in_filters() -> None:
     assert nested.matches(1, {"a": None})
     assert nested.matches(1, {"b": 3})
     assert not nested.matches(1, {"a": 1, "b": 2})
+    every_clause = {
+        "must": [{"is_empty": {"key": "a"}}],
+        "should": [{"is_empty": {"key": "b"}}],
+        "must_not": [{"is_empty": {"key": "c"}}],
+        "min_should": {"conditions": [{"is_empty": {"key": "d"}}], "min_count": 1},
+    }
+    assert must(every_clause).matches(1, {"c": 1})
+    assert not must(every_clause).matches(1, {"c": 1, "d": 1})
 
 
 def test_min_should_counts() -> None:
@@ -234,6 +242,7 @@ def test_the_fields_are_the_top_level_ones_of_every_condition() -> None:
         ({"must": [{"is_null": "a"}]}, "filter.must[0].is_null"),
         ({"must": [{"has_id": 5}]}, "filter.must[0].has_id"),
         ({"must": [{"has_id": [True]}]}, "filter.must[0].has_id"),
+        ({"must": [{"has_id": [5, None]}]}, "filter.must[0].has_id"),
         ({"must": [{"key": "a"}]}, "filter.must[0]"),
         ({"must": [{"key": "a", "geo_radius": {}}]}, "filter.must[0].geo_radius"),
         ({"must": [{"key": "a", "match": 5}]}, "filter.must[0].match"),
