@@ -17,7 +17,8 @@ import structlog
 
 from replicator.daemon.signals import StopSignals
 from replicator.daemon.until import Until
-from replicator.errors import Blocked, Fatal, Refused, Unavailable
+from replicator.errors import Blocked, Fatal, Refused, ReplicatorError, Unavailable
+from replicator.model.phase import Phase
 from replicator.settings.settings import StreamSettings
 from replicator.wiring import Service
 
@@ -76,7 +77,7 @@ class Lifetime:
             await stop.wait(pause)
             pause = min(pause * 2, self._settings.backoff_max)
 
-    async def _asked(self, service: Service, stop: StopSignals) -> Blocked | None:
+    async def _asked(self, service: Service, stop: StopSignals) -> ReplicatorError | None:
         """
         Until a signal asks for the end, or a job has reached its goal. Returns why it never
         will: the stream is drained before that is raised.
@@ -85,18 +86,25 @@ class Lifetime:
             await stop.wait()
             return None
         try:
-            while not (stop.asked or await self._reached(service, self._until)):
+            await self._resume(service, stop)
+            while not (stop.asked or self._until.reached(await service.status())):
                 await stop.wait(_LOOK_S)
-        except Blocked as error:
+        except (Blocked, Refused) as error:
             return error
         return None
 
     @staticmethod
-    async def _reached(service: Service, until: Until) -> bool:
-        try:
-            return until.reached(await service.status())
-        except Refused:
-            return False  # it has no status before it has read its state
+    async def _resume(service: Service, stop: StopSignals) -> None:
+        """Whoever starts a job again wants it to try again, after a new check."""
+        while not stop.asked:
+            try:
+                status = await service.status()
+            except Refused:
+                await stop.wait(_LOOK_S)  # it has no status before it has read its state
+                continue
+            if status.phase is Phase.BLOCKED:
+                await service.resume()
+            return
 
     async def _drain(self, service: Service, work: asyncio.Task[None]) -> None:
         """Invariant 8: within its deadline, whatever hangs."""
