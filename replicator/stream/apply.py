@@ -17,7 +17,7 @@ from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Record
-from replicator.model.write import Write
+from replicator.model.write import Delete, Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.store import StoreReader
 from replicator.stream.intake import Intake
@@ -66,7 +66,7 @@ class Applier:
         images = await self._fetch([key for key, event in changes if event is None])
         refused: dict[Key, Rejected] = {}
         keys: dict[str, dict[PointId, Key]] = {}
-        writes: dict[str, list[Write]] = {}
+        writes: dict[str, dict[PointId, Write]] = {}
         for key, event in changes:
             route = self._routes[key.collection]
             try:
@@ -76,10 +76,14 @@ class Applier:
             except Rejected as error:
                 refused[key] = error
                 continue
+            group = writes.setdefault(route.store, {})
+            if isinstance(write, Delete) and write.id in group:
+                # A stray point was taken for an extra one, and a repaired key leads to its id.
+                continue
             keys.setdefault(route.store, {})[write.id] = key
-            writes.setdefault(route.store, []).append(write)
+            group[write.id] = write
         for collection, group in writes.items():
-            written = await self._writer.write(collection, group)
+            written = await self._writer.write(collection, list(group.values()))
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
