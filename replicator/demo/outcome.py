@@ -35,6 +35,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     writes_at_target: int = 0
     searches: int = 0
     failed_requests: int = 0
+    failures: list[str] = []
+    """The first few of them, in words."""
     longest_write_pause_s: float = 0.0
     longest_search_s: float = 0.0
     proofs: list[Proof] = []
@@ -44,7 +46,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     @property
     def ok(self) -> bool:
         """Whether the demonstration succeeded."""
-        return not self.problems
+        return not self.problems and not self.failed_requests
 
     def prove(self, proof: Proof) -> None:
         """Add a proof, and what it says against us."""
@@ -63,7 +65,8 @@ class Outcome(msgspec.Struct, kw_only=True):
         """Print the tables."""
         console.print(self._figures())
         console.print(self._proofs())
-        for problem in self.problems:
+        failures = [f"failed request: {text}" for text in self.failures]
+        for problem in (*self.problems, *failures):
             console.print(f"[red]✗[/red] {problem}", highlight=False)
         if self.ok:
             console.print("[green]✓[/green] both stores hold what the operation log says")

@@ -6,6 +6,7 @@ only, while the application goes on writing; and after each crossing the proof.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from replicator.demo.progress import Progress
 from replicator.demo.replication import Replication
 from replicator.demo.stage import Stage
 from replicator.demo.stores import connect
-from replicator.errors import Fatal, Refused
+from replicator.errors import Fatal, Refused, ReplicatorError
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import Status
 from replicator.ports.control import CutoverRequest, VerifyRequest
@@ -55,7 +56,18 @@ class Scenario:
         self._outcome = outcome
 
     async def play(self, *, revert: bool) -> None:
-        """From the first start of the daemon to its orderly end; results go to the outcome."""
+        """
+        From the first start of the daemon to its orderly end; results go to the outcome. Raises
+        the error that ended it early.
+        """
+        try:
+            await self._play(revert=revert)
+        except ReplicatorError:
+            with suppress(ReplicatorError):  # the one under way says more
+                self._tell(await self._stage.application.stats())
+            raise
+
+    async def _play(self, *, revert: bool) -> None:
         await self._replication.start()
         self._progress.say("the daemon is started: copy, replay, stream")
         await self._chaos.during_copy(self._stage.points)
@@ -85,7 +97,7 @@ class Scenario:
             f"verified under writes, {report.compared} keys read in both stores: {found}"
         )
         if not report.equal:
-            self._outcome.problems.append(f"verification found {found}")
+            raise Fatal("internal", f"verification found {found}")
 
     async def _cross(self, towards: Direction) -> None:
         """Cut over or revert. A closed gate is asked again: lag comes and goes."""
@@ -153,6 +165,7 @@ class Scenario:
         outcome.writes_at_target = tally.writes_at_target
         outcome.searches = tally.searches
         outcome.failed_requests = tally.failed_requests
+        outcome.failures = tally.failures
         outcome.longest_write_pause_s = tally.longest_write_s
         outcome.longest_search_s = tally.longest_search_s
         outcome.events_applied = self._replication.applied
@@ -162,7 +175,6 @@ class Scenario:
         stats = await self._stage.application.stats()
         self._tell(stats)
         outcome = self._outcome
-        outcome.problems += [f"failed request: {text}" for text in stats.tally.failures]
         if stats.tally.searches_empty:
             outcome.problems.append(f"{stats.tally.searches_empty} searches found nothing")
         if not stats.tally.writes_at_target:

@@ -30,31 +30,35 @@ _FIRST_CHANGELOG_OFFSET = 1
 class ApplicationClient:
     """The application's own HTTP, which the demonstration uses to look and to let it rest."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, child: Child) -> None:
         self.url = url
+        self._child = child
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
 
     async def stats(self) -> Stats:
         """What it has seen so far."""
-        async with self._session.get(f"{self.url}/stats") as answer:
-            return msgspec.json.decode(await answer.read(), type=Stats)
+        return await self._ask("GET", "/stats")
 
     async def rest(self) -> Stats:
         """Let its writers rest; everything they did is in the store, the feed and the log."""
-        return await self._post("/rest")
+        return await self._ask("POST", "/rest")
 
     async def work(self) -> Stats:
         """End the rest."""
-        return await self._post("/work")
+        return await self._ask("POST", "/work")
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self._session.close()
 
-    async def _post(self, path: str) -> Stats:
-        async with self._session.post(self.url + path) as answer:
-            answer.raise_for_status()
-            return msgspec.json.decode(await answer.read(), type=Stats)
+    async def _ask(self, method: str, path: str) -> Stats:
+        try:
+            async with self._session.request(method, self.url + path) as answer:
+                answer.raise_for_status()
+                return msgspec.json.decode(await answer.read(), type=Stats)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            how = self._child.epitaph() if self._child.ended else f"{type(exc).__name__}: {exc}"
+            raise Fatal("internal", f"the application does not answer {path}: {how}") from exc
 
 
 class Stage:
@@ -149,7 +153,7 @@ class Stage:
             talks=True,
         )
         await self._run(child)
-        client = ApplicationClient(await child.first_line(_START_S))
+        client = ApplicationClient(await child.first_line(_START_S), child)
         self._stack.push_async_callback(client.close)
         return client
 

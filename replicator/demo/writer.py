@@ -23,6 +23,8 @@ from replicator.demo.schema import Payload, source_payload
 from replicator.demo.stores import DocumentStore
 
 _REQUEST_FAILED = (grpc.RpcError, ApiException)
+_TRIES = 20
+_RETRY_S = 0.1
 _HOT_SHARE = 0.3
 _HOT_KEYS = 8
 """So many keys of each writer get a third of the changes: neighbours in the log that must not
@@ -105,7 +107,7 @@ class Writer:
     async def _carry_out(self, operation: Operation) -> None:
         """
         Write to the store in use, then tell the feed, then the operation log. A request that
-        fails is counted and tried again: the application wants its change.
+        fails is counted and tried again, a few times: the application wants its change.
         """
         place = self._place
         loop = asyncio.get_running_loop()
@@ -114,13 +116,15 @@ class Writer:
         async with place.gate.admitted() as route:
             operation.store, operation.epoch = route.active, route.epoch
             operation.at_ms = round(clock.wall() * 1000)
-            while True:
+            for _ in range(_TRIES):
                 try:
                     await place.stores[route.active].write(operation, after)
                     break
                 except _REQUEST_FAILED as error:
                     place.tally.failed(error)
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(_RETRY_S)
+            else:
+                return
             await place.sink.emit(*event(operation, self._name))
             place.log.append(operation)
         self._remember(operation, after)

@@ -40,3 +40,10 @@ def test_a_search_that_finds_other_points_or_none_is_a_failure() -> None:
         seen = outcome()
         seen.prove(proof(recall))
         assert not seen.ok
+
+
+def test_a_request_that_failed_is_a_failure_even_when_the_stores_are_equal() -> None:
+    seen = outcome()
+    seen.prove(proof())
+    seen.failed_requests = 1
+    assert not seen.ok
