@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 from replicator.cli.offline import OfflineControl
 from replicator.daemon import address
-from replicator.errors import Refused, Unavailable
+from replicator.errors import ReplicatorError
 from replicator.ports.control import Control
 from replicator.settings.settings import Settings
 from replicator.wiring import state_is_held
@@ -40,10 +40,10 @@ async def _daemon(settings: Settings, stack: contextlib.AsyncExitStack) -> Contr
     remote = await stack.enter_async_context(HttpControl(found.url, settings.http.token))
     try:
         ours = (await remote.status()).name == settings.name
-    except Unavailable:
+    except ReplicatorError:
+        # Whoever answers strangely there, or not at all, is ours only if somebody holds the
+        # state.
         if state_is_held(settings):
             raise
         return None
-    except Refused:
-        ours = False
     return remote if ours else None

@@ -74,6 +74,7 @@ class MemoryControl:
         self.held = asyncio.Event()
         self.held.set()
         self.begun = asyncio.Event()
+        self.reported = asyncio.Event()
         self.draining = asyncio.Event()
         self._answer: asyncio.Future[bool] | None = None
 
@@ -144,6 +145,7 @@ class MemoryControl:
             different=kinds.count("different"),
             findings=self.found,
         )
+        self.reported.set()
         return self.last_report
 
     async def repair(self, collection: str | None) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import urllib.request
+from pathlib import Path
 
 import msgspec
 
@@ -9,6 +10,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.status import FenceStatus, LagStatus, PartitionHealth, PartitionStatus
 from replicator.testing.memory_control import EPOCH_S, MemoryControl
 from tests.cli.conftest import Run, Served
+from tests.cli.terminal import Terminal
 
 
 def test_the_json_is_what_the_daemon_serves(replicator: Run, served: Served) -> None:
@@ -79,3 +81,16 @@ def test_every_phase_has_a_next_step(replicator: Run, control: MemoryControl) ->
                 control.shown.direction = direction
                 control.shown.paused = paused
                 assert replicator("status").exit_code == 0, phase
+
+
+def test_watching_renews_the_screen_until_it_is_interrupted(
+    served: Served, config: Path
+) -> None:
+    terminal = Terminal(config, "status", "--watch")
+    terminal.until("STREAMING")
+    served.call(served.control.pause())
+    terminal.until("(paused)")
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.seen
+    terminal.close()

@@ -10,7 +10,8 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.ports.control import VerifyRequest
 from replicator.testing.memory_control import EPOCH_S, MemoryControl
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Served
+from tests.cli.terminal import Terminal
 
 
 def finding(number: int) -> Finding:
@@ -78,3 +79,23 @@ def test_a_query_that_is_none_is_named_by_its_line(
     assert result.exit_code == 2
     assert "line 2" in result.stderr
     assert control.requests == []
+
+
+async def release(control: MemoryControl) -> None:
+    control.held.set()
+
+
+def test_an_interrupted_verification_goes_on_in_the_daemon(
+    served: Served, config: Path
+) -> None:
+    control = served.control
+    control.held.clear()
+    terminal = Terminal(config, "verify")
+    served.call(control.begun.wait())
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "verify goes on in the daemon" in terminal.seen
+    assert "Traceback" not in terminal.seen
+    served.call(release(control))
+    served.call(control.reported.wait())
+    terminal.close()
