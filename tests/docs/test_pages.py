@@ -70,6 +70,17 @@ def test_every_documented_command_line_parses(page: Path) -> None:
             parse(words)
 
 
+def test_every_make_target_that_is_named_exists_and_every_target_tells_what_it_does() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert targets == set(phony.split())
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+            assert name in targets, f"{page.name} says make {name}"
+
+
 def test_every_command_is_told_in_the_readme_a_runbook_or_the_list_of_commands() -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     for words, command in declared_commands():
