@@ -154,23 +154,25 @@ class Backfill:
 
     async def _copy(self, state: ChunkState) -> None:
         """Copy the rest of a chunk, through any number of failures of the source."""
-        backoff_s = 0.2
-        while not state.done and not self._stopping.is_set():
-            try:
-                async for page in self._source.scan(
-                    state.chunk, state.cursor, self._settings.page_rows
-                ):
-                    state = await self._carry(state, page)
-                    backoff_s = 0.2
-                    if self._stopping.is_set():
-                        return
-                if not state.done:
-                    state = msgspec.structs.replace(state, done=True)
-                    await self._state.advance(state)
-            except Retryable as error:
-                self._patience.saw(error)
-                await asyncio.sleep(max(backoff_s, error.retry_after_s or 0.0))
-                backoff_s = min(backoff_s * 2, 30.0)
+        who, backoff_s = object(), None
+        try:
+            while not state.done and not self._stopping.is_set():
+                try:
+                    async for page in self._source.scan(
+                        state.chunk, state.cursor, self._settings.page_rows
+                    ):
+                        self._patience.over(who)
+                        backoff_s = None
+                        state = await self._carry(state, page)
+                        if self._stopping.is_set():
+                            return
+                    if not state.done:
+                        state = msgspec.structs.replace(state, done=True)
+                        await self._state.advance(state)
+                except Retryable as error:
+                    backoff_s = await self._patience.rest(who, error, backoff_s)
+        finally:
+            self._patience.over(who)
 
     async def _carry(self, state: ChunkState, page: Page) -> ChunkState:
         route = self._atlas.forward[state.chunk.collection]

@@ -242,9 +242,10 @@ class Migration:
                 try:
                     await self._fence.open()
                 except ReplicatorError as error:
-                    self.engine.patience.saw(error)
+                    self.engine.patience.saw(self, error)
                     await asyncio.sleep(_OPEN_RETRY_S)
                     continue
+                self.engine.patience.over(self)
                 await self.engine.journal.change(
                     "open", "the writer fence is open", fence_closed=False
                 )

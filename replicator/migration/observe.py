@@ -64,8 +64,8 @@ class Observer:
                 loop.time() - self._asked_at >= _INTRUDERS_EVERY_S
             ):
                 self._asked_at = loop.time()
-                committed = stream.committed if stream is not None else {}
-                self.intruders = await self._feed.intruders(committed)
+                published = stream.published if stream is not None else {}
+                self.intruders = await self._feed.intruders(published)
                 if isinstance(self._feed, Retention):
                     self.retention_s = await self._feed.retention_s()
         except Retryable as error:

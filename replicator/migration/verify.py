@@ -10,7 +10,6 @@ last comparison of a cutover reads there. Memory holds one page and the suspects
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.point import Point
 from replicator.model.position import Positions
+from replicator.model.record import Chunk
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report
@@ -163,11 +163,21 @@ class Verification:
             self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
         )
         for chunk in chunks:
-            cursor: str | None = None
-            read, at_end = 0, False
+            async for page in self._chunk(store, chunk, quota, page_rows):
+                yield page
+
+    async def _chunk(
+        self, store: Store, chunk: Chunk, quota: int | None, page_rows: int
+    ) -> AsyncIterator[Page]:
+        who, backoff_s = object(), None
+        cursor: str | None = None
+        read, at_end = 0, False
+        try:
             while not at_end and (quota is None or read < quota):
                 try:
                     async for page in store.scan(chunk, cursor, page_rows):
+                        self._patience.over(who)
+                        backoff_s = None
                         yield page
                         read += len(page.points)
                         cursor = page.cursor
@@ -175,8 +185,9 @@ class Verification:
                             break
                     at_end = True
                 except Retryable as error:
-                    self._patience.saw(error)
-                    await asyncio.sleep(max(1.0, error.retry_after_s or 0.0))
+                    backoff_s = await self._patience.rest(who, error, backoff_s)
+        finally:
+            self._patience.over(who)
 
     async def _did(self, rows: int) -> None:
         self._progress.compared += rows

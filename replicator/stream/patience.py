@@ -11,6 +11,7 @@ from typing import TypeVar
 from replicator.errors import Refused, ReplicatorError, Retryable
 from replicator.model.finding import Blocker
 from replicator.settings.settings import StreamSettings
+from replicator.stream.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -19,30 +20,45 @@ class Patience:
     """Backoff for calls that only read; they can be repeated at once and change nothing."""
 
     def __init__(self, settings: StreamSettings) -> None:
-        self.trouble: Blocker | None = None
-        """Why we wait just now; None while we do not."""
         self._settings = settings
+        self._troubles = Troubles()
 
-    def saw(self, error: ReplicatorError) -> None:
-        """Somebody met this error and is waiting."""
-        self.trouble = Blocker(error.code, error.message)
+    @property
+    def trouble(self) -> Blocker | None:
+        """Why we wait just now; None while we do not."""
+        return self._troubles.first
+
+    def saw(self, who: object, error: ReplicatorError) -> None:
+        """`who` met this error and waits, until it is `over`."""
+        self._troubles.saw(who, error)
+
+    def over(self, who: object) -> None:
+        """`who` was answered, or gave up."""
+        self._troubles.over(who)
+
+    async def rest(
+        self, who: object, error: Retryable, backoff_s: float | None = None
+    ) -> float:
+        """Wait before the next try, and say why; returns the backoff after it."""
+        self.saw(who, error)
+        wait_s: float = self._settings.backoff_min if backoff_s is None else backoff_s
+        await asyncio.sleep(max(wait_s, error.retry_after_s or 0.0))
+        return min(wait_s * 2, self._settings.backoff_max)
 
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         """
         The answer, however long it takes. A refusal is waited out too: a revoked key or a
         collection gone is mended by a person while we wait. Everything else is raised.
         """
-        backoff_s: float = self._settings.backoff_min
-        while True:
-            try:
-                answer = await call()
-            except Retryable as error:
-                self.saw(error)
-                await asyncio.sleep(max(backoff_s, error.retry_after_s or 0.0))
-            except Refused as error:
-                self.saw(error)
-                await asyncio.sleep(self._settings.backoff_max)
-            else:
-                self.trouble = None
-                return answer
-            backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+        who, backoff_s = object(), None
+        try:
+            while True:
+                try:
+                    return await call()
+                except Retryable as error:
+                    backoff_s = await self.rest(who, error, backoff_s)
+                except Refused as error:
+                    self.saw(who, error)
+                    await asyncio.sleep(self._settings.backoff_max)
+        finally:
+            self.over(who)

@@ -20,10 +20,9 @@ from functools import partial
 import msgspec
 
 from replicator.clock import Clock
-from replicator.errors import Rejected, Retryable
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.finding import Blocker
 from replicator.model.position import Partition, Positions, Record
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
@@ -92,6 +91,7 @@ class Stream:
         self._busy: dict[Partition, Lane] = {}
         """Lanes with something that waits to be written."""
         self._committed: Positions = {}
+        self._published: Positions = {}
         self._lettered: dict[Key, int] = {}
         """Keys with open dead letters that a durable upsert or delete settles, up to a
         position."""
@@ -119,15 +119,18 @@ class Stream:
         self._committed = dict(positions)
         await self._letters.load()
         await self._patience.until_answered(lambda: self._feed.open(positions))
-        async with asyncio.TaskGroup() as group:
-            reader = group.create_task(self._read(), name="stream reader")
-            dispatcher = group.create_task(self._dispatch(group), name="stream dispatcher")
-            group.create_task(self._commit_regularly(), name="stream committer")
-            await asyncio.wait([reader, dispatcher])
-            while self._tasks:
-                await asyncio.wait(set(self._tasks))
-            self._drained.set()
-        await self.commit()
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(), name="stream reader")
+                dispatcher = group.create_task(self._dispatch(group), name="stream dispatcher")
+                group.create_task(self._commit_regularly(), name="stream committer")
+                await asyncio.wait([reader, dispatcher])
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
+                self._drained.set()
+            await self.commit()
+        finally:
+            self._patience.over(self)
 
     def stop(self) -> None:
         """Finish what is in flight, persist, and end `run`. What waits is read again next
@@ -146,6 +149,11 @@ class Stream:
     def committed(self) -> Positions:
         """What is persisted."""
         return dict(self._committed)
+
+    @property
+    def published(self) -> Positions:
+        """What others were shown last; empty before the first time."""
+        return dict(self._published)
 
     @property
     def in_flight(self) -> int:
@@ -200,8 +208,12 @@ class Stream:
             if self._committed.get(partition) != position
         }
         settled = dict(self._lettered)
-        if not moved and not settled:
-            return
+        if moved or settled:
+            await self._persist(moved, settled)
+        if self._published != self._committed:
+            await self._publish()
+
+    async def _persist(self, moved: Positions, settled: dict[Key, int]) -> None:
         await self._state.commit(moved, settled)
         self._committed.update(moved)
         for key, position in settled.items():
@@ -209,11 +221,18 @@ class Stream:
                 del self._lettered[key]
         if settled:
             await self._letters.recount()
+
+    async def _publish(self) -> None:
+        """Also what a process before this one persisted and died before it was published."""
+        positions = dict(self._committed)
         try:
-            await self._feed.publish(self._committed)
-        except Retryable as error:
+            await self._feed.publish(positions)
+        except (Retryable, Refused) as error:
             # Only the view of others is late; the next commit publishes again.
-            self._patience.trouble = Blocker(error.code, error.message)
+            self._patience.saw(self, error)
+        else:
+            self._published = positions
+            self._patience.over(self)
 
     # -- reading
     # -----------------------------------------------------------------------------------

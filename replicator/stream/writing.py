@@ -24,6 +24,7 @@ from replicator.ports.store import StoreWriter
 from replicator.settings.settings import StreamSettings
 from replicator.stream.guard import WriteGuard
 from replicator.stream.limit import ConcurrencyLimit
+from replicator.stream.troubles import Troubles
 
 
 class Written(msgspec.Struct):
@@ -54,12 +55,16 @@ class Writer:
         self.guard = WriteGuard(store.late_write_bound_s)
         self.limit = ConcurrencyLimit(settings.in_flight_max)
         self.retries = 0
-        self.trouble: Blocker | None = None
-        """Why writes fail just now; None while they do not."""
         self._store = store
         self._connector = connector
         self._settings = settings
         self._metrics = metrics
+        self._troubles = Troubles()
+
+    @property
+    def trouble(self) -> Blocker | None:
+        """Why writes fail just now; None while they do not."""
+        return self._troubles.first
 
     async def write(self, collection: str, writes: Sequence[Write]) -> Written:
         """
@@ -85,57 +90,63 @@ class Writer:
         A write that is no batch (create a collection, wipe it), repeated until it is answered,
         under the same guard: a wipe that lands late would take the copy with it.
         """
+        who = object()
         backoff_s: float = self._settings.backoff_min
-        while True:
-            await self.guard.clear()
-            try:
-                await request()
-            except ReplicatorError as error:
-                if recovery(error) is Recovery.WAIT_OUT:
+        try:
+            while True:
+                await self.guard.clear()
+                try:
+                    return await request()
+                except ReplicatorError as error:
+                    if recovery(error) is Recovery.WAIT_OUT:
+                        self.guard.suspect()
+                    wait_s = self._wait_s(error, backoff_s)
+                    self._troubles.saw(who, error)
+                except BaseException:
                     self.guard.suspect()
-                wait_s = self._wait_s(error, backoff_s)
-            except BaseException:
-                self.guard.suspect()
-                raise
-            else:
-                self.trouble = None
-                return
-            await asyncio.sleep(wait_s)
-            backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+                    raise
+                await asyncio.sleep(wait_s)
+                backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+        finally:
+            self._troubles.over(who)
 
     async def _until_answered(self, batch: WriteBatch) -> Receipt:
-        loop = asyncio.get_running_loop()
+        who = object()
         backoff_s: float = self._settings.backoff_min
-        while True:
-            await self.guard.clear()
-            await self.limit.wait()
-            started = loop.time()
-            try:
-                receipt = await self._store.apply(batch)
-            except Rejected:
-                self.trouble = None
-                raise
-            except ReplicatorError as error:
-                wait_s = self._wait_s(error, backoff_s)
-            except BaseException:
-                # Cancelled, or a defect in the connector: the write may be on its way.
-                self.guard.suspect()
-                raise
-            else:
-                self.limit.answered(loop.time() - started)
-                self._metrics.wrote(self._connector, loop.time() - started, len(batch.writes))
-                self.trouble = None
-                return receipt
-            finally:
-                self.limit.give()
-            await self._rest(wait_s)
-            backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+        try:
+            while True:
+                await self.guard.clear()
+                await self.limit.wait()
+                try:
+                    return await self._apply(batch)
+                except Rejected:
+                    raise
+                except ReplicatorError as error:
+                    wait_s = self._wait_s(error, backoff_s)
+                    self._troubles.saw(who, error)
+                except BaseException:
+                    # Cancelled, or a defect in the connector: the write may be on its way.
+                    self.guard.suspect()
+                    raise
+                finally:
+                    self.limit.give()
+                await self._rest(wait_s)
+                backoff_s = min(backoff_s * 2, self._settings.backoff_max)
+        finally:
+            self._troubles.over(who)
+
+    async def _apply(self, batch: WriteBatch) -> Receipt:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        receipt = await self._store.apply(batch)
+        self.limit.answered(loop.time() - started)
+        self._metrics.wrote(self._connector, loop.time() - started, len(batch.writes))
+        return receipt
 
     def _wait_s(self, error: ReplicatorError, backoff_s: float) -> float:
         """How long to wait before the next try; raises what no waiting mends."""
         action = recovery(error)
         self._metrics.write_failed(action.value)
-        self.trouble = Blocker(error.code, error.message)
         self.limit.refused()
         self.retries += 1
         match action:

@@ -56,8 +56,10 @@ class GroupProgress:
     async def intruders(self, published: Mapping[int, int]) -> list[str]:
         """One sentence for each foreign commit or member, of now or of the last minute."""
         committed = await self._cluster.committed(self._group, self._topic, published)
-        members = await self._cluster.members(self._group)
+        # At once: while the members are asked for, further commits of ours may be answered, and
+        # this one would not be known for ours any more.
         self._remember(self._foreign(committed, published))
+        members = await self._cluster.members(self._group)
         now = asyncio.get_running_loop().time()
         self._seen = {what: at for what, at in self._seen.items() if now - at < MEMORY_S}
         return [
