@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import AsyncIterator
 
 from replicator.daemon.process import run_daemon
@@ -66,7 +66,7 @@ class Misbehaving(MemoryControl):
             await asyncio.Event().wait()
         if self.mode == "loop-stuck":
             say("the loop stands still")
-            time.sleep(600)
+            threading.Event().wait()
         say("drained")
 
     async def _fail(self, error: ReplicatorError) -> None:
