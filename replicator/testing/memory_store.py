@@ -55,7 +55,7 @@ class MemoryStore:
 
     `normalises`: dense vectors under cosine are stored with length one. `marks`: the store has
     collection metadata, and keeps a capture's mark. `on_land` hears of every write that takes
-    effect through a client.
+    effect through a client, `on_send` of every write that a client sends.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class MemoryStore:
         marks: bool = True,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
+        on_send: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.faults = faults or Faults()
@@ -79,6 +80,7 @@ class MemoryStore:
         """The store answers nobody."""
         self.refuses = refuses
         self.on_land = on_land
+        self.on_send = on_send
         self.collections: dict[str, _Collection] = {}
         self._ids = ids
         self._normalises = normalises
@@ -398,6 +400,8 @@ class AttachedStore:
         await self._travel()
         faults, bound_s = self._store.faults, self._store.late_write_bound_s
         request = _Request(effects, self._sent)
+        if self._store.on_send is not None:
+            self._store.on_send()
         there = faults.latency()
         late = there + faults.within(bound_s)
         if len(effects) > 1:

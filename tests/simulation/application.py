@@ -71,6 +71,8 @@ class Application:
         """Keys whose image the target refuses."""
         self.late: set[tuple[str, PointId]] = set()
         """Keys changed behind the closed fence; unsure if traffic is switched all the same."""
+        self.mended = False
+        """The target refuses no image any more."""
         self._counter = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._random = random
@@ -293,7 +295,7 @@ class Application:
         if op != "patch":
             self.broken.discard(key)
             self.refused.discard(key)
-            if image is not None and "poison" in image.payload:
+            if image is not None and "poison" in image.payload and not self.mended:
                 self.refused.add(key)
         if image is None:
             self.model.pop(key, None)

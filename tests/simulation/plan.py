@@ -98,6 +98,7 @@ class Plan(msgspec.Struct, kw_only=True):
     hot: bool
     pause: bool
     verify_early: bool
+    compare_early: bool
 
 
 def draw(seed: int) -> Plan:
@@ -135,7 +136,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         emit_delay_s=emit_delay_s,
         source_staleness_s=stale,
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
-        late_write_bound_s=random.choice([0.5, 1.0, 2.0]),
+        late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
         marks=random.random() < 0.7,
         rates=_rates(random, story),
         crashes=_crashes(random, story),
@@ -152,6 +153,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         hot=random.random() < 0.4,
         pause=random.random() < 0.3,
         verify_early=random.random() < 0.5,
+        compare_early=random.random() < 0.4,
     )
 
 
@@ -318,10 +320,10 @@ POINTS = (
     "save STREAMING",
     "save FENCING",
     "save SWITCHING",
-    "apply",
+    "send",
+    "send",
     "commit",
     "advance",
-    "wipe",
     "fence close",
     "fence open",
     "switch",
@@ -339,8 +341,8 @@ def _crashes(random: Random, story: str) -> list[tuple[str, int]]:
             crashes.append(("step", random.randint(30, 4000)))
         else:
             point = random.choice(POINTS)
-            common = point in {"apply", "commit", "advance"}
-            crashes.append((point, random.randint(1, 30 if common else 2)))
+            common = point in {"send", "commit", "advance"}
+            crashes.append((point, random.randint(1, 40 if common else 2)))
     return crashes
 
 

@@ -181,11 +181,35 @@ class Operator:
             await self.command("pause", lambda migration: migration.pause(), optional=True)
             await asyncio.sleep(self.random.random() * 2)
             await self.command("resume", lambda migration: migration.resume(), optional=True)
+        if plan.compare_early:
+            await self.reach(Phase.STREAMING)
+            await self.rest_and_compare()
         if plan.verify_early:
             await self.reach(Phase.STREAMING)
             await self.verify()
         elif self.random.random() < 0.5:
             await asyncio.sleep(self.random.random() * 5)
+
+    async def rest_and_compare(self) -> None:
+        """
+        Let the writers rest until everything is applied, and compare: before any verification
+        had a chance to heal what the copy and the stream left wrong.
+        """
+        application = self.world.application
+        await application.stop()
+        await asyncio.sleep(self.world.plan.emit_delay_s + 1.0)
+        for _ in range(600):
+            record = self.record
+            calm = record is not None and record.phase is Phase.STREAMING and not record.paused
+            if calm and self.caught_up():
+                if self.random.random() < 0.5:
+                    self.world.heal()
+                if self.world.application.mended:
+                    await self.retry_refused()
+                self.compare(Direction.FORWARD)
+                break
+            await asyncio.sleep(0.1)
+        application.restart()
 
     async def linger(self) -> None:
         await asyncio.sleep(self.random.choice([0.0, 1.0, 4.0]))
@@ -281,7 +305,9 @@ class Operator:
 
     async def heal_letters(self, tries: int) -> None:
         """Retry, rewrite or discard what lies in the dead letters."""
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.4:
+            self.world.heal()
+        if self.world.application.mended or self.random.random() < 0.5:
             await self.command(
                 "retry", lambda migration: migration.retry_letters(None), optional=True
             )
@@ -316,6 +342,8 @@ class Operator:
         if application.fenced:
             # An attempt that a crash ended: the person who closed the fence opens it.
             await self.until(lambda: not application.fenced, "the fence open")
+        if application.mended:
+            await self.retry_refused()
         for collection, point_id in sorted(
             application.refused | application.broken | application.unsure, key=str
         ):
@@ -327,6 +355,23 @@ class Operator:
         self.compare(Direction.FORWARD)
         self.compare(Direction.REVERSE)
         await self.check_letters()
+
+    async def retry_refused(self) -> None:
+        """What the mended target refused before is healed by a retry alone."""
+        record = self.record
+        if record is None or record.direction is Direction.REVERSE:
+            return
+        for _ in range(10):
+            await self.command(
+                "retry", lambda migration: migration.retry_letters(None), optional=True
+            )
+            letters = self.world.state._data.letters.values()
+            if not any(
+                letter.state is LetterState.OPEN and letter.code == "target-rejected"
+                for letter in letters
+            ):
+                self.world.application.refused.clear()
+                return
 
     def caught_up(self) -> bool:
         """Whether everything in the log is applied, as persisted."""

@@ -104,7 +104,7 @@ class World:
                 if not isinstance(ended, ReplicatorError) or isinstance(ended, Fatal):
                     self.violate(f"the process ended by {ended!r}", ended)
                     return
-            await asyncio.sleep(self.random.choice([0.0, 0.2, 3.0]))
+            await asyncio.sleep(self.random.choice([0.0, 0.0, 0.2, 3.0]))
 
     def crash(self) -> None:
         """Kill the process between two steps."""
@@ -170,6 +170,12 @@ class World:
         if self.process is not None and self.process.alive:
             self.process.kill()
         self.state = MemoryStateStore(self._state_latency)
+
+    def heal(self) -> None:
+        """The target is mended, and holds from now on what it refused."""
+        self.trace.add(self.now, "target", "mended")
+        self.target.refuses = None
+        self.application.mended = True
 
     def quieten(self) -> None:
         """From now on nothing fails by itself."""
@@ -272,6 +278,7 @@ class World:
             ids=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS,
             marks=self.plan.marks,
             on_land=partial(self._landed, side),
+            on_send=lambda: self.point("send"),
         )
 
     def _create_sources(self) -> None:

@@ -1,0 +1,249 @@
+"""
+The oracle bites: every mistake that would lose data, made on purpose in the real code, is found
+within the seeds of the suite. A bug that no seed shows would mean that the simulation only
+looks as if it proved something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from replicator.errors import OutcomeUnknown, Recovery, recovery
+from replicator.migration import backfill, engine
+from replicator.migration.cutover import Cutover
+from replicator.migration.repair import Repair
+from replicator.model.event import ChangeEvent, Op
+from replicator.model.letter import DeadLetter
+from replicator.model.point import Point
+from replicator.model.position import Positions
+from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
+from replicator.stream import coalesce, fold
+from replicator.stream.guard import WriteGuard
+from replicator.stream.stream import Stream
+from replicator.stream.writing import Writer
+from replicator.testing import memory_store
+from tests.simulation.coverage import Coverage
+from tests.simulation.plan import Plan, draw
+from tests.simulation.run import Failed, run_seed
+
+SEEDS = 2000
+"""The suite's own."""
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def position_persisted_before_durable(patch: pytest.MonkeyPatch) -> None:
+    def positions(stream: Stream) -> Positions:
+        return {name: lane.watermark.tracked_to for name, lane in stream.lanes.items()}
+
+    patch.setattr(Stream, "positions", property(positions))
+
+
+def coalescer_keeps_the_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(coalesce, "fold", lambda first, second: first or second)
+
+
+def stream_started_after_the_copy(patch: pytest.MonkeyPatch) -> None:
+    follow = engine._Copy._follow
+
+    async def late(copy: Any) -> None:
+        parts = copy._engine.parts
+        if parts.feed is not None:
+            bounds = await copy._engine.patience.until_answered(parts.feed.bounds)
+            await parts.state.commit({name: at.end for name, at in bounds.items()}, {})
+        await follow(copy)
+
+    patch.setattr(engine._Copy, "_follow", late)
+
+
+def delete_dropped_by_a_patch(patch: pytest.MonkeyPatch) -> None:
+    right = fold.fold
+
+    def wrong(first: ChangeEvent | None, second: ChangeEvent) -> ChangeEvent:
+        if first is not None and first.op is Op.DELETE and second.op is Op.PATCH:
+            return second
+        return right(first, second)
+
+    patch.setattr(coalesce, "fold", wrong)
+
+
+def acknowledged_taken_for_completed(patch: pytest.MonkeyPatch) -> None:
+    right = memory_store.read_reply
+
+    def wrong(reply: memory_store.Reply[Any]) -> Any:
+        if not reply.completed and reply.error is None:
+            return Receipt()
+        return right(reply)
+
+    patch.setattr(memory_store, "read_reply", wrong)
+
+
+def retry_writes_the_stored_image(patch: pytest.MonkeyPatch) -> None:
+    async def stored(repair: Repair, letter: DeadLetter, key: Any, lane: Any) -> ChangeEvent:
+        assert letter.offset is not None
+        async for records in repair._feed.read(
+            lane.partition, letter.offset, letter.offset + 1
+        ):
+            event = repair._stream.intake.event(records[0])
+            if isinstance(event, ChangeEvent):
+                return event
+            if event is not None:
+                raise event
+        raise AssertionError("the log holds the letter's record")
+
+    patch.setattr(Repair, "_folded", stored)
+
+
+def second_capture_keeps_the_old_target(patch: pytest.MonkeyPatch) -> None:
+    right = backfill.prepare_target
+
+    async def trusting(*args: Any, **kwargs: Any) -> None:
+        await right(*args, **{**kwargs, "target": Trusted(kwargs["target"])})
+
+    class Trusted:
+        """Shows nobody that there is something in it."""
+
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def count(self, _collection: str) -> int:
+            return 0
+
+        async def wipe(self, _collection: str) -> None:
+            return
+
+    patch.setattr(engine, "prepare_target", trusting)
+
+
+def retry_without_waiting_out_a_late_write(patch: pytest.MonkeyPatch) -> None:
+    right = Writer._wait_s
+
+    def hasty(writer: Writer, error: Any, backoff_s: float) -> float:
+        wait_s = right(writer, error, backoff_s)
+        return backoff_s if recovery(error) is Recovery.WAIT_OUT else wait_s
+
+    patch.setattr(Writer, "_wait_s", hasty)
+
+
+def unclean_restart_writes_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WriteGuard, "suspect", lambda _guard: None)
+
+
+def patch_of_an_absent_key_creates(patch: pytest.MonkeyPatch) -> None:
+    right = Writer._until_answered
+
+    async def creating(writer: Writer, batch: WriteBatch) -> Receipt:
+        receipt = await right(writer, batch)
+        writes = {write.id: write for write in batch.writes}
+        for point_id in receipt.absent:
+            write = writes[point_id]
+            assert isinstance(write, Patch)
+            made = Upsert(Point(id=point_id, vectors=dict(write.vectors), payload=write.set))
+            await right(writer, msgspec.structs.replace(batch, writes=(made,)))
+        return receipt
+
+    patch.setattr(Writer, "_until_answered", creating)
+
+
+def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> None:
+    right = Cutover._fence_and_drain
+
+    async def early(cutover: Cutover, direction: Any) -> Positions:
+        vector = await right(cutover, direction)
+        await cutover._fence.open()
+        return vector
+
+    patch.setattr(Cutover, "_fence_and_drain", early)
+
+
+def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    right = Writer._until_answered
+
+    async def hopeful(writer: Writer, batch: WriteBatch) -> Receipt:
+        apply = writer._store.apply
+
+        async def once(batch: WriteBatch) -> Receipt:
+            try:
+                return await apply(batch)
+            except OutcomeUnknown:
+                return Receipt()
+
+        writer._store.apply = once  # type: ignore[method-assign]
+        try:
+            return await right(writer, batch)
+        finally:
+            del writer._store.apply  # type: ignore[attr-defined]
+
+    patch.setattr(Writer, "_until_answered", hopeful)
+
+
+BITES = ("differ", "while the application owned it", "may still land")
+"""What the oracle says of lost data. Other failures of a seed prove nothing, and are passed."""
+
+
+def failure_of(seed: int, plan: Plan) -> str:
+    """The first line of what is wrong with a seed; empty when nothing is."""
+    try:
+        run_seed(seed, Coverage(), plan)
+    except Failed as failed:
+        return str(failed).splitlines()[0]
+    return ""
+
+
+def any_seed(_plan: Plan) -> bool:
+    return True
+
+
+def captures_twice(plan: Plan) -> bool:
+    return plan.story in {"abort-again", "lost-state", "grown", "truncated"}
+
+
+def poisoned(plan: Plan) -> bool:
+    return plan.poison
+
+
+def crashes(plan: Plan) -> bool:
+    return bool(plan.crashes)
+
+
+@pytest.mark.parametrize(
+    ("plant", "where"),
+    [
+        (position_persisted_before_durable, crashes),
+        (coalescer_keeps_the_first, any_seed),
+        (stream_started_after_the_copy, any_seed),
+        (delete_dropped_by_a_patch, any_seed),
+        (acknowledged_taken_for_completed, any_seed),
+        (unknown_outcome_taken_for_done, any_seed),
+        (retry_writes_the_stored_image, poisoned),
+        (second_capture_keeps_the_old_target, captures_twice),
+        (retry_without_waiting_out_a_late_write, any_seed),
+        (unclean_restart_writes_at_once, crashes),
+        (patch_of_an_absent_key_creates, any_seed),
+        (fence_opened_before_the_switch_is_journalled, any_seed),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_a_planted_bug_is_found_within_the_suite_s_seeds(
+    plant: Plant,
+    where: Callable[[Plan], bool],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    plant(monkeypatch)
+    for seed in range(SEEDS):
+        plan = draw(seed)
+        if not where(plan):
+            continue
+        found = failure_of(seed, plan)
+        if any(words in found for words in BITES):
+            record_property("found by", found)
+            return
+    pytest.fail(f"{plant.__name__} is not found within {SEEDS} seeds")
