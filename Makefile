@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Arguments for the demonstration, as in: make demo ARGS="--revert --crash"
 ARGS ?=
 # How many seeds the simulation runs, and for how long the soak goes on.
-SEEDS ?= 500
+SEEDS ?= 10000
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
@@ -48,7 +48,7 @@ docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 	$(BIN)/python -m tests.docs.tables
 	$(BIN)/python -m replicator.settings.reference > config/reference.toml
 
-simulate: $(READY) ## SEEDS=500: random schedules with faults, on virtual time
+simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
 
 bench: $(READY) ## throughput and latency of the data path on this machine
