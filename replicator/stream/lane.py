@@ -130,20 +130,23 @@ class Lane:
         size: int,
         at_ms: int,
         now: float,
-        due: float | None,
+        needs_image: bool,
+        shown_at: float,
     ) -> bool:
         """
-        Take an event in. `due` is set for a patch that needs the source's image, and says from
-        when the source shows it. False: it is older than a waiting event of the key, and
-        discarded.
+        Take an event in. `needs_image`: a patch that only the source's image resolves.
+        `shown_at`: from when the source shows the event. False: it is older than a waiting
+        event of the key, and discarded.
         """
         key = event.key
         deferred = self._deferred.get(key)
         pending = self._coalescer.get(key)
-        waits = event.op is Op.PATCH and (deferred is not None or due is not None)
+        waits = event.op is Op.PATCH and (deferred is not None or needs_image)
         # Where a full image waits, the patch folds into it, and needs no other image.
         if waits and (pending is None or pending.event.op is Op.PATCH):
-            self._defer(event, ticket, size=size, at_ms=at_ms, due=now if due is None else due)
+            # One that only stands behind such a patch waits as long: an image is all that will
+            # be written of it too.
+            self._defer(event, ticket, size=size, at_ms=at_ms, due=shown_at)
             return True
         if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
             return False

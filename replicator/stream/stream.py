@@ -103,8 +103,7 @@ class Stream:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
 
-    # -- from outside
-    # ----------------------------------------------------------------------------
+    # -- from outside ----------------------------------------------------------------------
 
     async def run(self, positions: Mapping[Partition, int]) -> None:
         """
@@ -159,6 +158,11 @@ class Stream:
     def in_flight(self) -> int:
         """Records in writes under way."""
         return sum(len(work.tickets) for lane in self.lanes.values() for work in lane.works)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes of their events."""
+        return sum(work.size for lane in self.lanes.values() for work in lane.works)
 
     @property
     def buffered_bytes(self) -> int:
@@ -234,8 +238,7 @@ class Stream:
             self._published = positions
             self._patience.over(self)
 
-    # -- reading
-    # -----------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------
 
     async def _read(self) -> None:
         while not self._stopping.is_set():
@@ -252,7 +255,6 @@ class Stream:
                 # Control records and compaction leave gaps that only the feed sees.
                 self.lanes[partition].watermark.advance(position)
             self._pause_and_resume()
-            self._metrics.buffer_bytes.set(self.buffered_bytes)
 
     def _room(self) -> int:
         """Records that may still be read."""
@@ -315,7 +317,8 @@ class Stream:
             size=record.size,
             at_ms=record.at_ms,
             now=now,
-            due=now + self._show_after_s if waits else None,
+            needs_image=waits,
+            shown_at=now + self._show_after_s,
         )
         if added and not waits and lane.waiting == before:
             self._counters.coalesced += 1
@@ -323,8 +326,7 @@ class Stream:
         self._busy[lane.partition] = lane
         return added
 
-    # -- writing
-    # -----------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
         while not self._stopping.is_set():
@@ -421,8 +423,7 @@ class Stream:
         self.applier.absent = 0
         self._made_progress()
 
-    # -- waiting
-    # -----------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------
 
     def _made_progress(self) -> None:
         self._progress.set()
