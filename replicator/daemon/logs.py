@@ -52,6 +52,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
     # Libraries speak from warnings up, whatever our own level: their debug lines hold records.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    # The feed translates every failure and the status shows it; aiokafka's own lines come
+    # several a second while a broker is away.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 

@@ -156,8 +156,7 @@ class Cutover:
                 raise
         await self.switch(direction.other)
 
-    # -- before the point of no return
-    # -----------------------------------------------------------
+    # -- before the point of no return -----------------------------------------------------
 
     async def _fence_and_drain(self, direction: Direction) -> Positions:
         await self._step("before_fence", "running the hook before the fence")
@@ -266,8 +265,7 @@ class Cutover:
             await self._journal.note("failed", reason, code=code)
         self._path.wake()
 
-    # -- from the point of no return on
-    # -----------------------------------------------------------
+    # -- from the point of no return on ----------------------------------------------------
 
     async def resume(self) -> None:
         """After a restart in SWITCHING: make sure that nothing was written meanwhile, then go

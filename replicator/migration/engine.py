@@ -126,8 +126,7 @@ class Engine:
             metrics=self.parts.metrics,
         )
 
-    # -- facts
-    # ---------------------------------------------------------------------------------------
+    # -- facts -----------------------------------------------------------------------------
 
     @property
     def show_after_s(self) -> float:
@@ -193,8 +192,7 @@ class Engine:
             patience=self.patience,
         )
 
-    # -- supervision
-    # ---------------------------------------------------------------------------------
+    # -- supervision -----------------------------------------------------------------------
 
     def wake(self) -> None:
         """The record has changed, or a rest is over."""
@@ -319,8 +317,7 @@ class Engine:
         )
         self._attention.set()
 
-    # -- jobs
-    # ----------------------------------------------------------------------------------------
+    # -- jobs ------------------------------------------------------------------------------
 
     async def _capture(self) -> None:
         feed = self.parts.feed
@@ -445,8 +442,7 @@ class Engine:
         )
         return await comparison.run(begin, end)
 
-    # -- probing
-    # -------------------------------------------------------------------------------------
+    # -- probing ---------------------------------------------------------------------------
 
     async def probe_regularly(self) -> None:
         """Watch the log for as long as the migration runs."""
@@ -540,8 +536,13 @@ class _Copy:
         if feed is None:
             assert engine.plain_copy_check is not None
             await engine.plain_copy_check()
+            left = engine.letters.open
             await engine.journal.move(
-                Phase.COMPLETE, "copied, and both stores are equal", only_from=Phase.BACKFILL
+                Phase.COMPLETE,
+                f"copied but for {left} rows in the dead letters"
+                if left
+                else "copied; both equal",
+                only_from=Phase.BACKFILL,
             )
             return
         bounds = await engine.patience.until_answered(feed.bounds)

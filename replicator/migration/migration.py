@@ -98,8 +98,7 @@ class Migration:
         self._draining = False
         self._ended = asyncio.Event()
 
-    # -- the process
-    # -----------------------------------------------------------------------------------
+    # -- the process -----------------------------------------------------------------------
 
     async def run(self) -> None:
         """
@@ -118,6 +117,8 @@ class Migration:
                 writer.guard.suspect()
         await self._recall()
         helpers = [asyncio.create_task(self._open_fence_when_due(), name="fence opener")]
+        if self.parts.settings.verify.interval > 0:
+            helpers.append(asyncio.create_task(self._verify_regularly(), name="verifier"))
         if engine.observer is not None:
             helpers.append(asyncio.create_task(engine.probe_regularly(), name="probe"))
         main = asyncio.create_task(engine.supervise(self._is_done), name="supervisor")
@@ -138,6 +139,9 @@ class Migration:
         for task in (main, *helpers):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise first_cause(error)
+        left = engine.letters.open
+        if self.parts.feed is None and self.record.phase is Phase.COMPLETE and left:
+            raise ReplicatorError("rows-left", f"the copy is complete but for {left} rows")
 
     async def _leave_no_fence_closed(self) -> None:
         """Give the opener a moment: an application should not wait for its fence's deadline."""
@@ -231,8 +235,7 @@ class Migration:
         }[self._until]
         return self.record.phase in reached
 
-    # -- fence
-    # -----------------------------------------------------------------------------------------
+    # -- fence -----------------------------------------------------------------------------
 
     async def _open_fence_when_due(self) -> None:
         closed_in = (Phase.FENCING, Phase.SWITCHING, Phase.HELD)
@@ -246,6 +249,8 @@ class Migration:
                     await asyncio.sleep(_OPEN_RETRY_S)
                     continue
                 self.engine.patience.over(self)
+                # What a script answered in advance was for this attempt, its way back included.
+                self._person.assume_yes = False
                 await self.engine.journal.change(
                     "open", "the writer fence is open", fence_closed=False
                 )
@@ -254,8 +259,7 @@ class Migration:
             else:
                 await self.engine.journal.changes()
 
-    # -- operations
-    # ------------------------------------------------------------------------------------
+    # -- operations ------------------------------------------------------------------------
 
     async def _owned(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run an operation to its end, whatever becomes of the caller; one at a time."""
@@ -286,8 +290,7 @@ class Migration:
             await asyncio.sleep(0.05)
             self._streaming()
 
-    # -- Control: looking
-    # ------------------------------------------------------------------------------
+    # -- Control: looking ------------------------------------------------------------------
 
     async def status(self) -> Status:
         """The whole status, from memory."""
@@ -330,8 +333,7 @@ class Migration:
             for _, finding in rows:
                 yield finding
 
-    # -- Control: pause, resume, tune
-    # --------------------------------------------------------------------
+    # -- Control: pause, resume, tune ------------------------------------------------------
 
     async def pause(self) -> None:
         """Stop copying and applying; persisted."""
@@ -380,8 +382,7 @@ class Migration:
         """Change limits while running."""
         return tune(self.engine, changes)
 
-    # -- Control: verify and repair
-    # ----------------------------------------------------------------------
+    # -- Control: verify and repair --------------------------------------------------------
 
     async def verify(self, request: VerifyRequest) -> Report:
         """Run a verification to its end."""
@@ -391,6 +392,18 @@ class Migration:
             )
         await self._stream_runs()
         return await self._owned("verify", lambda: self._verify(request))
+
+    async def _verify_regularly(self) -> None:
+        """A full generation whenever the last one is older than `verify.interval`."""
+        interval_s = self.parts.settings.verify.interval
+        while True:
+            last = self.verification.at
+            due_s = 0.0 if last is None else last + interval_s - self.parts.clock()
+            await asyncio.sleep(max(1.0, due_s))
+            try:
+                await self.verify(VerifyRequest())
+            except Refused:
+                continue  # not streaming just now, or something else is under way
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self.parts, self.engine
@@ -422,7 +435,7 @@ class Migration:
             await self._count_findings()
         await engine.journal.note(
             "verify",
-            "both stores are equal" if report.equal else "the stores differ",
+            _sentence(report),
             level=report.level,
             compared=report.compared,
             missing=report.missing,
@@ -508,8 +521,7 @@ class Migration:
             show_after_s=engine.show_after_s,
         )
 
-    # -- Control: cutover and revert
-    # -----------------------------------------------------------------------
+    # -- Control: cutover and revert -------------------------------------------------------
 
     async def cutover(self, request: CutoverRequest) -> list[Blocker]:
         """Move the application to the target."""
@@ -557,7 +569,6 @@ class Migration:
             await self._fence_opened()
         finally:
             engine.switch_is_owned = False
-            self._person.assume_yes = False
             engine.wake()
 
     async def _fence_opened(self) -> None:
@@ -621,8 +632,7 @@ class Migration:
         """A person's answer to the question in the status."""
         self._person.answer(yes)
 
-    # -- Control: the end
-    # ----------------------------------------------------------------------------------
+    # -- Control: the end ------------------------------------------------------------------
 
     async def complete(self) -> None:
         """End the reverse window."""
@@ -688,8 +698,7 @@ class Migration:
         if self.record.phase in TERMINAL:
             raise Refused("phase-refused", "the migration is over")
 
-    # -- Control: dead letters
-    # -------------------------------------------------------------------------------
+    # -- Control: dead letters -------------------------------------------------------------
 
     async def letters(
         self, state: LetterState | None, limit: int, after: int
@@ -737,3 +746,11 @@ class Migration:
         )
         await self.engine.letters.recount()
         return closed
+
+
+def _sentence(report: Report) -> str:
+    if not report.equal:
+        return "the stores differ"
+    if report.uncarried:
+        return f"equal, but for {report.uncarried} rows in the dead letters"
+    return "both stores are equal"

@@ -22,6 +22,7 @@ from replicator.model.point import Point, PointId
 from replicator.model.write import Upsert
 from replicator.ports.store import StoreReader
 from replicator.settings.settings import VerifySettings
+from replicator.stream.images import fetch_images
 from replicator.stream.patience import Patience
 
 
@@ -54,9 +55,10 @@ class Mirror:
         self._patience = patience
         self._scale_free: dict[str, frozenset[str]] = {}
 
-    async def sources(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
-        """The source's points of these ids; absent ones are not in it."""
-        return await self._patience.until_answered(lambda: self._source.fetch(collection, ids))
+    async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Which of these ids the source does not have at all."""
+        found, unreadable = await fetch_images(self._patience, self._source, collection, ids)
+        return set(ids) - found.keys() - unreadable.keys()
 
     async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
         """The keys on which both stores differ, read now."""
@@ -65,18 +67,19 @@ class Mirror:
         for key in keys:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
-            points = await self.sources(collection, ids)
-            gaps += await self.against_target(
-                collection, [(point_id, points.get(point_id)) for point_id in ids]
+            points, unreadable = await fetch_images(
+                self._patience, self._source, collection, ids
             )
+            rows = [(x, points.get(x)) for x in ids if x not in unreadable]
+            gaps += (await self.against_target(collection, rows))[0]
         return gaps
 
     async def against_target(
         self, collection: str, rows: Sequence[tuple[PointId, Point | None]]
-    ) -> list[Gap]:
+    ) -> tuple[list[Gap], int]:
         """
         Compare source rows (None: absent) with what the target holds. A row that cannot be
-        carried is in the dead letters, and is not compared.
+        carried is in the dead letters, and is not compared; their number is returned as well.
         """
         route = self._atlas.forward[collection]
         expected: list[tuple[Key, PointId, Point | None]] = []
@@ -89,15 +92,18 @@ class Mirror:
             except Rejected:
                 continue
             expected.append((key, write.id, write.point if isinstance(write, Upsert) else None))
-        held = await self._patience.until_answered(
-            lambda: self._target.fetch(route.store, [target_id for _, target_id, _ in expected])
+        held, broken = await fetch_images(
+            self._patience, self._target, route.store, [place for _, place, _ in expected]
         )
         gaps = []
         for key, target_id, wanted in expected:
+            if target_id in broken:
+                gaps.append(Gap(key, Difference.DIFFERENT, broken[target_id].message))
+                continue
             gap = self.gap(key, wanted, held.get(target_id))
             if gap is not None:
                 gaps.append(gap)
-        return gaps
+        return gaps, len(rows) - len(expected)
 
     def _directions(self, collection: str) -> frozenset[str]:
         """Vectors of which either store keeps only the direction, in target names."""

@@ -113,8 +113,7 @@ class Observer:
                 f"records wait in the log and none came for {self._stuck_after_s:.0f} s",
             )
 
-    # -- what is known
-    # ---------------------------------------------------------------------------
+    # -- what is known ---------------------------------------------------------------------
 
     @property
     def is_fresh(self) -> bool:

@@ -36,6 +36,7 @@ from replicator.ports.store import Store
 from replicator.settings.settings import VerifySettings
 from replicator.stream.coalesce import is_older
 from replicator.stream.fold import fold
+from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
@@ -178,12 +179,14 @@ class Recheck:
         return wanted | _writes((e.key, partial(route.write, e)) for e in of_log)
 
     async def _images(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
-        images = await self._patience.until_answered(
-            lambda: self._owner.fetch(route.collection, [event.key.id for event in events])
+        ids = [event.key.id for event in events]
+        images, unreadable = await fetch_images(
+            self._patience, self._owner, route.collection, ids
         )
         return _writes(
             (event.key, partial(route.image, event.key, images.get(event.key.id)))
             for event in events
+            if event.key.id not in unreadable
         )
 
     async def _mend(

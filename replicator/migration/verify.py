@@ -84,6 +84,7 @@ class Verification:
         self._pace = Pace(settings.rate_max)
         self._first: list[Finding] = []
         self._counted = dict.fromkeys(Difference, 0)
+        self._uncarried = 0
 
     async def run(self, level: str, queries: Sequence[Query] | None) -> Report:
         """Compare at a level (`counts`, `sample`, `full`) to the end."""
@@ -107,26 +108,28 @@ class Verification:
                 missing=self._counted[Difference.MISSING],
                 extra=self._counted[Difference.EXTRA],
                 different=self._counted[Difference.DIFFERENT],
+                uncarried=self._uncarried,
                 counts=await self._counts(),
                 findings=self._first,
                 search=await self._search(queries),
             )
             if level == "full":
-                await self._complete(generation, begun_at)
+                await self._complete(generation, begun_at, started_at)
             await self._state.put("report", msgspec.json.encode(report))
         finally:
             progress.phase = "idle"
         progress.phase = "done"
         return report
 
-    # -- both ways
-    # ---------------------------------------------------------------------------------
+    # -- both ways -------------------------------------------------------------------------
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
             async for page in self._pages(self._source, name, rows_max):
                 rows = [(point.id, point) for point in page.points]
-                for gap in await self._mirror.against_target(name, rows):
+                gaps, uncarried = await self._mirror.against_target(name, rows)
+                self._uncarried += len(page.rejected) + uncarried
+                for gap in gaps:
                     await self._suspect(gap, generation)
                 await self._did(len(rows))
 
@@ -144,11 +147,11 @@ class Verification:
         ids = self._atlas.forward[name].transform.ids
         candidates = [ids.candidates(point.id, point.payload) for point in points]
         wanted = {source_id: None for group in candidates for source_id in group}
-        held = await self._mirror.sources(name, list(wanted))
+        unknown = await self._mirror.unknown(name, list(wanted))
         return [
             Gap(Key(name, group[0] if group else point.id), Difference.EXTRA)
             for point, group in zip(points, candidates, strict=True)
-            if not any(source_id in held for source_id in group)
+            if all(source_id in unknown for source_id in group)
         ]
 
     async def _pages(
@@ -215,12 +218,12 @@ class Verification:
             for finding in findings:
                 self._counted[finding.kind] += 1
 
-    async def _complete(self, generation: int, positions: Positions) -> None:
+    async def _complete(self, generation: int, positions: Positions, since: float) -> None:
         """Keep the generation; what earlier ones found and this one did not is healed."""
         after = 0
         while rows := await self._state.findings(1000, after):
             after = rows[-1][0]
-            healed = [finding.key for _, finding in rows if finding.generation < generation]
+            healed = [finding.key for _, finding in rows if finding.at < since]
             if healed:
                 await self._state.clear_findings(healed)
         verified = Verified(generation=generation, at=self._clock(), positions=positions)
@@ -228,8 +231,7 @@ class Verification:
         progress = self._progress
         progress.generation, progress.at = generation, verified.at
 
-    # -- counts and search quality
-    # -------------------------------------------------------------------
+    # -- counts and search quality ---------------------------------------------------------
 
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}

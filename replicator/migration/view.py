@@ -68,7 +68,10 @@ def view(
         )
         status.retention = engine.observer.retention(lag)
     status.ready = not status.not_ready
-    engine.parts.metrics.in_flight_limit.set(writer.limit.now)
+    metrics = engine.parts.metrics
+    metrics.in_flight_limit.set(writer.limit.now)
+    metrics.in_flight_bytes.set(stream.in_flight_bytes if stream is not None else 0)
+    metrics.buffer_bytes.set(stream.buffered_bytes if stream is not None else 0)
     return status
 
 

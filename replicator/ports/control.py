@@ -48,6 +48,8 @@ class Report(msgspec.Struct, kw_only=True):
     missing: int
     extra: int
     different: int
+    uncarried: int = 0
+    """Source rows that cannot be carried at all; they are in the dead letters, not compared."""
     counts: dict[str, list[int | None]] = {}
     """Source collection → points at the source, points at the target."""
     findings: list[Finding] = []

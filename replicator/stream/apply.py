@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
@@ -20,6 +19,7 @@ from replicator.model.position import Partition, Record
 from replicator.model.write import Delete, Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.store import StoreReader
+from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
 from replicator.stream.letters import DeadLetters
@@ -63,11 +63,12 @@ class Applier:
         Make changes of different keys durable; None stands for the source's image as it is now.
         Returns those that cannot be carried, and why.
         """
-        images = await self._fetch([key for key, event in changes if event is None])
-        refused: dict[Key, Rejected] = {}
+        images, refused = await self._fetch([key for key, event in changes if event is None])
         keys: dict[str, dict[PointId, Key]] = {}
         writes: dict[str, dict[PointId, Write]] = {}
         for key, event in changes:
+            if key in refused:
+                continue
             route = self._routes[key.collection]
             try:
                 write = (
@@ -123,16 +124,19 @@ class Applier:
             if record.offset in wanted
         ]
 
-    async def _fetch(self, keys: Sequence[Key]) -> dict[Key, Point]:
+    async def _fetch(self, keys: Sequence[Key]) -> tuple[dict[Key, Point], dict[Key, Rejected]]:
+        """The source's images of these keys, and the keys whose rows are no points."""
         images: dict[Key, Point] = {}
+        refused: dict[Key, Rejected] = {}
         by_collection: dict[str, list[PointId]] = {}
         for key in keys:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
-            found = await self._patience.until_answered(
-                partial(self._images.fetch, collection, ids)
-            )
+            found, bad = await fetch_images(self._patience, self._images, collection, ids)
             images.update(
                 (Key(collection, point_id), point) for point_id, point in found.items()
             )
-        return images
+            refused.update(
+                (Key(collection, point_id), error) for point_id, error in bad.items()
+            )
+        return images, refused

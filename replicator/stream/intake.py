@@ -50,7 +50,7 @@ class Intake:
         is_upsert = event.op is Op.UPSERT
         if is_upsert or event.vectors:
             route = self.routes[event.key.collection]
-            validate_vectors(event.vectors, route.vectors, whole=is_upsert)
+            validate_vectors(event.vectors, route.vectors, whole=is_upsert, known_finite=True)
         if event.epoch is not None and event.epoch < self._epoch:
             raise Rejected(
                 "epoch-stale",
