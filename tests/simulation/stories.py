@@ -102,7 +102,7 @@ class Operator:
         self.world.lose_state()
         await self.linger()
         self.world.wipe = True
-        self.world.crash()
+        self.world.restart()
         await self.cutover_story()
 
     async def grown_story(self) -> None:
@@ -540,7 +540,7 @@ class Operator:
         assert record is not None
         if record.reason_code == "target-not-empty":
             self.world.wipe = True
-            self.world.crash()
+            self.world.restart()
             await asyncio.sleep(1)
             await self.command("resume", lambda migration: migration.resume(), optional=True)
             return

@@ -113,6 +113,11 @@ class World:
             self.trace.add(self.now, "process", "killed")
             self.process.kill()
 
+    def restart(self) -> None:
+        """A person stops the process for another to be started, with other options."""
+        if self.process is not None and self.process.alive:
+            self.process.kill()
+
     def point(self, name: str) -> None:
         """The process passes a named point; perhaps it dies a few steps later."""
         self._points[name] += 1
