@@ -1,4 +1,7 @@
-"""A daemon around a migration in memory: `python in_memory.py STATE MODE [GOAL]`."""
+"""A daemon around a migration in memory: `python in_memory.py STATE MODE [GOAL]`.
+
+$DRAIN_S is its drain timeout.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ settings = Settings(
     feed=NoFeedSettings(),
     state=StateSettings(path=sys.argv[1]),
     http=HttpServerSettings(listen="127.0.0.1:0"),
-    stream=StreamSettings(drain_timeout=Duration(0.2), backoff_min=Duration(0.01)),
+    stream=StreamSettings(
+        drain_timeout=Duration(float(os.environ.get("DRAIN_S", "60"))),
+        backoff_min=Duration(0.01),
+    ),
     log=LogSettings(format="json", interval=Duration(0.05)),
 )
 

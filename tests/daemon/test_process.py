@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,13 +22,14 @@ SCRIPT = Path(__file__).with_name("in_memory.py")
 class Process:
     """A daemon in a process of its own."""
 
-    def __init__(self, state: Path, mode: str, *goal: str) -> None:
+    def __init__(self, state: Path, mode: str, *goal: str, drain_s: float = 60.0) -> None:
         self.state = state
         self._process = subprocess.Popen(
             [sys.executable, str(SCRIPT), str(state), mode, *goal],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "DRAIN_S": str(drain_s)},
         )
         self._deadline = threading.Timer(60, self._process.kill)
         self._deadline.start()
@@ -69,8 +71,8 @@ class Process:
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     processes = []
 
-    def run(mode: str, *goal: str) -> Process:
-        process = Process(tmp_path / "state" / "replicator.db", mode, *goal)
+    def run(mode: str, *goal: str, drain_s: float = 60.0) -> Process:
+        process = Process(tmp_path / "state" / "replicator.db", mode, *goal, drain_s=drain_s)
         processes.append(process)
         return process
 
@@ -114,7 +116,7 @@ def test_the_second_signal_ends_it_even_with_a_loop_that_stands_still(
 def test_a_drain_that_takes_too_long_is_a_failure_and_says_so(
     start: Callable[..., Process],
 ) -> None:
-    daemon = start("never-drains")
+    daemon = start("never-drains", drain_s=0.1)
     daemon.until("daemon started")
     daemon.signal(signal.SIGTERM)
     code, out, err = daemon.end()
@@ -126,7 +128,7 @@ def test_a_drain_that_takes_too_long_is_a_failure_and_says_so(
 def test_a_loop_that_stands_still_while_draining_ends_and_shows_where(
     start: Callable[..., Process],
 ) -> None:
-    daemon = start("loop-stuck")
+    daemon = start("loop-stuck", drain_s=0.1)
     daemon.until("daemon started")
     daemon.signal(signal.SIGTERM)
     code, _, err = daemon.end()
