@@ -18,11 +18,15 @@ import click
 from replicator.cli import screen
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.finding import Blocker
+from replicator.model.phase import Phase
 from replicator.model.record import JournalEntry
 from replicator.model.status import FenceStatus
 from replicator.ports.control import Control
 
 _LOOK_S = 0.3
+_OPEN_LOOKS = 20
+"""How long the end of a failed attempt is watched: longer than the daemon needs to open its
+fence, or to ask a person for it again."""
 _ENTRIES = 100
 """Journal entries looked at each time: a switch-over writes about twenty in all."""
 
@@ -36,6 +40,9 @@ class Crossing:
         self._last: JournalEntry | None = None
         self._fence: FenceStatus | None = None
         self._asked: asyncio.Task[None] | None = None
+        self._question: str | None = None
+        self._left = False
+        """Nobody is at the terminal any more."""
 
     async def run(self, work: Coroutine[Any, Any, list[Blocker]]) -> list[Blocker]:
         """The result of the attempt, or the error that ended it."""
@@ -46,6 +53,9 @@ class Crossing:
                 # An error here is the work's own too, and that one is told.
                 with contextlib.suppress(ReplicatorError):
                     await self._look()
+            if task.exception() is not None:
+                with contextlib.suppress(ReplicatorError):
+                    await self._see_the_fence_open()
         except asyncio.CancelledError:
             self._say_how_it_stands()
             task.cancel()  # only our wait for it: the daemon owns the work
@@ -61,14 +71,32 @@ class Crossing:
 
     async def _look(self) -> None:
         await self._tell_journal()
+        answered = self._asked if self._asked is not None and self._asked.done() else None
         self._fence = (await self._control.status()).fence
         question = None if self._fence is None else self._fence.question
-        if question is None:
+        if answered is not None:
+            # What is asked after an answer is another question, even in the same words.
+            answered.result()
+            self._asked = None
+        elif question != self._question:  # somebody else has answered
             await self._stop_asking()
-        elif self._asked is None:
+        if question is not None and self._asked is None:
             self._asked = asyncio.create_task(self._ask(question), name="question")
-        elif self._asked.done():
-            self._asked.result()
+        self._question = question
+
+    async def _see_the_fence_open(self) -> None:
+        """
+        After an attempt that failed: the fence opens again, on a person's word where it rests
+        on one. Leaves when it takes long, and when nobody is there to be asked.
+        """
+        looks = 0
+        while looks < _OPEN_LOOKS and not self._left:
+            await self._look()
+            status = await self._control.status()
+            if status.application_may_write is not None or status.phase is not Phase.STREAMING:
+                return
+            looks = 0 if self._asked is not None else looks + 1
+            await asyncio.sleep(_LOOK_S)
 
     async def _tell_journal(self) -> None:
         entries = await self._control.journal(_ENTRIES)
@@ -86,6 +114,7 @@ class Crossing:
             word = line.strip().lower()
             if word in {"y", "yes"} or word in {"n", "no"} or not line:
                 break
+        self._left = not line
         # The attempt may have ended meanwhile; its own outcome is told.
         with contextlib.suppress(Refused):
             await self._control.answer(word in {"y", "yes"})

@@ -34,8 +34,7 @@ class ManualFence:
         """
         yes = await self._person.ask(
             "fence-close",
-            f"Have all writers of {self._name} stopped, and have their producers flushed? "
-            f"The attempt ends in {deadline_s:.0f} s.",
+            f"Have all writers of {self._name} stopped, and have their producers flushed?",
         )
         if not yes:
             raise Refused(_DECLINED, "the writers were not stopped")

@@ -33,7 +33,9 @@ class Person:
     @property
     def question(self) -> Question | None:
         """What is asked just now."""
-        return self._pending[0] if self._pending else None
+        # One that was answered, and whose asker has not run since, is asked no more.
+        waits = self._pending is not None and not self._pending[1].done()
+        return self._pending[0] if self._pending and waits else None
 
     async def ask(self, code: str, text: str) -> bool:
         """
@@ -52,7 +54,6 @@ class Person:
 
     def answer(self, yes: bool) -> None:
         """Answer the question. Raises Refused ("bad-request") when none is asked."""
-        # A question that was answered, and whose asker has not run since, is none any more.
-        if self._pending is None or self._pending[1].done():
+        if self._pending is None or self.question is None:
             raise Refused("bad-request", "nothing is asked just now")
         self._pending[1].set_result(yes)

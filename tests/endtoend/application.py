@@ -51,7 +51,8 @@ class Application:
         self.sink = sink
         self.collections = collections
         self.active = "source"
-        self.epoch = 0
+        self.epoch: int | None = 0
+        """What events are stamped with; None for an application that nobody tells."""
         self.fenced = False
         self.closings = 0
         self.changes = 0
@@ -100,7 +101,7 @@ class Application:
                 point_id,
                 vector=image.vector,
                 payload=image.payload,
-                epoch=self.epoch,
+                **self._stamp,
             )
         )
 
@@ -129,7 +130,7 @@ class Application:
                 point_id,
                 set=changed,
                 unset=["tags"],
-                epoch=self.epoch,
+                **self._stamp,
             )
         )
 
@@ -144,7 +145,11 @@ class Application:
             key, _ = event("delete", collection.source, point_id)
             await self._emit((key, None))
         else:
-            await self._emit(event("delete", collection.source, point_id, epoch=self.epoch))
+            await self._emit(event("delete", collection.source, point_id, **self._stamp))
+
+    @property
+    def _stamp(self) -> dict[str, int]:
+        return {} if self.epoch is None else {"epoch": self.epoch}
 
     async def _emit(self, record: Wire) -> None:
         await self.sink.emit([record])

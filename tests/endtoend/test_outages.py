@@ -158,6 +158,7 @@ async def test_a_target_that_is_away_is_waited_for_within_bounded_memory(
     # What one poll brings is taken in whole.
     assert held <= records
     assert most <= size + records * 2500
+    assert 0 < await daemon.metric("in_flight_bytes") <= most
     assert status["lag"]["records"] > 3000
     assert status["stream"]["dead_letters"] == 0
     assert "store-away" in [each["code"] for each in status["blockers"]]
@@ -165,7 +166,7 @@ async def test_a_target_that_is_away_is_waited_for_within_bounded_memory(
     await asyncio.to_thread(target.start)
 
     await nothing_lost(app, daemon)
-    assert await daemon.metric("buffer_bytes") == 0
+    assert await daemon.metric("buffer_bytes") == await daemon.metric("in_flight_bytes") == 0
 
 
 async def test_a_daemon_drains_with_0_while_its_target_is_away(
