@@ -71,6 +71,8 @@ class Application:
         """Keys whose image the target refuses."""
         self.late: set[tuple[str, PointId]] = set()
         """Keys changed behind the closed fence; unsure if traffic is switched all the same."""
+        self.switches_under_way = 0
+        """Requests to switch that were sent and have not taken effect."""
         self.mended = False
         """The target refuses no image any more."""
         self._counter = 0

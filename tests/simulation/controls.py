@@ -109,7 +109,10 @@ class SimulatedSwitch:
         failed = self._faults.strikes(Fault.SWITCH_FAILED)
         lost = self._faults.strikes(Fault.SWITCH_REPLY_LOST)
         there = self._faults.latency()
+        if self._faults.strikes(Fault.SWITCH_SLOW):
+            there += self._faults.within(40.0)
         if not failed:
+            self._application.switches_under_way += 1
             loop.call_later(there, self._switched, direction, epoch, context=Context())
         await asyncio.sleep(there + self._faults.latency())
         self._alive()
@@ -118,8 +121,8 @@ class SimulatedSwitch:
         if failed:
             raise Refused("switch-failed", "the switch will not move")
         # The effect and this task may be due at the same instant; the effect came first.
-        while self._application.active is not direction:
-            await asyncio.sleep(0)
+        while self._application.switches_under_way:
+            await asyncio.sleep(0.001)
 
     async def current(self) -> Direction | None:
         self._alive()
@@ -131,6 +134,9 @@ class SimulatedSwitch:
         return self._application.active
 
     def _switched(self, direction: Direction, epoch: int) -> None:
+        self._application.switches_under_way -= 1
+        if epoch < self._application.epoch:
+            return  # asked for before another switch took place: the route knows better
         if self._application.active is not direction:
             self._on_switch(direction)
         self._application.route(direction, epoch)
@@ -138,3 +144,16 @@ class SimulatedSwitch:
     def _alive(self) -> None:
         if not self.attached:
             raise asyncio.CancelledError
+
+
+class SimulatedHooks:
+    """Hooks that mostly do nothing, and sometimes fail."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    async def run(self, step: str, direction: Direction) -> None:
+        """Fail, or not."""
+        await asyncio.sleep(self._faults.latency())
+        if self._faults.strikes(Fault.HOOK_FAILED):
+            raise Refused("hook-failed", f"the hook {step} failed ({direction.value})")

@@ -299,6 +299,8 @@ def _rates(random: Random, story: str) -> dict[Fault, float]:
         Fault.FENCE_IGNORED: 0.3,
         Fault.SWITCH_REPLY_LOST: 0.4,
         Fault.SWITCH_FAILED: 0.3,
+        Fault.SWITCH_SLOW: 0.5,
+        Fault.HOOK_FAILED: 0.15,
         Fault.LATE_BATCH: 0.3,
         Fault.OLD_VERSION: 0.05,
     }

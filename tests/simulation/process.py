@@ -18,13 +18,12 @@ from replicator.metrics import Metrics
 from replicator.migration.engine import Parts
 from replicator.migration.migration import Migration
 from replicator.model.event import Key
-from replicator.model.phase import Direction
 from replicator.model.position import Partition
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
-from tests.simulation.controls import SimulatedFence, SimulatedSwitch
+from tests.simulation.controls import SimulatedFence, SimulatedHooks, SimulatedSwitch
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -90,7 +89,11 @@ class Process:
             wipe=[c.target for c in world.plan.collections] if world.wipe else [],
         )
         return Migration(
-            parts, fence=self._fence, switch=self._switch, hooks=NoHooks(), person=Nobody()
+            parts,
+            fence=self._fence,
+            switch=self._switch,
+            hooks=SimulatedHooks(world.faults),
+            person=Nobody(),
         )
 
     async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
@@ -177,13 +180,6 @@ def task_factory(
     if owner is not None:
         owner.own(task)
     return task
-
-
-class NoHooks:
-    """No hooks are configured."""
-
-    async def run(self, step: str, direction: Direction) -> None:
-        """Nothing to run."""
 
 
 class Nobody:

@@ -530,7 +530,8 @@ class Operator:
 
     async def own(self) -> None:
         """Find out which store the application writes, and say so."""
-        await asyncio.sleep(0.5)
+        while self.world.application.switches_under_way:
+            await asyncio.sleep(0.5)
         active = self.world.application.active
         await self.command("own", lambda migration: migration.own(active), optional=True)
 
