@@ -69,6 +69,8 @@ class MemoryLog:
         """The broker answers nobody."""
         self.glitch = False
         """The broker answers for a topic with one partition more."""
+        self.damaged = False
+        """The log cannot be read."""
         self.group: Positions = {}
         """What our group has committed, by whomever."""
         self.members: list[str] = []
@@ -218,6 +220,8 @@ class MemoryFeed:
     async def bounds(self) -> dict[Partition, Bounds]:
         """Of every partition, as the broker says now."""
         await self._travel()
+        if self._log.damaged:
+            raise Blocked("log-truncated", f"{self._log.topic} is damaged")
         return self._log.bounds()
 
     async def open(self, positions: Mapping[Partition, int]) -> None:

@@ -144,7 +144,14 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         outage=_outage(random),
         foreign_at_s=random.random() * 15 if random.random() < 0.08 else None,
         glitch_at=random.choice(
-            [Phase.BACKFILL, Phase.REPLAY, Phase.REPLAY, Phase.STREAMING, Phase.FENCING]
+            [
+                Phase.PLANNED,
+                Phase.BACKFILL,
+                Phase.REPLAY,
+                Phase.REPLAY,
+                Phase.STREAMING,
+                Phase.FENCING,
+            ]
         ),
         word_fence=word_fence,
         repeatable_switch=random.random() < 0.6 and story != "held",

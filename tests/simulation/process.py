@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from replicator.errors import Refused
 from replicator.metrics import Metrics
-from replicator.migration.engine import Parts
 from replicator.migration.migration import Migration
+from replicator.migration.parts import Parts
 from replicator.model.event import Key
 from replicator.model.position import Partition
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord

@@ -148,9 +148,9 @@ class Operator:
         try:
             while not story.done():
                 await asyncio.sleep(0.3)
-                if self.phase is Phase.BLOCKED and world.log.glitch:
+                if self.phase is Phase.BLOCKED and (world.log.glitch or world.log.damaged):
                     await asyncio.sleep(self.random.random() * 2)
-                    world.log.glitch = False
+                    world.log.glitch = world.log.damaged = False
             story.result()
         finally:
             story.cancel()
@@ -545,7 +545,7 @@ class Operator:
             await asyncio.sleep(1)
             await self.command("resume", lambda migration: migration.resume(), optional=True)
             return
-        if self.world.plan.story == "glitch" and record.reason_code == "partitions-changed":
+        if self.world.plan.story == "glitch":
             await self.command("resume", lambda migration: migration.resume(), optional=True)
             await asyncio.sleep(0.5)
             return

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from replicator.errors import OutcomeUnknown, Recovery, recovery
-from replicator.migration import backfill, engine
+from replicator.migration import backfill, copying
 from replicator.migration.cutover import Cutover
 from replicator.migration.repair import Repair
 from replicator.model.event import ChangeEvent, Op
@@ -48,7 +48,7 @@ def coalescer_keeps_the_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def stream_started_after_the_copy(patch: pytest.MonkeyPatch) -> None:
-    follow = engine._Copy._follow
+    follow = copying.CopyJob.follow_up
 
     async def late(copy: Any) -> None:
         parts = copy._engine.parts
@@ -57,7 +57,7 @@ def stream_started_after_the_copy(patch: pytest.MonkeyPatch) -> None:
             await parts.state.commit({name: at.end for name, at in bounds.items()}, {})
         await follow(copy)
 
-    patch.setattr(engine._Copy, "_follow", late)
+    patch.setattr(copying.CopyJob, "follow_up", late)
 
 
 def delete_dropped_by_a_patch(patch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def second_capture_keeps_the_old_target(patch: pytest.MonkeyPatch) -> None:
         async def wipe(self, _collection: str) -> None:
             return
 
-    patch.setattr(engine, "prepare_target", trusting)
+    patch.setattr(copying, "prepare_target", trusting)
 
 
 def retry_without_waiting_out_a_late_write(patch: pytest.MonkeyPatch) -> None:

@@ -206,8 +206,10 @@ class World:
         if glitch and after.phase is self.plan.glitch_at and not self.calm:
             self._glitched = True
             self.faults.fire(Fault.GLITCH)
-            self.log.glitch = True
-            self.trace.add(self.now, "broker", "answers for another topic")
+            # Before the capture another topic would be captured: there it cannot be read.
+            self.log.damaged = after.phase is Phase.PLANNED
+            self.log.glitch = not self.log.damaged
+            self.trace.add(self.now, "broker", "answers for another topic, or not at all")
         self.point(f"save {after.phase.value}")
 
     # -- checks that hold always ----------------------------------------------------------
