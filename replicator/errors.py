@@ -271,3 +271,16 @@ def exit_code(error: BaseException) -> int:
             return 3
         case _:
             return 1
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that brought a task group down: a defect before anything else, else the first
+    of ours.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [first_cause(inner) for inner in error.exceptions]
+    for cause in causes:
+        if not isinstance(cause, ReplicatorError) or isinstance(cause, Fatal):
+            return cause
+    return causes[0]

@@ -154,8 +154,8 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
     state; connects to nothing.
     """
     from replicator.metrics import Metrics
-    from replicator.migration.engine import Parts
     from replicator.migration.migration import Migration
+    from replicator.migration.parts import Parts
     from replicator.routing.hooks import Hooks
     from replicator.routing.person import Person
     from replicator.settings.fingerprint import fingerprint

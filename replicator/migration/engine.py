@@ -13,20 +13,20 @@ truth.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from replicator.clock import Clock
 from replicator.codecs.events import EventDecoder
-from replicator.errors import Blocked, Fatal, ReplicatorError
-from replicator.metrics import Metrics
-from replicator.migration.backfill import Backfill, prepare_target
+from replicator.errors import Blocked, first_cause
+from replicator.migration.copying import CopyJob
 from replicator.migration.journal import Journal
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
 from replicator.migration.pace import Pace
+from replicator.migration.parts import Parts
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.migration.routes import Atlas, draw_atlas
 from replicator.migration.verify import Verified
@@ -35,10 +35,7 @@ from replicator.model.phase import STREAMS, TERMINAL, Direction, Phase
 from replicator.model.position import Positions
 from replicator.model.record import Capture
 from replicator.model.status import LagStatus
-from replicator.ports.feed import ChangeFeed, DeadLetterLog
-from replicator.ports.state import StateStore
 from replicator.ports.store import Store
-from replicator.settings.settings import Settings
 from replicator.stream.apply import Applier
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
@@ -48,22 +45,6 @@ from replicator.stream.writing import Writer
 
 _PROBE_S = 1.0
 """How often the broker is asked for its ends: the lag shown is at most about this old."""
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a migration works with; made by wiring, or by a test."""
-
-    settings: Settings
-    fingerprint: str
-    source: Store
-    target: Store
-    feed: ChangeFeed | None
-    state: StateStore
-    letter_log: DeadLetterLog
-    metrics: Metrics
-    clock: Clock
-    wipe: Sequence[str] = ()
-    """Target collections that a person allowed to wipe."""
 
 
 class Job(msgspec.Struct):
@@ -215,6 +196,18 @@ class Engine:
         for writer in self.writers.values():
             await writer.guard.clear()
 
+    async def paused(self) -> None:
+        """
+        After the record says so: wait until what ran has ended, so that whoever paused may rely
+        on it. Also returns when it is resumed meanwhile, or does not end within the drain
+        timeout (then it is cancelled).
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.parts.settings.stream.drain_timeout):
+                while self._job is not None and self.journal.record.paused:
+                    self._idle.clear()
+                    await self._idle.wait()
+
     async def supervise(self, done: Callable[[], bool]) -> None:
         """Run what the record asks for until it is terminal, `done`, or drained."""
         attention = asyncio.create_task(self._attention.wait(), name="attention")
@@ -259,7 +252,7 @@ class Engine:
 
     def _start(self, kind: str) -> Job:
         if kind == "backfill":
-            copy = _Copy(self)
+            copy = CopyJob(self)
             return Job(kind, asyncio.create_task(copy.run(), name=kind), copy.stop)
         work: dict[str, Callable[[], Awaitable[None]]] = {
             "capture": self._capture,
@@ -470,105 +463,3 @@ class Engine:
                     only_from=Phase.REPLAY,
                 )
                 self._attention.set()
-
-
-class _Copy:
-    """The backfill job: settle, prepare, copy, and the phase that follows."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._stopping = asyncio.Event()
-        self._backfill: Backfill | None = None
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._backfill is not None:
-            self._backfill.stop()
-
-    async def run(self) -> None:
-        engine, parts = self._engine, self._engine.parts
-        capture = engine.journal.record.capture
-        assert capture is not None
-        fresh = not await parts.state.chunks()
-        if fresh and await self._stopped_within(engine.show_after_s):
-            # Invariant 4: `settle` passes between the capture and the first row, anew at each
-            # start.
-            return
-        await engine.letters.load()
-        writer = engine.writers[Direction.FORWARD]
-        await writer.guard.clear()
-        await prepare_target(
-            parts.settings,
-            source=parts.source,
-            target=parts.target,
-            writer=writer,
-            capture_id=capture.id,
-            wipe=parts.wipe,
-            resumed=not fresh,
-            patience=engine.patience,
-        )
-        self._backfill = Backfill(
-            source=parts.source,
-            target=parts.target,
-            writer=writer,
-            atlas=await engine.draw(),
-            state=parts.state,
-            letters=engine.letters,
-            patience=engine.patience,
-            pace=engine.pace,
-            settings=parts.settings.backfill,
-            metrics=parts.metrics,
-        )
-        if self._stopping.is_set() or not await self._backfill.run():
-            return
-        await self._follow()
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _follow(self) -> None:
-        engine, feed = self._engine, self._engine.parts.feed
-        if feed is None:
-            assert engine.plain_copy_check is not None
-            await engine.plain_copy_check()
-            left = engine.letters.open
-            await engine.journal.move(
-                Phase.COMPLETE,
-                f"copied but for {left} rows in the dead letters"
-                if left
-                else "copied; both equal",
-                only_from=Phase.BACKFILL,
-            )
-            return
-        bounds = await engine.patience.until_answered(feed.bounds)
-        capture = engine.journal.record.capture
-        if capture is None or bounds.keys() != capture.positions.keys():
-            # Whatever answered is not the log that was captured: its ends mean nothing.
-            raise Blocked(
-                "partitions-changed",
-                f"the topic has {len(bounds)} partitions, not those of the capture",
-            )
-        await engine.journal.move(
-            Phase.REPLAY,
-            "every row is copied",
-            only_from=Phase.BACKFILL,
-            replay_until={partition: at.end for partition, at in bounds.items()},
-        )
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """The error that brought a task group down: a defect before anything else, else the first
-    of ours.
-    """
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    causes = [first_cause(inner) for inner in error.exceptions]
-    for cause in causes:
-        if not isinstance(cause, ReplicatorError) or isinstance(cause, Fatal):
-            return cause
-    return causes[0]

@@ -1,0 +1,248 @@
+"""
+Upkeep: what keeps both stores equal while they stream. Verification, repair, and the retry of
+dead letters, put together from the engine's parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from replicator.errors import Refused, ReplicatorError
+from replicator.migration.engine import Engine
+from replicator.migration.operations import Operations
+from replicator.migration.repair import Repair, only_forward
+from replicator.migration.suspects import Suspects
+from replicator.migration.verify import Verification
+from replicator.model.event import Key
+from replicator.model.finding import Finding
+from replicator.model.letter import DeadLetter, LetterState
+from replicator.model.phase import Direction, Phase
+from replicator.model.position import Positions
+from replicator.model.record import MigrationRecord
+from replicator.model.status import VerifyStatus
+from replicator.ports.control import Report, VerifyRequest
+
+_REPAIR_KEYS = 2000
+"""Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
+
+
+class Upkeep:
+    """Commands of `ports.control.Control` that read both stores; they need a running stream."""
+
+    def __init__(
+        self, engine: Engine, operations: Operations, verification: VerifyStatus
+    ) -> None:
+        self._engine = engine
+        self._parts = engine.parts
+        self._operations = operations
+        self._verification = verification
+
+    @property
+    def _record(self) -> MigrationRecord:
+        return self._engine.journal.record
+
+    async def verify(self, request: VerifyRequest) -> Report:
+        """Run a verification to its end."""
+        if request.level not in ("counts", "sample", "full"):
+            raise Refused(
+                "bad-request", f"level is counts, sample or full, not {request.level!r}"
+            )
+        await self._stream_runs()
+        return await self._operations.run("verify", lambda: self._verify(request))
+
+    async def verify_regularly(self) -> None:
+        """A full generation whenever the last one is older than `verify.interval`."""
+        interval_s = self._parts.settings.verify.interval
+        while True:
+            last = self._verification.at
+            due_s = 0.0 if last is None else last + interval_s - self._parts.clock()
+            await asyncio.sleep(max(1.0, due_s))
+            try:
+                await self.verify(VerifyRequest())
+            except Refused:
+                continue  # not streaming just now, or something else is under way
+
+    async def _verify(self, request: VerifyRequest) -> Report:
+        parts, engine = self._parts, self._engine
+        atlas = engine.atlas or await engine.draw()
+        mirror = engine.mirror()
+        suspects = Suspects(
+            mirror=mirror,
+            stream=lambda: engine.stream,
+            log_end=self._log_end,
+            show_after_s=max(engine.show_after_s, parts.target.staleness_s),
+        )
+        verification = Verification(
+            source=parts.source,
+            target=parts.target,
+            atlas=atlas,
+            collections=parts.settings.collections,
+            mirror=mirror,
+            suspects=suspects,
+            state=parts.state,
+            patience=engine.patience,
+            settings=parts.settings.verify,
+            clock=parts.clock,
+            progress=self._verification,
+            positions=lambda: engine.committed,
+        )
+        try:
+            report = await verification.run(request.level, request.queries)
+        finally:
+            await self.count_findings()
+        await engine.journal.note(
+            "verify",
+            _sentence(report),
+            level=report.level,
+            compared=report.compared,
+            missing=report.missing,
+            extra=report.extra,
+            different=report.different,
+        )
+        return report
+
+    async def _log_end(self) -> Positions:
+        feed = self._parts.feed
+        if feed is None:
+            return {}
+        bounds = await self._engine.patience.until_answered(feed.bounds)
+        capture = self._record.capture
+        known = capture.positions if capture is not None else {}
+        return {partition: at.stable for partition, at in bounds.items() if partition in known}
+
+    async def check_plain_copy(self) -> None:
+        """The verification that ends a plain copy. Raises when the stores differ."""
+        report = await self._verify(VerifyRequest())
+        if not report.equal:
+            raise ReplicatorError(
+                "recheck-mismatch",
+                f"copied, but {report.missing} keys are missing, {report.extra} extra, "
+                f"{report.different} different; was the source written meanwhile?",
+            )
+
+    async def count_findings(self) -> None:
+        """Show how many findings are kept."""
+        counts = await self._parts.state.finding_counts()
+        progress = self._verification
+        progress.missing = counts.get("missing", 0)
+        progress.extra = counts.get("extra", 0)
+        progress.different = counts.get("different", 0)
+
+    async def repair(self, collection: str | None) -> int:
+        """Copy keys anew: those with findings, or a whole source collection."""
+        only_forward(self._record.direction is Direction.FORWARD)
+        names = [c.source for c in self._parts.settings.collections]
+        if collection is not None and collection not in names:
+            raise Refused(
+                "not-found", f"no collection {collection!r}; there are {', '.join(names)}"
+            )
+        await self._stream_runs()
+        return await self._operations.run("repair", lambda: self._repair(collection))
+
+    async def _repair(self, collection: str | None) -> int:
+        repaired, batch = 0, []
+        keys = self._keys_found() if collection is None else self._keys_of(collection)
+        async for key in keys:
+            batch.append(key)
+            if len(batch) == _REPAIR_KEYS:
+                repaired += await self._repair_batch(batch)
+                batch = []
+        if batch:
+            repaired += await self._repair_batch(batch)
+        await self.count_findings()
+        await self._engine.journal.note("repair", "keys were copied anew", keys=repaired)
+        return repaired
+
+    async def _keys_found(self) -> AsyncIterator[Key]:
+        async for finding in self.findings():
+            yield finding.key
+
+    async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
+        for chunk in await self._parts.source.split(collection, 8):
+            async for page in self._parts.source.scan(chunk, None, 500):
+                for point in page.points:
+                    yield Key(collection, point.id)
+
+    async def _repair_batch(self, keys: Sequence[Key]) -> int:
+        return len(keys) - len(await self._repairer().keys(keys))
+
+    def _repairer(self) -> Repair:
+        engine, feed, stream = self._engine, self._parts.feed, self._engine.stream
+        if feed is None or stream is None or not stream.lanes:
+            raise Refused("phase-refused", "the stream rests; try again once it runs")
+        return Repair(
+            stream=stream,
+            feed=feed,
+            mirror=engine.mirror(),
+            state=self._parts.state,
+            letters=engine.letters,
+            patience=engine.patience,
+            show_after_s=engine.show_after_s,
+        )
+
+    async def retry(self, numbers: Sequence[int] | None) -> dict[int, str]:
+        """Replay the keys of these open letters (None: of all) from the log."""
+        await self._stream_runs()
+        return await self._operations.run("retry", lambda: self._retry(numbers))
+
+    async def _retry(self, numbers: Sequence[int] | None) -> dict[int, str]:
+        outcomes: dict[int, str] = {}
+        async for number in self._all_open() if numbers is None else _each(numbers):
+            letter = await self.letter(number)
+            if letter.state is not LetterState.OPEN:
+                outcomes[number] = letter.state.value
+            elif letter.offset is None and self._record.direction is Direction.REVERSE:
+                outcomes[number] = "a copied row can be repaired forward only"
+            else:
+                outcomes[number] = await self._repairer().retry(
+                    letter, self._record.fence_vector
+                )
+        return outcomes
+
+    async def _all_open(self) -> AsyncIterator[int]:
+        after = 0
+        while letters := await self._parts.state.letters(LetterState.OPEN, 1000, after):
+            after = letters[-1].number
+            for letter in letters:
+                yield letter.number
+
+    async def letter(self, number: int) -> DeadLetter:
+        """One dead letter. Raises Refused("not-found")."""
+        letter = await self._parts.state.letter(number)
+        if letter is None:
+            raise Refused("not-found", f"there is no dead letter {number}")
+        return letter
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Every finding that is kept."""
+        after = 0
+        while rows := await self._parts.state.findings(1000, after):
+            after = rows[-1][0]
+            for _, finding in rows:
+                yield finding
+
+    def _streaming(self) -> None:
+        record = self._record
+        if record.phase is not Phase.STREAMING or record.paused:
+            state = "paused" if record.paused else f"in {record.phase.value}"
+            raise Refused("phase-refused", f"this needs STREAMING, not paused; it is {state}")
+
+    async def _stream_runs(self) -> None:
+        self._streaming()
+        while self._engine.stream is None or not self._engine.stream.lanes:
+            await asyncio.sleep(0.05)
+            self._streaming()
+
+
+async def _each(numbers: Sequence[int]) -> AsyncIterator[int]:
+    for number in numbers:
+        yield number
+
+
+def _sentence(report: Report) -> str:
+    if not report.equal:
+        return "the stores differ"
+    if report.uncarried:
+        return f"equal, but for {report.uncarried} rows in the dead letters"
+    return "both stores are equal"
