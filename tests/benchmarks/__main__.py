@@ -1,0 +1,5 @@
+"""`make bench`."""
+
+from tests.benchmarks.bench import main
+
+main()
