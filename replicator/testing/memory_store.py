@@ -147,8 +147,8 @@ class MemoryStore:
         """Drop every point and the mark."""
         held = self.collections.get(collection)
         if held is not None:
-            for point_id in list(held.points):
-                self.write(collection, Delete(id=point_id))
+            held.points.clear()
+            held.past.clear()
             held.schema = msgspec.structs.replace(held.schema, capture_id=None)
 
     # -- what clients ask -------------------------------------------------------------------
@@ -161,7 +161,12 @@ class MemoryStore:
             for write in batch.writes:
                 if (refusal := self.refuses(batch.collection, write)) is not None:
                     refused[write.id] = refusal
+        schema = self._collection(batch.collection).schema
         for write in batch.writes:
+            if not schema.holds(write.id):
+                error = Rejected("id-invalid", f"{self.name} cannot hold this id", "id")
+                rejected.append((write.id, error))
+                continue
             if write.id in refused:
                 fault, error = refused[write.id]
                 self.faults.fire(fault)
