@@ -25,7 +25,7 @@ from replicator.stream import coalesce, fold
 from replicator.stream.guard import WriteGuard
 from replicator.stream.stream import Stream
 from replicator.stream.writing import Writer
-from replicator.testing import memory_store
+from replicator.testing import memory_client
 from tests.simulation.coverage import Coverage
 from tests.simulation.plan import Plan, draw
 from tests.simulation.run import Failed, run_seed
@@ -72,14 +72,14 @@ def delete_dropped_by_a_patch(patch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledged_taken_for_completed(patch: pytest.MonkeyPatch) -> None:
-    right = memory_store.read_reply
+    right = memory_client.read_reply
 
-    def wrong(reply: memory_store.Reply[Any]) -> Any:
+    def wrong(reply: memory_client.Reply[Any]) -> Any:
         if not reply.completed and reply.error is None:
             return Receipt()
         return right(reply)
 
-    patch.setattr(memory_store, "read_reply", wrong)
+    patch.setattr(memory_client, "read_reply", wrong)
 
 
 def retry_writes_the_stored_image(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from replicator.model.search import Query
 from replicator.model.write import Delete, Patch, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.loop import run_virtual
-from replicator.testing.memory_store import AttachedStore, MemoryStore
+from replicator.testing.memory_client import AttachedStore
+from replicator.testing.memory_store import MemoryStore
 
 
 def floats(*components: float) -> bytes:

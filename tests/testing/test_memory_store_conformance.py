@@ -8,7 +8,8 @@ from typing import ClassVar
 import pytest
 
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_store import AttachedStore, MemoryStore
+from replicator.testing.memory_client import AttachedStore
+from replicator.testing.memory_store import MemoryStore
 from replicator.testing.store_conformance import StoreConformance
 
 
