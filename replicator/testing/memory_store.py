@@ -27,7 +27,7 @@ from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorKind
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore
+from replicator.testing.memory_client import AttachedStore, order_of
 
 R = TypeVar("R")
 
