@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Arguments for the demonstration, as in: make demo ARGS="--revert --crash"
+# Arguments for the demonstration or the benchmarks, as in: make demo ARGS="--revert --crash"
 ARGS ?=
 # How many seeds the simulation runs, and for how long the soak goes on.
 SEEDS ?= 10000
