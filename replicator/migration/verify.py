@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 
 from replicator.clock import Clock
-from replicator.errors import Rejected, Retryable
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
 from replicator.migration.quality import overlap, rank_agreement, recall
@@ -249,11 +249,15 @@ class Verification:
             name = collection.source
             queries = given if given is not None else await self._stored_queries(collection)
             if queries:
-                results[name] = await self._compare_search(collection, queries)
+                try:
+                    results[name] = await self._compare_search(collection, queries)
+                except Refused as error:
+                    # A store that cannot search this way is no less equal for it.
+                    results[name] = {"not_compared": error.message}
         recalls = [
-            float(result["recall"])
+            recall
             for result in results.values()
-            if isinstance(result["recall"], float)
+            if isinstance(recall := result.get("recall"), float)
         ]
         self._progress.recall = sum(recalls) / len(recalls) if recalls else None
         return results
@@ -294,11 +298,11 @@ class Verification:
             )
             started = time.perf_counter()
             at_source = await self._patience.until_answered(
-                partial(self._source.search, collection.source, query)
+                partial(self._source.search, collection.source, query), or_refused=True
             )
             between = time.perf_counter()
             at_target = await self._patience.until_answered(
-                partial(self._target.search, route.store, moved)
+                partial(self._target.search, route.store, moved), or_refused=True
             )
             source_ms.append((between - started) * 1000)
             target_ms.append((time.perf_counter() - between) * 1000)

@@ -45,10 +45,13 @@ class Patience:
         await asyncio.sleep(max(wait_s, error.retry_after_s or 0.0))
         return min(wait_s * 2, self._settings.backoff_max)
 
-    async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def until_answered(
+        self, call: Callable[[], Awaitable[T]], *, or_refused: bool = False
+    ) -> T:
         """
-        The answer, however long it takes. A refusal is waited out too: a revoked key or a
-        collection gone is mended by a person while we wait. Everything else is raised.
+        The answer, however long it takes. A refusal is waited out too, but for `or_refused`: a
+        revoked key or a collection gone is mended by a person while we wait. Everything else is
+        raised.
         """
         who, backoff_s = object(), None
         try:
@@ -58,6 +61,8 @@ class Patience:
                 except Retryable as error:
                     backoff_s = await self.rest(who, error, backoff_s)
                 except Refused as error:
+                    if or_refused:
+                        raise
                     self.saw(who, error)
                     await asyncio.sleep(self._settings.backoff_max)
         finally:
