@@ -153,6 +153,10 @@ def _show(report: Report) -> None:
         f"{verdict}: {report.compared:,} keys compared at level {report.level} in {took};"
         f" {report.missing:,} missing, {report.extra:,} extra, {report.different:,} different"
     )
+    if report.uncarried:
+        out.print(
+            f"{report.uncarried:,} source rows cannot be carried: replicator dead-letters list"
+        )
     if report.counts:
         rows = (
             (name, screen.count(source), screen.count(target))
