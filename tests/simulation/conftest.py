@@ -14,6 +14,8 @@ from tests.simulation.coverage import Coverage
 
 _TOTAL = Coverage()
 _KEY = "simulation coverage"
+_FOUND: list[str] = []
+_FOUND_KEY = "planted bug"
 
 
 @pytest.fixture
@@ -25,11 +27,13 @@ def coverage(record_property: Any) -> Iterator[Coverage]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add up what the shards met."""
+    """Add up what the shards met, and which seeds found which planted bug."""
     if report.when == "teardown":
         for name, value in report.user_properties:
             if name == _KEY:
                 _TOTAL.add(value)  # type: ignore[arg-type]
+            if name == _FOUND_KEY:
+                _FOUND.append(str(value))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -37,6 +41,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _TOTAL.seeds:
         terminalreporter.write_sep("-", "simulation coverage")
         terminalreporter.write_line(_TOTAL.report())
+    if _FOUND:
+        terminalreporter.write_sep("-", "planted bugs")
+        for line in sorted(_FOUND):
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)

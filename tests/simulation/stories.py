@@ -424,8 +424,9 @@ class Operator:
         blocked: bool = False,
     ) -> None:
         """Enter a terminal phase; no seed without a fault."""
-        if not self.world.faults.fired:
+        while not self.world.faults.fired:
             self.world.crash()
+            await asyncio.sleep(0.1)
         tries = 0
         while self.phase is not phase:
             tries += 1

@@ -244,6 +244,6 @@ def test_a_planted_bug_is_found_within_the_suite_s_seeds(
             continue
         found = failure_of(seed, plan)
         if any(words in found for words in BITES):
-            record_property("found by", found)
+            record_property("planted bug", f"{plant.__name__}: {found[:120]}")
             return
     pytest.fail(f"{plant.__name__} is not found within {SEEDS} seeds")
