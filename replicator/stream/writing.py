@@ -72,7 +72,7 @@ class Writer:
         them may be under way. Cancelling it leaves the outcome unknown, and the guard says so.
         """
         written = Written()
-        parts = [tuple(writes)]
+        parts = [tuple(writes)] if writes else []
         while parts:
             part = parts.pop()
             try:
