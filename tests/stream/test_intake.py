@@ -1,0 +1,120 @@
+"""A record becomes an event that concerns us, a reason, or nothing of ours."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from replicator.codecs.events import encode
+from replicator.codecs.partition import murmur2_partition
+from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent, Key
+from replicator.model.position import Partition, Record
+from tests.stream.rig import Rig, delete, key, patch, upsert, vector, virtual
+
+
+def record(raw_key: bytes | None, value: bytes | None, partition: str = "changes/0") -> Record:
+    return Record(partition=Partition(partition), offset=0, key=raw_key, value=value, at_ms=5)
+
+
+def record_of(event: ChangeEvent) -> Record:
+    return record(*encode(event))
+
+
+def reason(read: object) -> tuple[str, str]:
+    assert isinstance(read, Rejected)
+    return read.code, read.path
+
+
+@virtual
+async def test_events_of_our_collections_are_read() -> None:
+    intake = Rig().intake
+    for event in (upsert(1, a=1), patch(2, b=2), delete(3)):
+        assert intake.event(record_of(event)) == event
+
+
+@virtual
+async def test_a_null_value_is_a_delete() -> None:
+    assert Rig().intake.event(record(b"books/7", None)) == msgspec.structs.replace(
+        delete(7), ts_ms=5
+    )
+
+
+@virtual
+async def test_a_collection_that_is_not_listed_is_nothing_of_ours() -> None:
+    other = msgspec.structs.replace(upsert(1), key=Key("films", 1))
+    assert Rig().intake.event(record_of(other)) is None
+
+
+@virtual
+async def test_a_malformed_value_comes_back_as_the_reason_and_its_key_is_known() -> None:
+    intake = Rig().intake
+    broken = record(b"books/7", b"\xff")
+    assert reason(intake.event(broken))[0] == "value-malformed"
+    assert intake.key(broken) == key(7)
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"no slash", b"books/not-a-number", b"books/%zz"])
+@virtual
+async def test_a_key_that_cannot_be_read_is_none(raw: bytes | None) -> None:
+    intake = Rig().intake
+    assert intake.key(record(raw, b"x")) is None
+    assert isinstance(intake.event(record(raw, b"x")), Rejected)
+
+
+@virtual
+async def test_vectors_are_held_to_the_sources_schema() -> None:
+    intake = Rig().intake
+    short = msgspec.structs.replace(upsert(1), vectors={"v": b"\0\0\0\0"})
+    unknown = msgspec.structs.replace(upsert(1), vectors={"w": vector()})
+    assert reason(intake.event(record_of(short))) == ("vector-dimension", "vectors.v")
+    assert reason(intake.event(record_of(unknown))) == ("vector-unknown", "vectors.w")
+
+
+@virtual
+async def test_a_patch_with_a_wrong_vector_is_refused_and_one_without_vectors_is_not() -> None:
+    intake = Rig().intake
+    wrong = msgspec.structs.replace(patch(1), vectors={"v": b"\0\0\0\0"})
+    assert reason(intake.event(record_of(wrong)))[0] == "vector-dimension"
+    assert isinstance(intake.event(record_of(patch(1, a=1))), ChangeEvent)
+
+
+@virtual
+async def test_an_event_of_an_older_epoch_passed_the_fence_late() -> None:
+    intake = Rig(epoch=2).intake
+    late = msgspec.structs.replace(upsert(1), epoch=1, writer="app-3")
+    read = intake.event(record_of(late))
+    assert reason(read) == ("epoch-stale", "epoch")
+    assert "app-3" in str(read)
+
+
+@pytest.mark.parametrize("epoch", [None, 2, 3])
+@virtual
+async def test_an_event_without_an_epoch_or_of_this_one_is_in_time(epoch: int | None) -> None:
+    event = msgspec.structs.replace(upsert(1), epoch=epoch)
+    assert isinstance(Rig(epoch=2).intake.event(record_of(event)), ChangeEvent)
+
+
+@virtual
+async def test_a_key_in_another_partition_than_its_hash_demands_is_misplaced() -> None:
+    intake = Rig(partitioner="murmur2").intake
+    raw = b"books/7"
+    right = murmur2_partition(raw, 12)
+    for number in range(12):
+        misplaced = intake.is_misplaced(record(raw, None, f"changes/{number}"), 12)
+        assert misplaced == (number != right)
+
+
+@virtual
+async def test_partition_eleven_is_not_taken_for_partition_one() -> None:
+    intake = Rig(partitioner="murmur2").intake
+    raw = next(
+        b"books/%d" % n for n in range(500) if murmur2_partition(b"books/%d" % n, 12) == 1
+    )
+    assert intake.is_misplaced(record(raw, None, "changes/11"), 12)
+
+
+@virtual
+async def test_nothing_is_misplaced_where_no_partitioner_is_named_or_no_key_given() -> None:
+    assert not Rig().intake.is_misplaced(record(b"books/7", None), 12)
+    assert not Rig(partitioner="murmur2").intake.is_misplaced(record(None, None), 12)
