@@ -61,7 +61,13 @@ def start(config: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def until(process: subprocess.Popen[str], text: str) -> None:
     """Wait for a line of the log."""
     assert process.stdout is not None
-    assert any(text in line for line in process.stdout), f"{text} never came"
+    assert process.stderr is not None
+    seen = []
+    for line in process.stdout:
+        if text in line:
+            return
+        seen.append(line)
+    pytest.fail(f"{text} never came: {seen} {process.stderr.read()}")
 
 
 @pytest.mark.usefixtures("source")
@@ -82,12 +88,16 @@ def test_a_migration_from_the_copy_to_the_revert_by_commands_alone(
     refused = replicator("cutover", "--yes")
     assert refused.exit_code == 2
     assert "error[gate-closed]" in refused.stderr
+    while not msgspec.json.decode(replicator("status", "--json").stdout)["stream"]["applied"]:
+        assert daemon.poll() is None
     # The source never got the event that was emitted, so both stores differ by it.
     verified = replicator("verify")
-    assert verified.exit_code == 1
-    assert "1 extra" in verified.stdout
-    assert replicator("repair").exit_code == 0
-    assert replicator("verify").exit_code == 0
+    assert verified.exit_code == 1, verified.stdout + verified.stderr
+    assert "1 extra" in verified.stdout, verified.stderr
+    repaired = replicator("repair")
+    assert repaired.exit_code == 0, repaired.stderr
+    again = replicator("verify")
+    assert again.exit_code == 0, again.stdout + again.stderr
     cutover = replicator("cutover", "--yes")
     assert cutover.exit_code == 0, cutover.stderr
     told = msgspec.json.decode(replicator("status", "--json").stdout)
