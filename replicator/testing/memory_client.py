@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+_SLOW_S = 12.0
+"""How long a slow write takes at most: longer than a drain waits in tests."""
+
+
 def order_of(point_id: PointId) -> tuple[bool, PointId]:
     """Integers before texts; within each their own order."""
     return (isinstance(point_id, str), point_id)
@@ -67,11 +71,16 @@ class AttachedStore:
         has not landed lands within the late-write bound, or never.
         """
         self._attached = False
-        faults = self._store.faults
         for request in list(self._sent):
-            never = faults.random.random() < 0.5
-            request.orphan(None if never else faults.within(self.late_write_bound_s))
+            request.orphan(self._fate())
         self._sent.clear()
+
+    def _fate(self) -> float | None:
+        """When an orphaned write lands, in seconds from now; None: never."""
+        faults = self._store.faults
+        if faults.random.random() < 0.5:
+            return None
+        return faults.within(self.late_write_bound_s)
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -203,6 +212,8 @@ class AttachedStore:
         if self._store.on_send is not None:
             self._store.on_send()
         there = faults.latency()
+        if faults.strikes(Fault.SLOW):
+            there += faults.within(_SLOW_S)
         late = there + faults.within(bound_s)
         if len(effects) > 1:
             request.land(there)
@@ -225,7 +236,13 @@ class AttachedStore:
             request.land(there)
         else:
             request.land(there)
-        reply = await request.reply
+        try:
+            reply = await request.reply
+        except asyncio.CancelledError:
+            # The client gives up, which stops nothing: what has not landed does so from now on
+            # within the bound, or never.
+            request.orphan(self._fate())
+            raise
         self._alive()
         return read_reply(reply)
 
@@ -287,6 +304,7 @@ class _Request(Generic[R]):
             timer.cancel()
         if delay_s is None:
             self._effects.clear()
+            self._sent.pop(self, None)
         for _ in self._effects:
             self.land(delay_s or 0.0)
 

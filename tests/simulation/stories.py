@@ -20,7 +20,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.testing.faults import Fault
-from tests.simulation.process import Killed
+from tests.simulation.process import Killed, Process
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -176,6 +176,9 @@ class Operator:
     async def early(self) -> None:
         """What may happen before the migration streams."""
         plan = self.world.plan
+        if self.random.random() < 0.1:
+            changes = {"stream.in_flight_max": "2", "stream.linger": "30ms"}
+            await self.command("tune", lambda migration: migration.tune(changes), optional=True)
         if plan.pause:
             await asyncio.sleep(self.random.random() * 4)
             await self.command("pause", lambda migration: migration.pause(), optional=True)
@@ -454,10 +457,7 @@ class Operator:
 
     async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
         """Ask the process that runs; raises Killed when it dies before it answers."""
-        process = self.world.process
-        if process is None or not process.alive:
-            await asyncio.sleep(0.3)
-            raise Killed
+        process = await self._running()
         answer = asyncio.ensure_future(process.call(ask))
         try:
             while not answer.done():
@@ -472,6 +472,15 @@ class Operator:
             return answer.result()
         finally:
             answer.cancel()
+
+    async def _running(self) -> Process:
+        """The process, once one runs."""
+        for _ in range(400):
+            process = self.world.process
+            if process is not None and process.alive:
+                return process
+            await asyncio.sleep(0.1)
+        raise Killed
 
     async def command(
         self,

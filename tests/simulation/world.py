@@ -104,7 +104,7 @@ class World:
                 if not isinstance(ended, ReplicatorError) or isinstance(ended, Fatal):
                     self.violate(f"the process ended by {ended!r}", ended)
                     return
-            await asyncio.sleep(self.random.choice([0.0, 0.0, 0.2, 3.0]))
+            await asyncio.sleep(self.random.choice([0.0, 0.0, 0.2, 0.2, 3.0, 25.0]))
 
     def crash(self) -> None:
         """Kill the process between two steps."""
@@ -124,7 +124,7 @@ class World:
         if (name, self._points[name]) in self.plan.crashes:
             self.coverage.crashes[name] += 1
             step = self.loop.steps + self.random.randint(1, 8)
-            self.loop.interrupt(step, self.crash)
+            self.loop.interrupt(step, self.drain if self.random.random() < 0.2 else self.crash)
 
     def drain(self) -> None:
         """Ask the process to end, as an orchestrator does before it starts another."""
@@ -314,7 +314,8 @@ class World:
         return fault, error
 
     def _state_latency(self) -> float:
-        return self.random.random() * 0.004
+        draw = self.random.random()
+        return 0.3 if draw > 0.99 else draw * 0.004
 
 
 def _brief(write: Write) -> str:
