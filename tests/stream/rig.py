@@ -318,7 +318,7 @@ class Rig:
         self, positions: dict[Partition, int] | None = None
     ) -> AsyncIterator[Stream]:
         """The stream at work; ended well afterwards, or failed with its own error."""
-        start = positions or {p: 0 for p in self.log.bounds()}
+        start = positions or dict.fromkeys(self.log.bounds(), 0)
         task = asyncio.create_task(self.stream.run(start))
         try:
             await self.until(lambda: task.done() or bool(self.stream.lanes))

@@ -94,9 +94,7 @@ async def test_positions_never_pass_a_record_whose_write_is_not_done() -> None:
 
 
 @virtual
-async def test_positions_are_not_persisted_before_a_write_with_an_unknown_outcome_is_repeated() -> (
-    None
-):
+async def test_positions_wait_until_a_write_with_an_unknown_outcome_is_repeated() -> None:
     rig = Rig(bound_s=5.0)
     rig.door.errors.append(OutcomeUnknown("outcome-unknown", "lost"))
     rig.emit(upsert(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ async def test_a_write_that_did_not_arrive_is_tried_again_with_a_growing_backoff
     rig.door.errors.extend([AWAY] * 6)
     await rig.writer.write("books", [image(1)])
     times = [at for at, _ in rig.door.batches]
-    waits = [round(later - sooner, 6) for sooner, later in zip(times, times[1:], strict=False)]
+    waits = [round(later - sooner, 6) for sooner, later in pairwise(times)]
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
     assert rig.payloads() == {1: {}}
     assert rig.writer.retries == 6
