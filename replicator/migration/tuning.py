@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,6 +63,8 @@ def _parse(name: str, text: str) -> float | int:
             value = Duration.parse(text)
         case _:
             value = int(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number to work with")
     if value < 0 or (value == 0 and name not in ("backfill.rate_max", "stream.linger")):
         raise ValueError(f"{text} is too small")
     return value
