@@ -1,4 +1,4 @@
-"""The gate: each reason appears with its fact and goes away with it, and nothing else closes."""
+"""The gate: each reason appears with its fact and goes away with it; nothing else closes it."""
 
 from __future__ import annotations
 
