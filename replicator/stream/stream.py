@@ -244,6 +244,8 @@ class Stream:
         while not self._stopping.is_set():
             # Invariant 10: nothing is read while the buffer is full.
             await self._until(lambda: self._room() > 0 or self._stopping.is_set())
+            if self._stopping.is_set():
+                return
             records_max = max(1, min(_POLL_RECORDS, self._room()))
             polled = await self._patience.until_answered(
                 partial(self._feed.poll, records_max, _POLL_S)
@@ -410,10 +412,8 @@ class Stream:
                 if event is not None and event.ts_ms:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
-                if (event is None or event.op is not Op.PATCH) and self._letters.concerns(
-                    work.key
-                ):
-                    self._lettered[work.key] = work.position
+                if work.whole and self._letters.concerns(work.key):
+                    self._lettered[work.key] = work.whole
             lane.finish(work)
         for op, count in ops.items():
             self._counters.applied += count
