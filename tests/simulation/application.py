@@ -13,7 +13,7 @@ import asyncio
 import math
 from contextvars import Context
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,14 @@ from tests.simulation.values import random_image, random_patch, vector_of
 
 Op = tuple[CollectionPlan, PointId, str, dict[str, Any]]
 """Collection, id, op, and the rest of the event's value."""
+
+
+class Poison(NamedTuple):
+    """What a record that cannot be carried must become in the dead letters."""
+
+    code: str
+    path: str
+    key: tuple[str, PointId] | None
 
 
 class Application:
@@ -61,8 +69,10 @@ class Application:
         self.stalls = False
         """The first writer's next change is admitted while the fence closes, and made when it
         opens, wherever traffic goes by then."""
-        self.poisoned: dict[tuple[int, int], tuple[str, str]] = {}
-        """(partition, offset) of a record that cannot be carried → its code and path."""
+        self.poisoned: dict[tuple[int, int], Poison] = {}
+        """By (partition, offset): records that cannot be carried."""
+        self.images: dict[tuple[str, PointId], tuple[int, int]] = {}
+        """Where the last upsert or delete of each key lies."""
         self.unsure: set[tuple[str, PointId]] = set()
         """Keys whose stores may differ through no fault of the engine, until written again."""
         self.broken: set[tuple[str, PointId]] = set()
@@ -343,7 +353,9 @@ class Application:
             value["version"] = self._versions[key] = self._versions.get(key, 0) + 1
         encoded = msgspec.msgpack.encode(value)
         tombstone = op == "delete" and not plan.versioned and self._random.random() < 0.3
-        partition = self._produce(plan, point_id, None if tombstone else encoded)
+        partition, offset = self._produce(plan, point_id, None if tombstone else encoded)
+        if op != "patch":
+            self.images[key] = partition, offset
         if self._faults.strikes(Fault.TRANSACTION):
             self._later_end(partition)
         earlier = self._sent.get(key)
@@ -353,11 +365,13 @@ class Application:
         if op == "upsert":
             self._sent[key] = encoded
 
-    def _produce(self, plan: CollectionPlan, point_id: PointId, value: bytes | None) -> int:
+    def _produce(
+        self, plan: CollectionPlan, point_id: PointId, value: bytes | None
+    ) -> tuple[int, int]:
         assert self._log is not None
         partition, offset = self._log.produce(event_key(plan.source, point_id), value)
         self._trace.add(self._now(), "emit", (plan.source, point_id), f"{partition}:{offset}")
-        return partition
+        return partition, offset
 
     def _later_end(self, partition: int) -> None:
         """Leave a transaction open for a while; what was emitted stays, so it commits."""
@@ -410,7 +424,8 @@ class Application:
         body = raw if raw is not None else msgspec.msgpack.encode(value)
         partition, offset = self._log.produce(key, body)
         for copy in range(offset, self._log.bounds()[self._log.name(partition)].end):
-            self.poisoned[partition, copy] = expected
+            named = (plan.source, point_id) if key is not None else None
+            self.poisoned[partition, copy] = Poison(*expected, named)
         self._trace.add(
             self._now(), "poison", (plan.source, point_id), f"{partition}:{offset}", expected
         )

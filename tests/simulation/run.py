@@ -57,6 +57,7 @@ async def _play(world: World) -> None:
     supervisor = world.loop.create_task(world.supervise())
     story = world.loop.create_task(Operator(world).play())
     weather = world.loop.create_task(world.weather())
+    look = world.loop.create_task(world.look())
     waits = {supervisor, story, world.failed}
     try:
         while True:
@@ -73,6 +74,7 @@ async def _play(world: World) -> None:
         supervisor.cancel()
         story.cancel()
         weather.cancel()
+        look.cancel()
         world.calm = False
         if world.process is not None:
             world.process.kill()

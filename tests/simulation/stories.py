@@ -20,6 +20,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.testing.faults import Fault
+from tests.simulation.application import Poison
 from tests.simulation.process import Killed, Process
 from tests.simulation.world import World
 
@@ -36,6 +37,7 @@ class Operator:
         self.world = world
         self.random = Random(f"operator {world.plan.seed}")
         self._unblocking = False
+        self._repaired = False
 
     async def play(self) -> None:
         """The whole story; returns in a terminal phase with everything compared."""
@@ -301,6 +303,7 @@ class Operator:
             )
 
     async def repair(self) -> None:
+        self._repaired = True
         collection = self.random.choice([None, self.world.plan.collections[0].source])
         await self.command(
             "repair", lambda migration: migration.repair(collection), optional=True
@@ -406,18 +409,36 @@ class Operator:
             if x.partition is not None
         }
         log = self.world.log
-        for (partition, offset), expected in self.world.application.poisoned.items():
+        for (partition, offset), poison in self.world.application.poisoned.items():
             if offset < record.capture.positions[log.name(partition)]:
                 continue
             letter = by_place.get((partition, offset))
             assert letter is not None, f"poison at {partition}:{offset} is not in the letters"
-            found = (letter.code, letter.path)
-            assert found == expected, (
-                f"poison at {partition}:{offset} is {found}, not {expected}"
-            )
+            found, wanted = (letter.code, letter.path), (poison.code, poison.path)
+            assert found == wanted, f"poison at {partition}:{offset} is {found}, not {wanted}"
+            self._check_state(letter, (partition, offset), poison)
         for letter in data.letters.values():
             if letter.state is LetterState.OPEN:
                 assert self._is_producers_fault(letter), f"a letter stayed open: {letter}"
+
+    def _check_state(self, letter: DeadLetter, place: tuple[int, int], poison: Poison) -> None:
+        """
+        A later image of the key settles a letter, and nothing else but a person does. Where
+        there is a filter, a later patch may be written as the source's image.
+        """
+        image = self.world.application.images.get(poison.key) if poison.key else None
+        healed = image is not None and image[0] == place[0] and image[1] > place[1]
+        if healed:
+            assert letter.state is not LetterState.OPEN, f"a later image settles {letter}"
+        elif not self._repaired and not self._filters(poison):
+            assert letter.state is not LetterState.SETTLED, f"nobody settled {letter}"
+
+    def _filters(self, poison: Poison) -> bool:
+        return any(
+            plan.settings.transform.filter is not None
+            for plan in self.world.plan.collections
+            if poison.key is not None and plan.source == poison.key[0]
+        )
 
     async def finish(
         self,

@@ -30,7 +30,7 @@ from tests.simulation.application import Application
 from tests.simulation.coverage import Coverage
 from tests.simulation.oracle import differences, expected_source, expected_target, target_id
 from tests.simulation.plan import SOURCE_IDS, TARGET_IDS, Plan
-from tests.simulation.process import Process
+from tests.simulation.process import Killed, Process
 from tests.simulation.trace import Trace
 
 
@@ -220,6 +220,26 @@ class World:
             violation = Violation(message)
             violation.__cause__ = cause
             self.failed.set_exception(violation)
+
+    async def look(self) -> None:
+        """Read the status now and then: it must not lie, and memory must be bounded."""
+        while True:
+            await asyncio.sleep(self.random.random() * 3)
+            process = self.process
+            if process is None or not process.alive:
+                continue
+            try:
+                status = await process.call(lambda migration: migration.status())
+            except (Killed, ReplicatorError):
+                continue
+            owner = {Direction.FORWARD: "source", Direction.REVERSE: "target"}
+            if status.application_may_write not in {None, owner[self.application.active]}:
+                self.violate(f"the status says {status.application_may_write} is written")
+            stream = process.migration.engine.stream
+            if stream is not None:
+                held = sum(lane.watermark.pending for lane in stream.lanes.values())
+                if held > self.plan.settings.stream.buffer_records:
+                    self.violate(f"{held} records are held, more than the buffer may")
 
     def on_switch_call(self) -> None:
         """What cannot be repeated must not be asked for twice."""
