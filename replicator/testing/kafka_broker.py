@@ -36,7 +36,7 @@ KAFKA = "org.apache.kafka:kafka_2.13:4.0.0"
 READY_WITHIN_S = 90.0
 """A start takes three seconds on an idle machine; a busy one may need many times that."""
 
-_HEAP = ("-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_HEAP = ("-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Small, and quick to warm up: a test broker lives for seconds and holds megabytes."""
 
 
@@ -58,10 +58,12 @@ class KafkaBroker:
         *,
         options: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        heap_mb: int = 256,
     ) -> None:
         self._temporary = directory is None
         self._directory = directory or Path(tempfile.mkdtemp(prefix="kafka-"))
         self._options = dict(options or {})
+        self._heap = f"-Xmx{heap_mb}m"
         self._protocols = {
             "PLAINTEXT": "PLAINTEXT",
             "CONTROLLER": "PLAINTEXT",
@@ -179,7 +181,7 @@ class KafkaBroker:
             raise Fatal("internal", f"formatting {self._directory}: {done.stderr[-2000:]}")
 
     def _command(self, java: Path, jars: str) -> list[str]:
-        return [str(java), *_HEAP, "-Djava.awt.headless=true", "-cp", jars]
+        return [str(java), *_HEAP, self._heap, "-Djava.awt.headless=true", "-cp", jars]
 
     def _properties(self) -> str:
         listeners = {name: f"{name}://{self.listener(name)}" for name in self._ports}

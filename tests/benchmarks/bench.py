@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     wanted = options.only or ["start", "cpu", "idle", "memory", "partitions"]
     results: dict[str, Any] = {}
-    with KafkaBroker() as broker, tempfile.TemporaryDirectory() as directory:
+    with KafkaBroker(heap_mb=1500) as broker, tempfile.TemporaryDirectory() as directory:
         bench = Bench(broker.bootstrap_servers, Path(directory))
         for name in wanted:
             print(f"{name} …", file=sys.stderr, flush=True)
@@ -85,6 +85,7 @@ def main() -> None:
                     results[name] = bench.idle()
                 case "start":
                     results[name] = bench.start()
+            print(json.dumps(results.get(name)), file=sys.stderr, flush=True)
     print(json.dumps(results, indent=2))
 
 
