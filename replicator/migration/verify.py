@@ -85,10 +85,11 @@ class Verification:
         self._first: list[Finding] = []
         self._counted = dict.fromkeys(Difference, 0)
         self._uncarried = 0
+        self._started_at = 0.0
 
     async def run(self, level: str, queries: Sequence[Query] | None) -> Report:
         """Compare at a level (`counts`, `sample`, `full`) to the end."""
-        started_at, begun_at = self._clock(), self._positions()
+        self._started_at, begun_at = self._clock(), self._positions()
         progress = self._progress
         progress.phase, progress.level, progress.compared = "comparing", level, 0
         generation = progress.generation + 1
@@ -102,7 +103,7 @@ class Verification:
             report = Report(
                 level=level,
                 generation=generation,
-                started_at=started_at,
+                started_at=self._started_at,
                 finished_at=self._clock(),
                 compared=progress.compared,
                 missing=self._counted[Difference.MISSING],
@@ -114,7 +115,7 @@ class Verification:
                 search=await self._search(queries),
             )
             if level == "full":
-                await self._complete(generation, begun_at, started_at)
+                await self._complete(generation, begun_at)
             await self._state.put("report", msgspec.json.encode(report))
         finally:
             progress.phase = "idle"
@@ -208,7 +209,9 @@ class Verification:
                 kind=gap.kind,
                 detail=gap.detail,
                 generation=generation,
-                at=self._clock(),
+                # A clock that was set back meanwhile must not make a finding of this run look
+                # like one of an earlier run, which would be forgotten as healed.
+                at=max(self._clock(), self._started_at),
             )
             for gap in await self._suspects.settle()
         ]
@@ -218,12 +221,12 @@ class Verification:
             for finding in findings:
                 self._counted[finding.kind] += 1
 
-    async def _complete(self, generation: int, positions: Positions, since: float) -> None:
+    async def _complete(self, generation: int, positions: Positions) -> None:
         """Keep the generation; what earlier ones found and this one did not is healed."""
         after = 0
         while rows := await self._state.findings(1000, after):
             after = rows[-1][0]
-            healed = [finding.key for _, finding in rows if finding.at < since]
+            healed = [finding.key for _, finding in rows if finding.at < self._started_at]
             if healed:
                 await self._state.clear_findings(healed)
         verified = Verified(generation=generation, at=self._clock(), positions=positions)

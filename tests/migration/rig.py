@@ -209,7 +209,7 @@ class World:
             state=self.state,
             letter_log=self.kept.attach(),
             metrics=METRICS,
-            clock=self.wall,
+            clock=self.clock,
         )
         return Migration(
             parts,
@@ -258,6 +258,10 @@ class World:
     @property
     def first(self) -> Partition:
         return self.log.name(0)
+
+    def clock(self) -> float:
+        """The wall clock, which a test may set."""
+        return self.wall()
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Let virtual time pass until it is true; the loop's limits end what never comes."""
