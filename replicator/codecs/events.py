@@ -45,11 +45,12 @@ class EventDecoder:
     """
     Decode records of the collections that the migration lists.
 
-    `integer_ids`: source collection → whether its ids are integers. Values above
-    `value_bytes_max` bytes are rejected unread.
+    `integer_ids`: source collection → whether its ids are integers; None where it holds
+    integers and texts that never read as integers. Values above `value_bytes_max` bytes are
+    rejected unread.
     """
 
-    def __init__(self, integer_ids: Mapping[str, bool], value_bytes_max: int) -> None:
+    def __init__(self, integer_ids: Mapping[str, bool | None], value_bytes_max: int) -> None:
         self._listed = {
             collection_prefix(name): (name, integer) for name, integer in integer_ids.items()
         }
@@ -88,7 +89,7 @@ class EventDecoder:
             if (
                 wire is not None
                 and wire.collection == collection
-                and (type(wire.id) is int) is integer
+                and (type(wire.id) is int) is (raw_id.isdigit() if integer is None else integer)
                 and spells(raw_id, wire.id)
             ):
                 event = _quick(wire, Key(collection, wire.id))

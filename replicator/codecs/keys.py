@@ -41,8 +41,9 @@ def decode_key(raw: bytes | None, integer_ids: bool | None) -> Key:
     """
     Read a record's key.
 
-    `integer_ids` is the type of the collection's ids. None means it is not known: what reads as
-    an integer is taken for one then, so never apply an event on the strength of it.
+    `integer_ids` is the type of the collection's ids. With None, what reads as an integer is
+    taken for one: right where the collection's texts never do, and no ground to apply an event
+    on where the type is simply not known.
 
     Raises Rejected: `key-missing`, `key-invalid` (no slash, not the canonical spelling, not the
     type of id), `id-invalid` (too long, out of range).

@@ -19,7 +19,6 @@ from functools import partial
 
 import msgspec
 
-from replicator.codecs.validation import validate_point
 from replicator.errors import Blocked, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.migration.pace import Pace
@@ -185,8 +184,7 @@ class Backfill:
         for point in page.points:
             key = Key(route.collection, point.id)
             try:
-                validate_point(point, route.vectors)
-                write = route.image(key, point)
+                write = route.row(key, point)
             except Rejected as error:
                 refused.append(self._letters.of_row(key, error, None, ""))
                 continue

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from replicator.codecs.validation import validate_point
 from replicator.errors import Rejected
 from replicator.migration.compare import compare, scale_free
 from replicator.migration.routes import Atlas
@@ -86,9 +85,7 @@ class Mirror:
         for point_id, point in rows:
             key = Key(collection, point_id)
             try:
-                if point is not None:
-                    validate_point(point, route.vectors)
-                write = route.image(key, point)
+                write = route.row(key, point)
             except Rejected:
                 continue
             expected.append((key, write.id, write.point if isinstance(write, Upsert) else None))

@@ -184,7 +184,7 @@ class Recheck:
             self._patience, self._owner, route.collection, ids
         )
         return _writes(
-            (event.key, partial(route.image, event.key, images.get(event.key.id)))
+            (event.key, partial(route.row, event.key, images.get(event.key.id)))
             for event in events
             if event.key.id not in unreadable
         )

@@ -20,12 +20,11 @@ from replicator.errors import Refused, Rejected
 from replicator.migration.mirror import Mirror
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.letter import DeadLetter, LetterState
-from replicator.model.position import Positions
+from replicator.model.position import Partition, Positions
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.stream.coalesce import is_older
 from replicator.stream.fold import fold
-from replicator.stream.lane import Lane
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
 from replicator.stream.stream import Stream
@@ -60,13 +59,19 @@ class Repair:
         letters settled.
         """
         async with self._stream.holding(keys):
+            # One that is kept from here on may concern what the image does not show yet.
+            letters = await self._state.letters_of(keys)
             # Whatever was applied to these keys, the source shows it from here on.
             await asyncio.sleep(self._show_after_s)
             refused = await self._stream.applier.apply([(key, None) for key in keys])
         healed = [key for key in keys if key not in refused]
         await self._state.clear_findings(healed)
-        letters = await self._state.letters_of(healed)
-        await self._close([x for x in letters if x.code != "epoch-stale"], "repair")
+        made_up_for = [
+            letter
+            for letter in letters
+            if letter.event_key not in refused and letter.code != "epoch-stale"
+        ]
+        await self._close(made_up_for, "repair")
         for key, error in refused.items():
             await self._letters.keep_rows([self._letters.of_row(key, error, None, "repair")])
         return refused
@@ -92,9 +97,10 @@ class Repair:
         assert letter.partition is not None
         lane = self._stream.lanes[letter.partition]
         async with self._stream.holding([key]):
+            end = lane.watermark.tracked_to
             try:
                 event = await self._patience.until_answered(
-                    lambda: self._folded(letter, key, lane)
+                    lambda: self._folded(letter, key, lane.partition, end)
                 )
             except Rejected as error:
                 return error.message
@@ -109,22 +115,22 @@ class Repair:
         replayed = [
             other
             for other in await self._state.letters_of([key])
-            if other.offset is not None and other.offset >= (letter.offset or 0)
+            if other.offset is not None and (letter.offset or 0) <= other.offset < end
         ]
         await self._close(replayed, "retry")
         return "settled"
 
-    async def _folded(self, letter: DeadLetter, key: Key, lane: Lane) -> ChangeEvent:
+    async def _folded(
+        self, letter: DeadLetter, key: Key, partition: Partition, end: int
+    ) -> ChangeEvent:
         """
-        The key's events from the letter on, as one. Raises Rejected when one of them still
-        cannot be read and no later upsert or delete makes up for it.
+        The key's events from the letter to `end`, as one. Raises Rejected when one of them
+        still cannot be read and no later upsert or delete makes up for it.
         """
         assert letter.offset is not None
         event: ChangeEvent | None = None
         error: Rejected | None = None
-        async for records in self._feed.read(
-            lane.partition, letter.offset, lane.watermark.tracked_to
-        ):
+        async for records in self._feed.read(partition, letter.offset, end):
             for record in records:
                 if self._stream.intake.key(record) != key:
                     continue

@@ -28,7 +28,8 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, CollectionSchema]
     targets: dict[str, CollectionSchema]
     """By the source's word too."""
-    integer_ids: dict[str, bool]
+    integer_ids: dict[str, bool | None]
+    """By the source's word: whether keys end in integers; None where the spelling tells."""
 
     def routes(self, direction: Direction) -> Mapping[str, Route]:
         """The routes in force in a direction."""
@@ -50,7 +51,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
     """
     sources: dict[str, CollectionSchema] = {}
     targets: dict[str, CollectionSchema] = {}
-    integer_ids: dict[str, bool] = {}
+    integer_ids: dict[str, bool | None] = {}
     forward: dict[str, Route] = {}
     reverse: dict[str, Route] = {}
     for collection in settings.collections:
@@ -63,15 +64,20 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
             )
         sources[name] = schema
         targets[name] = at_target
-        integer_ids[name] = await _has_integer_ids(settings, source, schema)
+        integer_ids[name] = await _ends_in_integers(settings, source, schema)
         forward[name] = Route(
             collection=name,
             store=collection.target,
             transform=Transform(collection, at_target, schema),
             vectors=schema.vectors,
+            source=schema,
         )
         reverse[name] = Route(
-            collection=name, store=name, transform=IdentityTransform(), vectors=schema.vectors
+            collection=name,
+            store=name,
+            transform=IdentityTransform(),
+            vectors=schema.vectors,
+            source=schema,
         )
     return Atlas(
         forward=forward,
@@ -90,17 +96,17 @@ async def describe_source(source: StoreReader, name: str) -> CollectionSchema:
     return schema
 
 
-async def _has_integer_ids(
+async def _ends_in_integers(
     settings: Settings, source: StoreReader, schema: CollectionSchema
-) -> bool:
-    """Whether decimal keys mean integers. Declared, or what the store can hold, or what it
-    holds.
+) -> bool | None:
+    """Whether the collection's keys end in integers. Declared, or what the store can hold, or
+    what it holds; None for a store whose texts never read as integers, because they are UUIDs.
     """
     declared = getattr(settings.feed, "ids", "learn")
     if declared != "learn":
         return bool(declared == "integer")
     if not schema.ids & IdKinds.STRING:
-        return bool(schema.ids & IdKinds.UINT64)
+        return None
     if not schema.ids & IdKinds.UINT64:
         return False
     first = await _any_id(source, schema.name)

@@ -71,9 +71,7 @@ class Applier:
                 continue
             route = self._routes[key.collection]
             try:
-                write = (
-                    route.image(key, images.get(key)) if event is None else route.write(event)
-                )
+                write = route.row(key, images.get(key)) if event is None else route.write(event)
             except Rejected as error:
                 refused[key] = error
                 continue

@@ -39,6 +39,8 @@ class Entry(msgspec.Struct, eq=False):
     """Loop time at which the first event arrived."""
     at_ms: int
     """The log's time of the first event."""
+    whole: int = 0
+    """Behind the last upsert or delete in it; 0 when it is made of patches."""
 
     @property
     def records(self) -> int:
@@ -109,13 +111,16 @@ class Coalescer:
         """
         entry = self._entries.get(event.key)
         if entry is None:
-            self._entries[event.key] = Entry(event.key, event, [ticket], size, now, at_ms)
+            entry = Entry(event.key, event, [ticket], size, now, at_ms)
+            self._entries[event.key] = entry
         else:
             if is_older(event, entry.event.version):
                 return False
             entry.event = fold(entry.event, event)
             entry.tickets.append(ticket)
             entry.size += size
+        if event.op is not Op.PATCH:
+            entry.whole = ticket.next_offset
         self._bytes += size
         self._records += 1
         return True

@@ -24,7 +24,7 @@ class Intake:
         *,
         decoder: EventDecoder,
         routes: Mapping[str, Route],
-        integer_ids: Mapping[str, bool],
+        integer_ids: Mapping[str, bool | None],
         epoch: int,
         partitioner: str,
     ) -> None:
@@ -48,8 +48,11 @@ class Intake:
 
     def _validate(self, event: ChangeEvent) -> None:
         is_upsert = event.op is Op.UPSERT
+        route = self.routes[event.key.collection]
+        if route.source is not None and not route.source.holds(event.key.id):
+            # It would be mapped to an id at the target that no source record stands behind.
+            raise Rejected("id-invalid", "the source cannot hold this id", "id")
         if is_upsert or event.vectors:
-            route = self.routes[event.key.collection]
             validate_vectors(event.vectors, route.vectors, whole=is_upsert, known_finite=True)
         if event.epoch is not None and event.epoch < self._epoch:
             raise Rejected(

@@ -39,6 +39,12 @@ class Work(msgspec.Struct):
     size: int
     oldest_at_ms: int
     """The log's time of the oldest event in it."""
+    whole: int = 0
+    """
+    Behind the last record whose key is whole with this work: its last upsert or delete, or all
+    of it where the source's image is written. What was rejected before it is made up for; what
+    was rejected between it and a patch that folded into it is not. 0 for patches.
+    """
 
     @property
     def position(self) -> int:
@@ -185,7 +191,9 @@ class Lane:
         room = records_max - len(works)
         if room > 0 and bytes_max > 0 and len(self._coalescer):
             works += [
-                Work(entry.key, entry.event, entry.tickets, entry.size, entry.at_ms)
+                Work(
+                    entry.key, entry.event, entry.tickets, entry.size, entry.at_ms, entry.whole
+                )
                 for entry in self._coalescer.take(room, bytes_max, blocked)
             ]
         for work in works:
@@ -215,6 +223,7 @@ class Lane:
             patch = queue.popleft()
             work.tickets.append(patch.ticket)
             work.size += patch.size
+            work.whole = max(work.whole, patch.ticket.next_offset)
         if not queue:
             del self._deferred[key]
         return work

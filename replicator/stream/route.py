@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from replicator.codecs.validation import validate_point
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import Point
-from replicator.model.schema import VectorSchema
+from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.model.write import Delete, Upsert, Write
 from replicator.stream.transform import Transform
 
@@ -25,6 +26,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     transform: Transform
     vectors: Mapping[str, VectorSchema] | None
     """What the source holds, for validation; None where it keeps no schema."""
+    source: CollectionSchema | None = None
+    """Tells which ids there are at all; None where that is not known."""
 
     def image(self, key: Key, point: Point | None) -> Write:
         """What a full image, or its absence, becomes at the store written. Raises Rejected."""
@@ -32,6 +35,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         if moved is None:  # gone, or it no longer matches the filter: both are a delete
             return Delete(self.transform.target_id(key))
         return Upsert(moved)
+
+    def row(self, key: Key, point: Point | None) -> Write:
+        """
+        As `image`, for a point that was read from the source: stores accept what no event may
+        carry, NaN for one. Raises Rejected.
+        """
+        if point is not None:
+            validate_point(point, self.vectors)
+        return self.image(key, point)
 
     def write(self, event: ChangeEvent) -> Write:
         """What an event that needs no image becomes at the store written. Raises Rejected."""

@@ -82,7 +82,10 @@ def differences(expected: Records, found: Records) -> list[str]:
     told += [f"{key} is extra: {found[key].payload}" for key in found.keys() - expected.keys()]
     for key in expected.keys() & found.keys():
         wanted, actual = expected[key], found[key]
-        if not np.allclose(wanted.vector, actual.vector, rtol=0, atol=1e-6):
+        close = len(wanted.vector) == len(actual.vector) and np.allclose(
+            wanted.vector, actual.vector, rtol=0, atol=1e-6
+        )
+        if not close:
             told.append(f"{key}: vector {actual.vector}, not {wanted.vector}")
         if wanted.payload != actual.payload:
             told.append(f"{key}: payload {actual.payload}, not {wanted.payload}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 
 import msgspec
 import pytest
 
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
+from replicator.model.point import Point
 from replicator.model.write import Upsert
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.fold import fold
@@ -196,3 +199,16 @@ async def test_a_key_that_leads_to_the_id_of_a_stray_point_is_written_not_delete
     await rig.applier.apply([(key(number), None) for number in order])
     [[write]] = [batch.writes for _, batch in rig.door.batches]
     assert isinstance(write, Upsert)
+
+
+@virtual
+async def test_an_image_with_nan_is_refused_and_never_written() -> None:
+    rig = Rig()
+    spoilt = Point(1, {"v": struct.pack("<2f", math.nan, 0.0)}, {})
+    rig.seed(spoilt, target=False)
+    rig.seed(point(2), target=False)
+    refused = await rig.applier.apply([(key(1), None), (key(2), None)])
+    assert {at.id: (error.code, error.path) for at, error in refused.items()} == {
+        1: ("vector-not-finite", "vectors.v")
+    }
+    assert rig.payloads() == {2: {}}

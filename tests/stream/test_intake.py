@@ -10,7 +10,7 @@ from replicator.codecs.partition import murmur2_partition
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.position import Partition, Record
-from tests.stream.rig import Rig, delete, key, patch, upsert, vector, virtual
+from tests.stream.rig import BOOKS, Rig, delete, key, patch, upsert, vector, virtual
 
 
 def record(raw_key: bytes | None, value: bytes | None, partition: str = "changes/0") -> Record:
@@ -118,3 +118,19 @@ async def test_partition_eleven_is_not_taken_for_partition_one() -> None:
 async def test_nothing_is_misplaced_where_no_partitioner_is_named_or_no_key_given() -> None:
     assert not Rig().intake.is_misplaced(record(b"books/7", None), 12)
     assert not Rig(partitioner="murmur2").intake.is_misplaced(record(None, None), 12)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 63])
+@virtual
+async def test_an_id_that_the_source_cannot_hold_is_refused_whatever_the_event(
+    number: int,
+) -> None:
+    rig = Rig()
+    here = msgspec.structs.replace(rig.routes["books"], source=BOOKS)
+    rig.routes["books"] = here
+    for event in (upsert(number), patch(number, a=1), delete(number)):
+        read = rig.intake.event(record_of(event))
+        if number < 0:
+            assert reason(read) == ("id-invalid", "id")
+        else:
+            assert read == event

@@ -168,6 +168,20 @@ async def test_a_patch_settles_no_letter() -> None:
 
 
 @virtual
+async def test_a_patch_that_folds_into_an_upsert_settles_no_letter_between_them() -> None:
+    rig = Rig()
+    rig.emit(upsert(1))
+    rig.emit_bad(1)
+    rig.emit(patch(1, a=1))
+    async with rig.streaming():
+        await rig.until_written()
+        await asyncio.sleep(1)
+    assert len(rig.door.batches) == 1
+    assert rig.payloads() == {1: {"a": 1}}
+    assert [state for *_, state in await rig.letters_now()] == ["open"]
+
+
+@virtual
 async def test_an_image_taken_for_a_patch_settles_the_letters_before_it() -> None:
     rig = Rig(transform=TransformSettings(filter=PAPERBACKS), show_after_s=2.0)
     rig.seed(point(1, kind="paper", healed=True), target=False)

@@ -1,0 +1,57 @@
+"""A dead letter that is kept while its key is healed is about what the healing did not see."""
+
+from __future__ import annotations
+
+import asyncio
+
+from replicator.model.letter import LetterState
+from replicator.model.phase import Phase
+from tests.migration.rig import World
+from tests.stream.rig import refuses_poison, upsert, virtual
+
+
+async def open_offsets(world: World) -> list[int | None]:
+    return [letter.offset for letter in await world.state.letters(LetterState.OPEN)]
+
+
+def spoil_event(world: World, number: int) -> None:
+    world.log.produce(b"books/%d" % number, b"\xff no event", partition=0)
+
+
+@virtual
+async def test_a_repair_settles_no_letter_that_came_behind_its_image() -> None:
+    world = World()
+    world.seed(1, n=1)
+    async with world.running(Phase.STREAMING) as migration:
+        spoil_event(world, 1)
+        await world.until(lambda: migration.engine.letters.open == 1)
+        world.door.held = {1}
+        written = len(world.door.batches)
+        repairing = asyncio.create_task(migration.repair("books"))
+        await world.until(lambda: len(world.door.batches) > written)
+        spoil_event(world, 1)
+        await world.until(lambda: migration.engine.letters.open == 2)
+        world.door.release()
+        await repairing
+        assert await open_offsets(world) == [1]
+
+
+@virtual
+async def test_a_retry_settles_no_letter_that_came_behind_what_it_replayed() -> None:
+    world = World()
+    async with world.running(Phase.STREAMING) as migration:
+        world.target.refuses = refuses_poison
+        world.write(upsert(1, poison="point"))
+        await world.until(lambda: migration.engine.letters.open == 1)
+        [letter] = await world.state.letters(LetterState.OPEN)
+        world.target.refuses = None
+        world.door.held = {1}
+        written = len(world.door.batches)
+        retrying = asyncio.create_task(migration.retry_letters([letter.number]))
+        await world.until(lambda: len(world.door.batches) > written)
+        spoil_event(world, 1)
+        await world.until(lambda: migration.engine.letters.open == 2)
+        world.door.release()
+        assert await retrying == {letter.number: "settled"}
+        assert world.payloads() == {1: {"poison": "point"}}
+        assert await open_offsets(world) == [1]
