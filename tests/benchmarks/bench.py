@@ -293,7 +293,8 @@ class Bench:
     async def _produce(self, topic: str, count: int, *, as_json: bool) -> None:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap,
-            max_batch_size=1 << 20,
+            # One request takes a batch of every partition, and 100 MB is the limit.
+            max_batch_size=64 << 10,
             linger_ms=20,
             max_request_size=8 << 20,
         )
