@@ -208,21 +208,21 @@ class Engine:
                     self._idle.clear()
                     await self._idle.wait()
 
-    async def supervise(self, done: Callable[[], bool]) -> None:
-        """Run what the record asks for until it is terminal, `done`, or drained."""
+    async def supervise(self) -> None:
+        """Run what the record asks for until it is terminal or drained."""
         attention = asyncio.create_task(self._attention.wait(), name="attention")
         try:
             while True:
                 if attention.done():
                     self._attention.clear()
                     attention = asyncio.create_task(self._attention.wait(), name="attention")
-                wanted = None if self._draining or done() else self._wanted()
+                wanted = None if self._draining else self._wanted()
                 if self._job is not None and self._job.kind != wanted:
                     await self._end_job()
                     continue
                 if self._job is None:
                     self._idle.set()
-                    if self._draining or done() or self.journal.record.phase in TERMINAL:
+                    if self._draining or self.journal.record.phase in TERMINAL:
                         return
                     if wanted is not None:
                         self._job = self._start(wanted)

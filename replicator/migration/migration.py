@@ -54,16 +54,13 @@ class Migration:
         switch: Switch,
         hooks: StepHooks,
         person: Person,
-        until: Phase | None = None,
     ) -> None:
-        """`until` ends `run` once that phase (or a later one) is reached, for jobs."""
         self.parts = parts
         self.verification = VerifyStatus()
         self._fence = fence
         self._switch = switch
         self._hooks = hooks
         self._person = person
-        self._until = until
         self._operations = Operations()
         self._have_begun: Begun | None = None
 
@@ -71,7 +68,7 @@ class Migration:
 
     async def run(self) -> None:
         """
-        Everything, until the migration is over, `until` is reached, or a drain. Raises Refused
+        Everything, until the migration is over, or a drain. Raises Refused
         when the record does not fit the settings; Fatal and defects as they come.
         """
         state = self.parts.state
@@ -101,7 +98,7 @@ class Migration:
             helpers.append(asyncio.create_task(upkeep.verify_regularly(), name="verifier"))
         if engine.observer is not None:
             helpers.append(asyncio.create_task(engine.probe_regularly(), name="probe"))
-        main = asyncio.create_task(engine.supervise(self._is_done), name="supervisor")
+        main = asyncio.create_task(engine.supervise(), name="supervisor")
         if self._operations.draining:
             engine.drain()
         try:
@@ -192,14 +189,6 @@ class Migration:
         progress.copied = sum(chunk.rows for chunk in await self.parts.state.chunks())
         raw = await self.parts.state.get("estimate")
         progress.estimated = None if raw is None else msgspec.json.decode(raw, type=int | None)
-
-    def _is_done(self) -> bool:
-        reached = {
-            Phase.REPLAY: (Phase.REPLAY, Phase.STREAMING),
-            Phase.STREAMING: (Phase.STREAMING,),
-            None: (),
-        }[self._until]
-        return self.record.phase in reached
 
     # -- Control: looking ------------------------------------------------------------------
 
