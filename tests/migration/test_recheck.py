@@ -1,0 +1,277 @@
+"""The last comparison: every key the log names, within the memory it may take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from replicator.errors import Refused, Rejected
+from replicator.migration.recheck import Recheck, Rechecked
+from replicator.model.phase import Direction
+from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.settings.transform import TransformSettings
+from replicator.testing.faults import Fault
+from tests.migration.rig import World
+from tests.stream.rig import PAPERBACKS, delete, key, now, patch, point, upsert, virtual
+
+
+async def recheck(
+    world: World,
+    *,
+    begin: int = 0,
+    direction: Direction = Direction.FORWARD,
+    keys_max: int = 1000,
+) -> Rechecked:
+    """Compare everything from a position on, while the stream rests."""
+    migration = world.migration
+    engine, parts = migration.engine, migration.parts
+    await world.until_applied()
+    await migration.pause()
+    atlas = engine.atlas
+    assert atlas is not None
+    forward = direction is Direction.FORWARD
+    comparison = Recheck(
+        direction=direction,
+        feed=world.log.attach(),
+        intake=engine.intake(atlas, direction),
+        written=parts.target if forward else parts.source,
+        owner=parts.source if forward else parts.target,
+        schemas=atlas.targets if forward else atlas.sources,
+        writer=engine.writers[direction],
+        state=world.state,
+        patience=engine.patience,
+        settings=parts.settings.verify,
+        keys_max=keys_max,
+    )
+    end = {p: b.end for p, b in world.log.bounds().items()}
+    return await comparison.run(dict.fromkeys(end, begin), end)
+
+
+def refuses_all(_collection: str, _write: Write) -> tuple[Fault, Rejected]:
+    return Fault.POINT_REJECTED, Rejected("target-rejected", "no")
+
+
+@virtual
+async def test_keys_that_agree_are_counted_and_nothing_is_written() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, n=1), patch(1, m=2), upsert(2), delete(2))
+        await world.until_applied()
+        before = len(world.door.batches)
+        assert await recheck(world) == Rechecked(keys=2, passes=1, repaired=0)
+        assert len(world.door.batches) == before
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "healed"),
+    [
+        (Delete(1), {1: {"n": 1}}),
+        (Patch(id=1, set={"n": 2}), {1: {"n": 1}}),
+        (Upsert(point(2)), {1: {"n": 1}}),
+    ],
+)
+@virtual
+async def test_what_differs_is_written_again(spoilt: Write, healed: dict[int, Any]) -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, n=1), upsert(2), delete(2))
+        await world.until_applied()
+        world.spoil(spoilt)
+        assert (await recheck(world)).repaired == 1
+        assert world.payloads() == healed
+
+
+@virtual
+async def test_what_differs_even_then_stops_the_cutover_and_is_named() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(7, n=1))
+        await world.until_applied()
+        world.spoil(Delete(7))
+        world.target.refuses = refuses_all
+        with pytest.raises(Refused) as caught:
+            await recheck(world)
+        assert caught.value.code == "recheck-mismatch"
+        assert "books/7" in caught.value.message
+
+
+@virtual
+async def test_only_keys_between_the_positions_are_compared() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1), upsert(2), upsert(3))
+        await world.until_applied()
+        world.spoil(Delete(1))
+        assert await recheck(world, begin=1) == Rechecked(keys=2, passes=1, repaired=0)
+
+
+@virtual
+async def test_more_touched_keys_than_memory_may_hold_take_several_passes() -> None:
+    world = World()
+    async with world.running():
+        world.write(*(upsert(number, n=number) for number in range(40)))
+        world.write(*(patch(number, m=1) for number in range(40)))
+        await world.until_applied()
+        for number in range(0, 40, 3):
+            world.spoil(Delete(number))
+        world.images.fetched.clear()
+        done = await recheck(world, keys_max=5)
+        assert (done.keys, done.repaired) == (40, 14)
+        assert done.passes >= 8
+        assert max(len(ids) for _, ids in world.images.fetched) <= 5
+        assert world.payloads() == {n: {"n": n, "m": 1} for n in range(40)}
+
+
+@virtual
+async def test_as_many_keys_as_memory_may_hold_take_one_pass() -> None:
+    world = World()
+    async with world.running():
+        world.write(*(upsert(number % 5) for number in range(20)))
+        assert (await recheck(world, keys_max=5)).passes == 1
+
+
+@virtual
+async def test_a_log_that_lost_the_beginning_asks_for_another_verification() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1), upsert(2))
+        await world.until_applied()
+        world.log.truncate(0, 1)
+        with pytest.raises(Refused) as caught:
+            await recheck(world)
+        assert caught.value.code == "log-truncated"
+        assert "verify again" in caught.value.message
+
+
+@virtual
+async def test_keys_with_open_letters_were_waived_and_are_not_compared() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1), upsert(2))
+        world.log.produce(b"books/1", b"\xff", partition=0)
+        await world.until_applied()
+        world.spoil(Delete(1))
+        world.target.refuses = refuses_all
+        assert (await recheck(world)).repaired == 0
+
+
+@virtual
+async def test_a_patch_of_an_absent_key_asks_for_nothing() -> None:
+    world = World()
+    async with world.running():
+        world.emit(patch(1, n=1))
+        assert (await recheck(world)).repaired == 0
+        assert world.payloads() == {}
+
+
+@virtual
+async def test_a_source_that_shows_its_own_writes_tells_what_ought_to_be() -> None:
+    world = World()
+    world.seed(1, untouched=1)
+    async with world.running():
+        world.write(patch(1, n=1))
+        await world.until_applied()
+        world.spoil(Patch(id=1, set={"untouched": 2}))
+        assert (await recheck(world)).repaired == 1
+        assert world.payloads() == {1: {"untouched": 1, "n": 1}}
+
+
+@virtual
+async def test_a_source_that_lags_is_not_asked_and_a_patch_says_only_what_it_set() -> None:
+    world = World(staleness_s=0.4)
+    world.seed(1, untouched=1)
+    async with world.running():
+        world.write(patch(1, n=1), upsert(2, n=2))
+        await world.until_applied()
+        world.spoil(Patch(id=1, set={"n": 9, "untouched": 2}))
+        world.spoil(Delete(2))
+        world.images.fetched.clear()
+        assert (await recheck(world)).repaired == 2
+        assert world.payloads() == {1: {"untouched": 2, "n": 1}, 2: {"n": 2}}
+        assert world.images.fetched == []
+
+
+@virtual
+async def test_a_patch_that_only_an_image_resolves_waits_until_a_lagging_source_shows_it() -> (
+    None
+):
+    world = World(staleness_s=0.4, transform=TransformSettings(filter=PAPERBACKS))
+    world.seed(1, kind="paper")
+    async with world.running():
+        world.write(patch(1, kind="paper", n=1))
+        await world.until_applied()
+        await world.migration.pause()
+        world.spoil(Delete(1))
+        world.images.fetched.clear()
+        began = now()
+        assert (await recheck(world)).repaired == 1
+        [(read_at, _)] = world.images.fetched
+        assert read_at - began > 0.399
+        assert world.payloads() == {1: {"kind": "paper", "n": 1}}
+
+
+@virtual
+async def test_a_versioned_event_of_a_lagging_source_is_compared_and_not_written() -> None:
+    world = World(staleness_s=0.4)
+    async with world.running():
+        world.write(upsert(1, version=5, n=5))
+        await world.until_applied()
+        # Outside of the range: the event in it is older than what was applied.
+        world.emit(upsert(1, version=3, n=3))
+        await world.until_applied()
+        with pytest.raises(Refused) as caught:
+            await recheck(world, begin=1)
+        assert caught.value.code == "recheck-mismatch"
+        assert world.payloads() == {1: {"n": 5}}
+
+
+@virtual
+async def test_the_log_itself_tells_the_newest_version_of_a_key() -> None:
+    world = World(staleness_s=0.4)
+    async with world.running():
+        world.write(upsert(1, version=5, n=5))
+        world.emit(upsert(1, version=3, n=3))
+        assert (await recheck(world)).repaired == 0
+
+
+@virtual
+async def test_the_target_gets_the_time_to_show_what_was_written_last() -> None:
+    world = World(target_staleness_s=3.0)
+    async with world.running():
+        world.write(upsert(1))
+        await world.until_applied()
+        began = now()
+        await recheck(world)
+        assert now() - began >= 3.0
+
+
+@virtual
+async def test_in_reverse_the_old_store_is_held_to_the_logs_events_in_source_terms() -> None:
+    world = World(transform=TransformSettings(rename={"n": "number"}))
+    world.seed(1, n=1)
+    async with world.running():
+        world.write(upsert(1, n=2), upsert(2, n=2))
+        await world.until_applied()
+        world.source.write("books", Delete(2))
+        world.source.write("books", Patch(id=1, set={"n": 7}))
+        done = await recheck(world, direction=Direction.REVERSE)
+        assert done.repaired == 2
+        held = world.source.points("books")
+        assert {number: held[number].payload for number in sorted(held)} == {
+            1: {"n": 2},
+            2: {"n": 2},
+        }
+
+
+@virtual
+async def test_a_source_row_that_is_no_point_is_left_to_the_dead_letters() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1), upsert(2))
+        await world.until_applied()
+        world.images.unreadable[1] = Rejected("field-type", "no point", "payload")
+        world.spoil(Delete(1))
+        world.spoil(Delete(2))
+        assert (await recheck(world)).repaired == 1
+        assert list(world.payloads()) == [key(2).id]
