@@ -95,13 +95,17 @@ class Daemon:
         self.directory = directory
         self.document = document
         self.config = directory / "replicator.toml"
-        self.config.write_text(toml(document), encoding="utf-8")
+        self.rewrite()
         self._url = f"http://{document['http']['listen']}"
         self._child: Child | None = None
         self.starts = 0
 
     # -- the process
     # -----------------------------------------------------------------------------------
+
+    def rewrite(self) -> None:
+        """Write the configuration file from `document`."""
+        self.config.write_text(toml(self.document), encoding="utf-8")
 
     def spawn(self, *options: str) -> None:
         self.starts += 1

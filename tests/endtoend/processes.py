@@ -53,6 +53,15 @@ class Child:
             self._process.kill()
             self._process.wait()
 
+    def lives(self, seconds: float) -> bool:
+        """Whether it is still there after a time; sooner when it is not."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
     async def end(self, within_s: float = WITHIN_S) -> int:
         """Wait for its end; the exit code."""
         assert self._process is not None

@@ -18,10 +18,10 @@ from qdrant_client import models
 
 from replicator.testing.kafka_broker import create_topic
 from tests.endtoend.application import Application, Collection
-from tests.endtoend.conftest import QDRANT_URL, Rig, Topic
 from tests.endtoend.daemon import Daemon, Document
 from tests.endtoend.events import KafkaSink, Wire, event, key
 from tests.endtoend.model import Image, Mapping, connect, read
+from tests.endtoend.rig import QDRANT_URL, Rig, Topic
 
 pytestmark = pytest.mark.kafka
 

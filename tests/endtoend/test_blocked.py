@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
 from tests.endtoend.application import Application
-from tests.endtoend.conftest import Rig, Topic
 from tests.endtoend.daemon import Daemon
 from tests.endtoend.events import KafkaSink
 from tests.endtoend.processes import until
+from tests.endtoend.rig import Rig, Topic
 
 pytestmark = pytest.mark.kafka
 

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from tests.endtoend.conftest import Rig, Topic
 from tests.endtoend.events import ChangelogSink, event
 from tests.endtoend.model import Mapping
+from tests.endtoend.rig import Rig, Topic
 
 pytestmark = pytest.mark.kafka
 

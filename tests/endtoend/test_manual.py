@@ -8,10 +8,10 @@ import pty
 import sys
 
 from tests.endtoend.application import Application
-from tests.endtoend.conftest import Rig
 from tests.endtoend.daemon import Daemon, Document
 from tests.endtoend.events import ChangelogSink
 from tests.endtoend.processes import WITHIN_S, until
+from tests.endtoend.rig import Rig
 
 Changelog = tuple[ChangelogSink, Document]
 

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from replicator.testing.kafka_broker import KafkaBroker, create_topic
 from tests.endtoend.application import Application
-from tests.endtoend.conftest import Rig, Topic, kafka_feed
 from tests.endtoend.daemon import Daemon
 from tests.endtoend.events import KafkaSink, event
 from tests.endtoend.model import connect
 from tests.endtoend.processes import StoreServer, until
+from tests.endtoend.rig import Rig, Topic, kafka_feed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.crash]
-
-
-@pytest.fixture
-async def broker() -> AsyncIterator[KafkaBroker]:
-    """A broker of our own, to stop and kill."""
-    broker = KafkaBroker()
-    try:
-        await asyncio.to_thread(broker.start)
-        yield broker
-    finally:
-        await asyncio.to_thread(broker.close)
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[tuple[StoreServer, StoreServer]]:
-    """Store servers of our own, to kill."""
-    made = StoreServer(tmp_path / "source"), StoreServer(tmp_path / "target")
-    try:
-        for server in made:
-            server.start()
-        yield made
-    finally:
-        for server in made:
-            server.kill()
 
 
 async def nothing_lost(app: Application, daemon: Daemon) -> None:

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from qdrant_client import models
 
-from tests.endtoend.conftest import Rig, Topic
 from tests.endtoend.model import Mapping, read
+from tests.endtoend.rig import Rig, Topic
 
 pytestmark = pytest.mark.kafka
 
