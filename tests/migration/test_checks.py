@@ -1,4 +1,4 @@
-"""The preflight: each finding appears with its cause and goes away with it; it changes nothing."""
+"""The preflight: a finding appears with its cause and goes away with it; nothing is changed."""
 
 from __future__ import annotations
 
