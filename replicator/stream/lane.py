@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Set
 
 import msgspec
 
@@ -67,7 +67,10 @@ class Lane:
     time.
     """
 
-    def __init__(self, partition: Partition, position: int, *, records_max: int) -> None:
+    def __init__(
+        self, partition: Partition, position: int, *, records_max: int, held: Set[Key]
+    ) -> None:
+        """Nothing new is started for keys in `held`, which the stream keeps for all lanes."""
         self.partition = partition
         self.watermark = CommitWatermark(position)
         self.records_max = records_max
@@ -80,7 +83,7 @@ class Lane:
         self._overdue: dict[Key, None] = {}
         """Keys with a patch due that could not start yet."""
         self._in_flight: dict[Key, Work] = {}
-        self._held: set[Key] = set()
+        self._held = held
 
     @property
     def is_full(self) -> bool:
@@ -120,9 +123,9 @@ class Lane:
         """Whether nothing waits that could be started, now or later."""
         return not len(self._coalescer) and not self._deferred
 
-    def is_writing(self, key: Key) -> bool:
-        """Whether a write of the key is under way."""
-        return key in self._in_flight
+    def is_writing(self, keys: Set[Key]) -> bool:
+        """Whether a write of any of these keys is under way."""
+        return not keys.isdisjoint(self._in_flight)
 
     def track(self, offset: int) -> Ticket:
         """Track a record; every record of the partition, in order."""
@@ -239,14 +242,6 @@ class Lane:
             self.watermark.settle(ticket)
         self.bytes -= work.size
         del self._in_flight[work.key]
-
-    def hold(self, keys: Collection[Key]) -> None:
-        """Start nothing new for these keys. What is in flight goes on."""
-        self._held.update(keys)
-
-    def release(self, keys: Collection[Key]) -> None:
-        """Undo `hold`."""
-        self._held.difference_update(keys)
 
     def oldest_ms(self) -> int | None:
         """The log's time of the oldest event that is not durable; None when there is none."""

@@ -88,6 +88,9 @@ class Stream:
         self._counters = counters
         self._show_after_s = show_after_s
         self._versions = VersionWindow(settings.version_window)
+        self._held: set[Key] = set()
+        self._active: dict[Partition, Lane] = {}
+        """Lanes with records that are not settled: of many partitions mostly few."""
         self._busy: dict[Partition, Lane] = {}
         """Lanes with something that waits to be written."""
         self._committed: Positions = {}
@@ -112,7 +115,7 @@ class Stream:
         """
         records_max = max(256, self.settings.buffer_records // max(1, min(4, len(positions))))
         self.lanes = {
-            partition: Lane(partition, position, records_max=records_max)
+            partition: Lane(partition, position, records_max=records_max, held=self._held)
             for partition, position in positions.items()
         }
         self._committed = dict(positions)
@@ -157,17 +160,17 @@ class Stream:
     @property
     def in_flight(self) -> int:
         """Records in writes under way."""
-        return sum(len(work.tickets) for lane in self.lanes.values() for work in lane.works)
+        return sum(len(work.tickets) for lane in self._active.values() for work in lane.works)
 
     @property
     def in_flight_bytes(self) -> int:
         """Bytes of their events."""
-        return sum(work.size for lane in self.lanes.values() for work in lane.works)
+        return sum(work.size for lane in self._active.values() for work in lane.works)
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes of events that are not durable."""
-        return sum(lane.bytes for lane in self.lanes.values())
+        return sum(lane.bytes for lane in self._active.values())
 
     @asynccontextmanager
     async def holding(self, keys: Collection[Key]) -> AsyncIterator[None]:
@@ -175,17 +178,15 @@ class Stream:
         Within it no write of these keys is under way or starts; their events wait. Not to be
         nested with overlapping keys.
         """
-        lanes = list(self.lanes.values())
-        for lane in lanes:
-            lane.hold(keys)
+        held = frozenset(keys)
+        self._held |= held
         try:
             await self._until(
-                lambda: not any(lane.is_writing(key) for lane in lanes for key in keys)
+                lambda: not any(lane.is_writing(held) for lane in self._active.values())
             )
             yield
         finally:
-            for lane in lanes:
-                lane.release(keys)
+            self._held -= held
             self._wake.set()
 
     def watch(self, keys: Collection[Key]) -> None:
@@ -262,11 +263,12 @@ class Stream:
         """Records that may still be read."""
         if self.buffered_bytes >= self.settings.buffer_bytes:
             return 0
-        tracked = sum(lane.watermark.pending for lane in self.lanes.values())
+        tracked = sum(lane.watermark.pending for lane in self._active.values())
         return int(self.settings.buffer_records - tracked)
 
     def _pause_and_resume(self) -> None:
-        full = {lane.partition for lane in self.lanes.values() if lane.is_full} - self._paused
+        self._active = {p: lane for p, lane in self._active.items() if lane.watermark.pending}
+        full = {p for p, lane in self._active.items() if lane.is_full} - self._paused
         room = {partition for partition in self._paused if self.lanes[partition].has_room}
         if full:
             self._feed.pause(full)
@@ -286,6 +288,7 @@ class Stream:
         now = asyncio.get_running_loop().time()
         for record, event in zip(records, events, strict=True):
             lane = self.lanes[record.partition]
+            self._active[record.partition] = lane
             ticket = lane.track(record.offset)
             if isinstance(event, ChangeEvent):
                 if not self._add(lane, record, event, ticket, now):
