@@ -137,11 +137,11 @@ class AttachedStore:
     # -- StoreWriter ------------------------------------------------------------------------
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Create, or mark."""
-        await self._request([partial(self._store.create, wanted)])
+        await self._request(lambda _: [partial(self._store.create, wanted)])
 
     async def wipe(self, collection: str) -> None:
         """Drop every point and the mark, in one effect."""
-        await self._request([partial(self._store.clear, collection)])
+        await self._request(lambda _: [partial(self._store.clear, collection)])
 
     async def apply(self, batch: WriteBatch) -> Receipt:
         """Send the batch; its fate is drawn on the way."""
@@ -153,8 +153,10 @@ class AttachedStore:
                 WriteBatch(collection=batch.collection, writes=writes)
                 for writes in (batch.writes[:cut], batch.writes[cut:])
             ]
-            return await self._request([partial(self._store.land, half) for half in halves])
-        return await self._request([partial(self._store.land, batch)])
+            return await self._request(
+                lambda n: [partial(self._store.land, h, n) for h in halves]
+            )
+        return await self._request(lambda n: [partial(self._store.land, batch, n)])
 
     async def finish_bulk(self, collection: str) -> None:
         """There is no indexing to wait for."""
@@ -201,12 +203,13 @@ class AttachedStore:
                 "store-throttled", f"{store.name} is busy", retry_after_s=faults.within(0.5)
             )
 
-    async def _request(self, effects: list[Callable[[], R]]) -> R:
+    async def _request(self, making: Callable[[int], list[Callable[[], R]]]) -> R:
         """
-        Send a write. From the moment it is sent, its effects no longer depend on us. Two
-        effects are a batch that is cut in the middle.
+        Send a write. From the moment it is sent and has its number, its effects no longer
+        depend on us. Two effects are a batch that is cut in the middle.
         """
         await self._travel()
+        effects = making(next(self._store.sent))
         faults, bound_s = self._store.faults, self._store.late_write_bound_s
         request = _Request(effects, self._sent)
         if self._store.on_send is not None:

@@ -13,6 +13,7 @@ each read at a moment of its own. Scans go page by page over the live collection
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from array import array
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class _Collection:
     def __init__(self, schema: CollectionSchema) -> None:
         self.schema = schema
         self.points: dict[PointId, Point] = {}
+        self.landed: dict[PointId, int] = {}
+        """Per key: the number of the last request that wrote it."""
         self.past: dict[PointId, list[tuple[float, Point | None]]] = {}
         """Per key: (until when, what it was until then), oldest first."""
 
@@ -51,7 +54,8 @@ class MemoryStore:
 
     `normalises`: dense vectors under cosine are stored with length one. `marks`: the store has
     collection metadata, and keeps a capture's mark. `on_land` hears of every write that takes
-    effect through a client, `on_send` of every write that a client sends.
+    effect through a client, `on_send` of every write that a client sends, and `on_overtaken` of
+    one that takes effect after a write of its key that was sent later.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class MemoryStore:
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
         on_send: Callable[[], None] | None = None,
+        on_overtaken: Callable[[str, Write], None] | None = None,
     ) -> None:
         self.name = name
         self.faults = faults or Faults()
@@ -77,6 +82,9 @@ class MemoryStore:
         self.refuses = refuses
         self.on_land = on_land
         self.on_send = on_send
+        self.on_overtaken = on_overtaken
+        self.sent = itertools.count(1)
+        """Numbers of the requests, in the order in which they are sent."""
         self.collections: dict[str, _Collection] = {}
         self._ids = ids
         self._normalises = normalises
@@ -148,34 +156,39 @@ class MemoryStore:
             held.schema = msgspec.structs.replace(held.schema, capture_id=None)
 
     # -- what clients ask -------------------------------------------------------------------
-    def land(self, batch: WriteBatch) -> Receipt:
-        """The effect of a batch. Raises Rejected when one point spoils it."""
+    def land(self, batch: WriteBatch, number: int) -> Receipt:
+        """The effect of a batch of a request. Raises Rejected when one point spoils it."""
         rejected: list[tuple[PointId, Rejected]] = []
         absent: list[PointId] = []
-        refused = {}
-        if self.refuses is not None:
-            for write in batch.writes:
-                if (refusal := self.refuses(batch.collection, write)) is not None:
-                    refused[write.id] = refusal
-        schema = self._collection(batch.collection).schema
-        for write in batch.writes:
-            if not schema.holds(write.id):
-                error = Rejected("id-invalid", f"{self.name} cannot hold this id", "id")
-                rejected.append((write.id, error))
+        held = self._collection(batch.collection)
+        refusals = [self._refusal(held, write) for write in batch.writes]
+        for write, refusal in zip(batch.writes, refusals, strict=True):
+            if refusal is None:
+                if not self._take_effect(held, write, number):
+                    absent.append(write.id)
                 continue
-            if write.id in refused:
-                fault, error = refused[write.id]
-                self.faults.fire(fault)
-                if fault is Fault.BATCH_REJECTED:
-                    # What stands before it in the batch has been applied all the same.
-                    raise error
-                rejected.append((write.id, error))
-                continue
-            if self.on_land is not None:
-                self.on_land(batch.collection, write)
-            if not self.write(batch.collection, write):
-                absent.append(write.id)
+            fault, error = refusal
+            self.faults.fire(fault)
+            if fault is Fault.BATCH_REJECTED:
+                # What stands before it in the batch has been applied all the same.
+                raise error
+            rejected.append((write.id, error))
         return Receipt(rejected=tuple(rejected), absent=tuple(absent))
+
+    def _refusal(self, held: _Collection, write: Write) -> tuple[Fault, Rejected] | None:
+        if not held.schema.holds(write.id):
+            error = Rejected("id-invalid", f"{self.name} cannot hold this id", "id")
+            return Fault.POINT_REJECTED, error
+        return self.refuses(held.schema.name, write) if self.refuses is not None else None
+
+    def _take_effect(self, held: _Collection, write: Write, number: int) -> bool:
+        collection = held.schema.name
+        if self.on_land is not None:
+            self.on_land(collection, write)
+        if number < held.landed.get(write.id, 0) and self.on_overtaken is not None:
+            self.on_overtaken(collection, write)
+        held.landed[write.id] = number
+        return self.write(collection, write)
 
     def seen(self, collection: str, point_id: PointId) -> Point | None:
         """The point as some read of now may show it."""

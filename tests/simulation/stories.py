@@ -201,12 +201,17 @@ class Operator:
         had a chance to heal what the copy and the stream left wrong.
         """
         application = self.world.application
+        if self.random.random() < 0.5:
+            # What the dead process had sent may land behind what the next one writes.
+            self.world.crash()
+            await asyncio.sleep(self.random.random() * 0.6)
         await application.stop()
         await asyncio.sleep(self.world.plan.emit_delay_s + 1.0)
         for _ in range(600):
             record = self.record
             calm = record is not None and record.phase is Phase.STREAMING and not record.paused
             if calm and self.caught_up():
+                await asyncio.sleep(self.world.plan.late_write_bound_s)
                 if self.random.random() < 0.5:
                     self.world.heal()
                 if self.world.application.mended:

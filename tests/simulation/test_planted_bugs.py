@@ -83,11 +83,11 @@ def acknowledged_taken_for_completed(patch: pytest.MonkeyPatch) -> None:
 
 
 def retry_writes_the_stored_image(patch: pytest.MonkeyPatch) -> None:
-    async def stored(repair: Repair, letter: DeadLetter, key: Any, lane: Any) -> ChangeEvent:
+    async def stored(
+        repair: Repair, letter: DeadLetter, _key: Any, partition: Any, _end: int
+    ) -> ChangeEvent:
         assert letter.offset is not None
-        async for records in repair._feed.read(
-            lane.partition, letter.offset, letter.offset + 1
-        ):
+        async for records in repair._feed.read(partition, letter.offset, letter.offset + 1):
             event = repair._stream.intake.event(records[0])
             if isinstance(event, ChangeEvent):
                 return event
@@ -184,7 +184,7 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writer, "_until_answered", hopeful)
 
 
-BITES = ("differ", "while the application owned it", "may still land")
+BITES = ("differ", "while the application owned it", "overtaken")
 """What the oracle says of lost data. Other failures of a seed prove nothing, and are passed."""
 
 
@@ -193,6 +193,8 @@ def failure_of(seed: int, plan: Plan) -> str:
     try:
         run_seed(seed, Coverage(), plan)
     except Failed as failed:
+        cause = failed.__cause__
+        assert not isinstance(cause, TypeError | AttributeError), "the plant is out of date"
         return str(failed).splitlines()[0]
     return ""
 

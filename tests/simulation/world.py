@@ -283,6 +283,10 @@ class World:
         if self.application.active is side:
             self.violate(f"the {name} was written while the application owned it: {write}")
 
+    def _overtaken(self, collection: str, write: Write) -> None:
+        # Invariant 5: nothing is written to a key while an earlier write of it may still land.
+        self.violate(f"a later write of {collection}/{write.id} was overtaken by {write}")
+
     # -- parts ----------------------------------------------------------------------------
     @property
     def now(self) -> float:
@@ -306,6 +310,7 @@ class World:
             marks=self.plan.marks,
             on_land=partial(self._landed, side),
             on_send=lambda: self.point("send"),
+            on_overtaken=self._overtaken,
         )
 
     def _create_sources(self) -> None:
