@@ -189,7 +189,9 @@ async def test_suspects_beyond_the_bound_are_settled_before_more_are_read() -> N
     async with world.running():
         for number in range(20):
             world.spoil(Delete(number))
+        world.images.fetched.clear()
         report = await world.verify()
+        assert max(len(ids) for _, ids in world.images.fetched) == 3
         assert report.missing == 20
         assert len(await found(world)) == 20
 
@@ -249,7 +251,7 @@ async def test_a_filter_leaves_points_out_and_finds_those_that_should_be_gone() 
 
 @virtual
 async def test_a_store_that_is_away_is_waited_for_and_the_scan_goes_on() -> None:
-    world = World(verify={"rate_max": 50.0})
+    world = World(verify={"rate_max": 50.0, "page_rows": 5})
     world.seed(*range(200))
     async with world.running() as migration:
         world.spoil(Delete(7))
@@ -262,7 +264,7 @@ async def test_a_store_that_is_away_is_waited_for_and_the_scan_goes_on() -> None
         world.source.away = world.target.away = False
         report = await verifying
         assert [x.key.id for x in report.findings] == [7]
-        assert report.compared >= 399
+        assert report.compared == 399  # no page twice
 
 
 @virtual
