@@ -71,6 +71,8 @@ class Application:
         opens, wherever traffic goes by then."""
         self.poisoned: dict[tuple[int, int], Poison] = {}
         """By (partition, offset): records that cannot be carried."""
+        self.stragglers: dict[tuple[str, PointId], tuple[int, int]] = {}
+        """Where an upsert lies that arrived again after newer ones of its key."""
         self.images: dict[tuple[str, PointId], tuple[int, int]] = {}
         """Where the last upsert or delete of each key lies."""
         self.unsure: set[tuple[str, PointId]] = set()
@@ -360,7 +362,7 @@ class Application:
             self._later_end(partition)
         earlier = self._sent.get(key)
         if earlier is not None and plan.versioned and self._faults.strikes(Fault.OLD_VERSION):
-            self._produce(plan, point_id, earlier)
+            self.stragglers[key] = self._produce(plan, point_id, earlier)
             self.unsure.add(key)
         if op == "upsert":
             self._sent[key] = encoded

@@ -435,7 +435,11 @@ class Operator:
         healed = image is not None and image[0] == place[0] and image[1] > place[1]
         if healed:
             assert letter.state is not LetterState.OPEN, f"a later image settles {letter}"
-        elif not self._repaired and not self._filters(poison):
+            return
+        straggler = self.world.application.stragglers.get(poison.key) if poison.key else None
+        if self._repaired or self._filters(poison):
+            return
+        if straggler is None or straggler < place:
             assert letter.state is not LetterState.SETTLED, f"nobody settled {letter}"
 
     def _filters(self, poison: Poison) -> bool:
@@ -453,9 +457,9 @@ class Operator:
         blocked: bool = False,
     ) -> None:
         """Enter a terminal phase; no seed without a fault."""
-        while not self.world.faults.fired:
-            self.world.crash()
-            await asyncio.sleep(0.1)
+        if not self.world.faults.fired:
+            self.world.faults.fire(Fault.CRASH)
+            self.world.restart()
         tries = 0
         while self.phase is not phase:
             tries += 1
