@@ -237,3 +237,19 @@ async def test_a_cancelled_wipe_makes_every_write_wait_for_the_bound() -> None:
     await asyncio.wait([waiting])
     await rig.writer.write("books", [image(1)])
     assert now() == 6.0
+
+
+@virtual
+async def test_a_wipe_with_an_unknown_outcome_holds_the_writes_of_others_too() -> None:
+    rig = Rig(bound_s=5.0)
+    errors = [UNKNOWN]
+
+    async def wipe() -> None:
+        if errors:
+            raise errors.pop()
+
+    wiping = asyncio.create_task(rig.writer.administer(wipe))
+    await asyncio.sleep(1)
+    await rig.writer.write("books", [image(1)])
+    assert [at for at, _ in rig.door.batches] == [5.0]
+    await wiping
