@@ -1,0 +1,152 @@
+"""Asking and waiting: how a person deals with a process that dies and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from replicator.errors import ReplicatorError
+from replicator.migration.migration import Migration
+from replicator.model.phase import Phase
+from replicator.model.record import MigrationRecord
+from tests.simulation.process import Killed, Process
+from tests.simulation.world import World
+
+T = TypeVar("T")
+
+
+class Asking:
+    """Gives commands, waits for phases, and does on the way what a person must."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.random = Random(f"operator {world.plan.seed}")
+        self._unblocking = False
+        self._repaired = False
+
+    @property
+    def record(self) -> MigrationRecord | None:
+        return self.world.record
+
+    @property
+    def captured(self) -> bool:
+        """Whether the positions are captured: what happens to the log from now on matters."""
+        record = self.record
+        return record is not None and record.capture is not None
+
+    @property
+    def phase(self) -> Phase | None:
+        record = self.record
+        return None if record is None else record.phase
+
+    async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
+        """Ask the process that runs; raises Killed when it dies before it answers."""
+        process = await self._running()
+        answer = asyncio.ensure_future(process.call(ask))
+        try:
+            while not answer.done():
+                await asyncio.wait([answer], timeout=3.0)
+                if not answer.done() and self.phase is Phase.BLOCKED and not self._unblocking:
+                    # What was asked for waits until the migration goes on.
+                    self._unblocking = True
+                    try:
+                        await self.unblock()
+                    finally:
+                        self._unblocking = False
+            return answer.result()
+        finally:
+            answer.cancel()
+
+    async def _running(self) -> Process:
+        """The process, once one runs."""
+        for _ in range(400):
+            process = self.world.process
+            if process is not None and process.alive:
+                return process
+            await asyncio.sleep(0.1)
+        raise Killed
+
+    async def command(
+        self,
+        name: str,
+        ask: Callable[[Migration], Coroutine[Any, Any, Any]],
+        *,
+        optional: bool = False,
+        blocked: bool = False,
+    ) -> None:
+        """Give a command until it is taken, or once where it is optional."""
+        for _ in range(30):
+            try:
+                self.world.trace.add(self.world.now, "command", name)
+                await self.call(ask)
+            except Killed:
+                await asyncio.sleep(0.2)
+                if optional:
+                    return
+            except ReplicatorError as error:
+                self.told(name, error)
+                if optional:
+                    return
+                await asyncio.sleep(0.5)
+            else:
+                return
+        raise AssertionError(f"{name} is not taken")
+
+    async def reach(self, phase: Phase) -> None:
+        """Wait for a phase, answering what a person must answer."""
+        await self.until(lambda: self.phase is phase, phase.value)
+
+    async def until(
+        self,
+        true: Callable[[], bool],
+        what: str,
+        *,
+        blocked: bool = False,
+    ) -> None:
+        """Wait until something is true, acting as a person must on the way."""
+        waited = 0.0
+        while not true():
+            if self.phase is Phase.HELD:
+                await self.own()
+            if self.phase is Phase.BLOCKED and not blocked:
+                await self.unblock()
+            record = self.record
+            if record is not None and record.paused and waited > 20:
+                await self.command(
+                    "resume", lambda migration: migration.resume(), optional=True
+                )
+            await asyncio.sleep(0.1)
+            waited += 0.1
+            if waited > 120 and not self.world.calm:
+                self.world.quieten()
+            if waited > 400:
+                raise AssertionError(f"waited in vain for {what}: {record}")
+
+    async def own(self) -> None:
+        """Find out which store the application writes, and say so."""
+        while self.world.application.switches_under_way:
+            await asyncio.sleep(0.5)
+        active = self.world.application.active
+        await self.command("own", lambda migration: migration.own(active), optional=True)
+
+    async def unblock(self) -> None:
+        """Read why, and do what it asks for."""
+        record = self.record
+        assert record is not None
+        if record.reason_code == "target-not-empty":
+            self.world.wipe = True
+            self.world.restart()
+            await asyncio.sleep(1)
+            await self.command("resume", lambda migration: migration.resume(), optional=True)
+            return
+        if self.world.plan.story == "glitch":
+            await self.command("resume", lambda migration: migration.resume(), optional=True)
+            await asyncio.sleep(0.5)
+            return
+        raise AssertionError(f"blocked by {record.reason_code}: {record.reason}")
+
+    def told(self, what: str, error: ReplicatorError) -> None:
+        """Note what the operator was told."""
+        self.world.trace.add(self.world.now, "told", what, error.code, error.message)
