@@ -125,7 +125,8 @@ class Comparing(Asking):
     def _check_state(self, letter: DeadLetter, place: tuple[int, int], poison: Poison) -> None:
         """
         A later image of the key settles a letter, and nothing else but a person does. Where
-        there is a filter, a later patch may be written as the source's image.
+        there is a filter, a later patch may be written as the source's image; and to retry a
+        row that was not copied is to write the source's image.
         """
         image = self.world.application.images.get(poison.key) if poison.key else None
         healed = image is not None and image[0] == place[0] and image[1] > place[1]
@@ -133,7 +134,11 @@ class Comparing(Asking):
             assert letter.state is not LetterState.OPEN, f"a later image settles {letter}"
             return
         straggler = self.world.application.stragglers.get(poison.key) if poison.key else None
-        if self._repaired or self._filters(poison):
+        rows = any(
+            other.partition is None and other.event_key == letter.event_key
+            for other in self.world.state._data.letters.values()
+        )
+        if self._repaired or rows or self._filters(poison):
             return
         if straggler is None or straggler < place:
             assert letter.state is not LetterState.SETTLED, f"nobody settled {letter}"
