@@ -75,14 +75,16 @@ class Rig:
         """With its source collections made and filled."""
         clients = [connect(url) for url in stores]
         application = Application(*clients, sink, collections, seed=seed)
-        self._stack.push_async_callback(self._leave, application)
+        self._stack.push_async_callback(self._leave, application, stores)
         await application.create(records)
         return application
 
-    async def _leave(self, application: Application) -> None:
+    @staticmethod
+    async def _leave(application: Application, stores: tuple[str, str]) -> None:
         await application.sink.close()
-        for client, side in ((application.source, "source"), (application.target, "target")):
-            if QDRANT_URL:
+        sides = {"source": application.source, "target": application.target}
+        for (side, client), url in zip(sides.items(), stores, strict=True):
+            if url == QDRANT_URL:  # it outlives this test run
                 for collection in application.collections:
                     await client.delete_collection(getattr(collection, side))
             await client.close()
