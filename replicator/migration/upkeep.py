@@ -15,7 +15,7 @@ from replicator.migration.repair import Repair, only_forward
 from replicator.migration.suspects import Suspects
 from replicator.migration.verify import Verification
 from replicator.model.event import Key
-from replicator.model.finding import Finding
+from replicator.model.finding import Difference, Finding
 from replicator.model.letter import DeadLetter, LetterState
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
@@ -155,8 +155,14 @@ class Upkeep:
         return repaired
 
     async def _keys_found(self) -> AsyncIterator[Key]:
-        async for finding in self.findings():
-            yield finding.key
+        """
+        What is extra comes first: a stray point may lie at the id that a missing key leads to,
+        and is not to be deleted once that key is written.
+        """
+        for extra in (True, False):
+            async for finding in self.findings():
+                if (finding.kind is Difference.EXTRA) == extra:
+                    yield finding.key
 
     async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
         for chunk in await self._parts.source.split(collection, 8):
