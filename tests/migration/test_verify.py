@@ -256,7 +256,7 @@ async def test_a_store_that_is_away_is_waited_for_and_the_scan_goes_on() -> None
     async with world.running() as migration:
         world.spoil(Delete(7))
         verifying = asyncio.create_task(world.verify())
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.25)  # some pages into the first chunk
         world.source.away = world.target.away = True
         await asyncio.sleep(30)
         assert not verifying.done()
