@@ -8,21 +8,20 @@ a process that died in between left nothing that says how much of it had passed.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from replicator.errors import Blocked
 from replicator.migration.backfill import Backfill, prepare_target
+from replicator.migration.engine import Engine
 from replicator.model.phase import Direction, Phase
-
-if TYPE_CHECKING:
-    from replicator.migration.engine import Engine
 
 
 class CopyJob:
     """One run of it; resumes where the last one ended."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, plain_copy_check: Callable[[], Awaitable[None]]) -> None:
         self._engine = engine
+        self._plain_copy_check = plain_copy_check
         self._stopping = asyncio.Event()
         self._backfill: Backfill | None = None
 
@@ -83,8 +82,7 @@ class CopyJob:
         """Enter the phase that follows the copy."""
         engine, feed = self._engine, self._engine.parts.feed
         if feed is None:
-            assert engine.plain_copy_check is not None
-            await engine.plain_copy_check()
+            await self._plain_copy_check()
             left = engine.letters.open
             await engine.journal.move(
                 Phase.COMPLETE,

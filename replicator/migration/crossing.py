@@ -16,6 +16,7 @@ from replicator.migration.cutover import Cutover, StepHooks
 from replicator.migration.engine import Engine
 from replicator.migration.gate import GateFacts, closed_by
 from replicator.migration.operations import Operations
+from replicator.migration.supervisor import Supervisor
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
@@ -58,6 +59,7 @@ class Crossing:
     def __init__(
         self,
         engine: Engine,
+        supervisor: Supervisor,
         operations: Operations,
         verification: VerifyStatus,
         *,
@@ -67,6 +69,7 @@ class Crossing:
         person: Person,
     ) -> None:
         self._engine = engine
+        self._supervisor = supervisor
         self._parts = engine.parts
         self._operations = operations
         self._verification = verification
@@ -75,6 +78,7 @@ class Crossing:
         self._hooks = hooks
         self._person = person
         self._cutover: Cutover | None = None
+        supervisor.resume_switch = self.resume_switch
 
     @property
     def _record(self) -> MigrationRecord:
@@ -85,7 +89,7 @@ class Crossing:
     ) -> list[Blocker]:
         """One attempt; with `dry_run` the gate's reasons. Raises Refused, and why it failed."""
         if self._engine.observer is not None:
-            await self._engine.probe()
+            await self._supervisor.probe()
         blockers = await self.blockers(request)
         if self._record.direction is not direction:
             place = "source" if self._record.direction is Direction.FORWARD else "target"
@@ -98,16 +102,15 @@ class Crossing:
         return []
 
     async def _cross_over(self, request: CutoverRequest) -> None:
-        engine = self._engine
         cutover = self._attempt(request.timeout_s)
         self._person.assume_yes = request.yes
-        engine.switch_is_owned = True
+        self._supervisor.switch_is_owned = True
         try:
             await cutover.run()
             await self._fence_opened()
         finally:
-            engine.switch_is_owned = False
-            engine.wake()
+            self._supervisor.switch_is_owned = False
+            self._supervisor.wake()
 
     def _attempt(self, timeout_s: float | None) -> Cutover:
         feed = self._parts.feed
@@ -118,7 +121,7 @@ class Crossing:
             fence=self._fence,
             switch=self._switch,
             hooks=self._hooks,
-            path=self._engine,
+            path=self._supervisor,
             settings=self._parts.settings.cutover,
             metrics=self._parts.metrics,
             clock=self._parts.clock,

@@ -1,9 +1,9 @@
 """
 The migration: its process, and what an operator asks of it.
 
-The `engine` does the work that the phase asks for; `crossing` moves the application between the
-stores; `upkeep` keeps them equal. Here they are put together, recover what a process before
-left, and end when the migration is over or the process drains.
+The `supervisor` starts the work of the `engine` that the phase asks for; `crossing` moves the
+application between the stores; `upkeep` keeps them equal. Here they are put together, recover
+what a process before left, and end when the migration is over or the process drains.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from replicator.migration.engine import Engine
 from replicator.migration.journal import Journal
 from replicator.migration.operations import Operations
 from replicator.migration.parts import Parts
+from replicator.migration.supervisor import Supervisor
 from replicator.migration.tuning import tune
 from replicator.migration.upkeep import Upkeep
 from replicator.migration.verify import Verified
@@ -39,6 +40,7 @@ class Begun(msgspec.Struct, frozen=True):
     """What there is once `run` has begun."""
 
     engine: Engine
+    supervisor: Supervisor
     upkeep: Upkeep
     crossing: Crossing
 
@@ -76,8 +78,10 @@ class Migration:
         was_clean = await state.mark_running()
         engine = Engine(self.parts, await self._journal(record))
         upkeep = Upkeep(engine, self._operations, self.verification)
+        supervisor = Supervisor(engine, plain_copy_check=upkeep.check_plain_copy)
         crossing = Crossing(
             engine,
+            supervisor,
             self._operations,
             self.verification,
             fence=self._fence,
@@ -85,9 +89,7 @@ class Migration:
             hooks=self._hooks,
             person=self._person,
         )
-        self._have_begun = Begun(engine, upkeep, crossing)
-        engine.resume_switch = crossing.resume_switch
-        engine.plain_copy_check = upkeep.check_plain_copy
+        self._have_begun = Begun(engine, supervisor, upkeep, crossing)
         if not was_clean:
             # Invariant 5: the process before us may have writes on their way.
             for writer in engine.writers.values():
@@ -97,14 +99,14 @@ class Migration:
         if self.parts.settings.verify.interval > 0:
             helpers.append(asyncio.create_task(upkeep.verify_regularly(), name="verifier"))
         if engine.observer is not None:
-            helpers.append(asyncio.create_task(engine.probe_regularly(), name="probe"))
-        main = asyncio.create_task(engine.supervise(), name="supervisor")
+            helpers.append(asyncio.create_task(supervisor.probe_regularly(), name="probe"))
+        main = asyncio.create_task(supervisor.run(), name="supervisor")
         if self._operations.draining:
-            engine.drain()
+            supervisor.drain()
         try:
             await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
             await self._operations.end()
-            engine.drain()
+            supervisor.drain()
             await asyncio.wait([main])
             await crossing.leave_open()
             await self._end(helpers)
@@ -127,7 +129,7 @@ class Migration:
 
     async def _drain(self) -> None:
         await self._operations.end()
-        self.engine.drain()
+        self._begun.supervisor.drain()
 
     @staticmethod
     async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -228,8 +230,8 @@ class Migration:
         self._operations.refuse_beside("cutover", "revert")
         if not record.paused:
             await self.engine.journal.change("pause", "paused", paused=True)
-        self.engine.wake()
-        await self.engine.paused()
+        self._begun.supervisor.wake()
+        await self._begun.supervisor.paused()
 
     async def resume(self) -> None:
         """Undo `pause`; leave BLOCKED after a new check."""
@@ -245,7 +247,7 @@ class Migration:
             )
         elif record.paused:
             await self.engine.journal.change("resume", "resumed", paused=False)
-        self.engine.wake()
+        self._begun.supervisor.wake()
 
     async def _check_unblocked(self) -> None:
         """Raises Refused while the log is still not the one that was captured."""
@@ -301,7 +303,7 @@ class Migration:
         await self._move(
             Phase.STREAMING, Phase.COMPLETE, "the reverse window is ended", paused=False
         )
-        self.engine.wake()
+        self._begun.supervisor.wake()
 
     async def abort(self) -> None:
         """Give up before the switch."""
@@ -317,7 +319,7 @@ class Migration:
             raise Refused("phase-refused", "the writer fence is not open yet; try again")
         await self._operations.end()
         await self._move(record.phase, Phase.ABORTED, "aborted by a person", paused=False)
-        self.engine.wake()
+        self._begun.supervisor.wake()
 
     async def own(self, direction: Direction) -> None:
         """A person's word on where the application writes."""
@@ -335,7 +337,7 @@ class Migration:
             # write carries the old one, and is not late.
             epoch=self.record.epoch - (direction is self.record.direction),
         )
-        self.engine.wake()
+        self._begun.supervisor.wake()
 
     async def _move(
         self, current: Phase, following: Phase, message: str, **changes: Any

@@ -1,0 +1,227 @@
+"""
+The supervisor: which work the phase in force asks for, started and stopped one at a time.
+
+    PLANNED → capture    BACKFILL → copy    REPLAY, STREAMING, FENCING → stream
+    SWITCHING → switch, after a restart     everything else → nothing
+
+It compares what is wanted (phase, direction, pause, rest) with what runs, ends the one and
+starts the other. Whoever changes the record calls `wake`. A job that ends by itself has moved
+the phase; one that fails is mapped by its error: BLOCKED, or the process ends with the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from replicator.errors import Blocked, first_cause
+from replicator.migration.copying import CopyJob
+from replicator.migration.engine import Engine
+from replicator.migration.recheck import Rechecked
+from replicator.model.phase import STREAMS, TERMINAL, Phase
+from replicator.model.position import Positions
+
+_PROBE_S = 1.0
+"""How often the broker is asked for its ends: the lag shown is at most about this old."""
+
+
+class Job(msgspec.Struct):
+    """What runs now. `stop` asks it to end with nothing half done."""
+
+    kind: str
+    task: asyncio.Task[None]
+    stop: Callable[[], None]
+
+
+class Supervisor:
+    """Runs the engine's work. One for each engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        plain_copy_check: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`plain_copy_check`: the verification that ends a copy without a feed."""
+        self.plain_copy_check = plain_copy_check
+        self.resume_switch: Callable[[], Awaitable[None]] | None = None
+        """What to do when the process finds itself in SWITCHING; set by `crossing`."""
+        self.switch_is_owned = False
+        """A cutover of this process is in SWITCHING; nothing is to be resumed."""
+        self._engine = engine
+        self._job: Job | None = None
+        self._resting = False
+        self._attention = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._draining = False
+
+    @property
+    def committed(self) -> Positions:
+        """The persisted positions."""
+        return self._engine.committed
+
+    async def recheck(self, end: Positions) -> Rechecked:
+        """The last comparison of a cutover, while the stream rests."""
+        return await self._engine.recheck(end)
+
+    def wake(self) -> None:
+        """The record has changed, or a rest is over."""
+        self._resting = False
+        self._attention.set()
+
+    def drain(self) -> None:
+        """End what runs, and `run`."""
+        self._draining = True
+        self._attention.set()
+
+    async def quiesce(self) -> None:
+        """Let the stream rest, until `wake`."""
+        self._resting = True
+        self._attention.set()
+        while self._job is not None:
+            self._idle.clear()
+            await self._idle.wait()
+        # Invariant 5: switching waits out what may still land.
+        for writer in self._engine.writers.values():
+            await writer.guard.clear()
+
+    async def paused(self) -> None:
+        """
+        After the record says so: wait until what ran has ended, so that whoever paused may rely
+        on it. Also returns when it is resumed meanwhile, or does not end within the drain
+        timeout (then it is cancelled).
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._engine.parts.settings.stream.drain_timeout):
+                while self._job is not None and self._engine.journal.record.paused:
+                    self._idle.clear()
+                    await self._idle.wait()
+
+    async def run(self) -> None:
+        """Run what the record asks for until it is terminal or drained."""
+        attention = asyncio.create_task(self._attention.wait(), name="attention")
+        try:
+            while True:
+                if attention.done():
+                    self._attention.clear()
+                    attention = asyncio.create_task(self._attention.wait(), name="attention")
+                wanted = None if self._draining else self._wanted()
+                if self._job is not None and self._job.kind != wanted:
+                    await self._end_job()
+                    continue
+                if self._job is None:
+                    self._idle.set()
+                    if self._draining or self._engine.journal.record.phase in TERMINAL:
+                        return
+                    if wanted is not None:
+                        self._job = self._start(wanted)
+                waits = {attention} | ({self._job.task} if self._job else set())
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                if self._job is not None and self._job.task.done():
+                    await self._finish_job()
+        finally:
+            attention.cancel()
+            if self._job is not None:
+                self._job.task.cancel()
+                await asyncio.wait([self._job.task])
+
+    def _wanted(self) -> str | None:
+        record = self._engine.journal.record
+        if record.paused or self._resting:
+            return None
+        if record.phase is Phase.PLANNED:
+            return "capture"
+        if record.phase is Phase.BACKFILL:
+            return "backfill"
+        if record.phase in STREAMS:
+            return f"stream {record.direction.value}"
+        if record.phase is Phase.SWITCHING and not self.switch_is_owned:
+            return "switch"
+        return None
+
+    def _start(self, kind: str) -> Job:
+        if kind == "backfill":
+            copy = CopyJob(self._engine, self.plain_copy_check)
+            return Job(kind, asyncio.create_task(copy.run(), name=kind), copy.stop)
+        assert self.resume_switch is not None, "crossing was put together"
+        work: dict[str, Callable[[], Awaitable[None]]] = {
+            "capture": self._engine.capture,
+            "switch": self.resume_switch,
+        }
+        task = asyncio.ensure_future(work.get(kind, self._engine.follow)())
+        return Job(
+            kind, task, self._engine.stop_stream if kind.startswith("stream") else lambda: None
+        )
+
+    async def _end_job(self) -> None:
+        """End what runs: gracefully within the drain timeout, else by force (the guards
+        know).
+        """
+        assert self._job is not None
+        job = self._job
+        job.stop()
+        await asyncio.wait([job.task], timeout=self._engine.parts.settings.stream.drain_timeout)
+        if not job.task.done():
+            job.task.cancel()
+            await asyncio.wait([job.task])
+        await self._finish_job()
+
+    async def _finish_job(self) -> None:
+        assert self._job is not None
+        task, self._job = self._job.task, None
+        self._engine.forget_stream()
+        self._idle.set()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            await self.failed(error)
+
+    async def failed(self, error: BaseException) -> None:
+        """Move to BLOCKED where a person can mend it; raise everything else."""
+        cause = first_cause(error)
+        if not isinstance(cause, Blocked):
+            raise cause
+        record = self._engine.journal.record
+        if (
+            record.phase in (Phase.BLOCKED, Phase.SWITCHING, Phase.HELD)
+            or record.phase in TERMINAL
+        ):
+            return
+        back_to = Phase.STREAMING if record.phase is Phase.FENCING else record.phase
+        await self._engine.journal.move(
+            Phase.BLOCKED,
+            cause.message,
+            only_from=record.phase,
+            reason_code=cause.code,
+            blocked_from=back_to,
+        )
+        self._attention.set()
+
+    async def probe_regularly(self) -> None:
+        """Watch the log for as long as the migration runs."""
+        while self._engine.observer is not None:
+            await self.probe()
+            await asyncio.sleep(_PROBE_S)
+
+    async def probe(self) -> None:
+        """Ask once, and do what the answer asks for: BLOCKED, or the end of REPLAY."""
+        assert self._engine.observer is not None
+        record = self._engine.journal.record
+        expected = record.capture.partitions if record.capture is not None else None
+        try:
+            await self._engine.observer.probe(self._engine.stream, expected)
+        except Blocked as error:
+            await self.failed(error)
+            return
+        record = self._engine.journal.record
+        if record.phase is Phase.REPLAY and not record.paused:
+            committed = self._engine.committed
+            if all(committed.get(p, -1) >= end for p, end in record.replay_until.items()):
+                await self._engine.journal.move(
+                    Phase.STREAMING,
+                    "everything up to the copy's end is applied",
+                    only_from=Phase.REPLAY,
+                )
+                self._attention.set()
