@@ -199,9 +199,9 @@ class Switch(Protocol):
 
     async def to(self, direction: Direction, epoch: int) -> None:
         """
-        `epoch` is the route's from now on; writers that stamp it on their events show stragglers.
-        Send the application to the source (forward) or the target (reverse). Idempotent where
-        `repeatable`; raises OutcomeUnknown where it may or may not have happened.
+        Send the application to the source (forward) or the target (reverse). `epoch` is the
+        route's from now on; writers that stamp it on their events show stragglers. Idempotent
+        where `repeatable`; raises OutcomeUnknown where it may or may not have happened.
         """
         ...
 
