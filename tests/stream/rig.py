@@ -60,7 +60,7 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        loop = VirtualLoop()
+        loop = VirtualLoop(limit_s=3600.0)  # what waits in vain fails within seconds
         run_virtual(test(*args, **kwargs), loop=loop)
         assert loop.errors == []
 
