@@ -30,12 +30,20 @@ def by_name(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> Iterator[str]:
-    """Fenced blocks, with their indentation taken away."""
-    pattern = rf"^( *)```{language}\n(.*?)^\1```$"
-    for indent, block in re.findall(
-        pattern, path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    ):
-        yield "\n".join(line.removeprefix(indent) for line in block.splitlines())
+    """Fenced blocks of a language, with their indentation taken away."""
+    fence, lines = None, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        indent = len(line) - len(line.lstrip())
+        if line.lstrip().startswith("```"):
+            if fence == language:
+                yield "\n".join(lines)
+            # What opens names a language, or none; what closes is followed by text again.
+            fence, lines = (
+                (line.strip().removeprefix("```"), []) if fence is None else (None, [])
+            )
+            margin = indent
+        elif fence is not None:
+            lines.append(line[margin:])
 
 
 def command_lines(path: Path) -> Iterator[str]:
