@@ -87,9 +87,13 @@ class Lifetime:
             return None
         try:
             await self._resume(service, stop)
-            while not (stop.asked or self._until.reached(await service.status())):
+            while not stop.asked:
+                status = await service.status()
+                if self._until.reached(status):
+                    break
+                self._until.has_patience(status, asyncio.get_running_loop().time())
                 await stop.wait(_LOOK_S)
-        except (Blocked, Refused) as error:
+        except (Blocked, Refused, Unavailable) as error:
             return error
         return None
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from enum import Enum
 
-from replicator.errors import CODES, Blocked
+from replicator.errors import CODES, Blocked, Refused, Unavailable
+from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.status import Status
 
 _LOST = frozenset({Phase.BLOCKED, Phase.HELD, Phase.ABORTED})
+_PASSING = frozenset({"outcome-unknown", "store-throttled", "transaction-open"})
 _COPYING = frozenset({Phase.PLANNED, Phase.BACKFILL})
+
+
+_START_S = 10.0
+"""How long a job waits for its environment before it has done anything: a person or a script
+looks on. Half would fail beside a store that is just starting."""
+_PATIENCE_S = 300.0
+"""How long it waits later on without getting anywhere. Half would give hours of copying up
+while a store is restarted with care."""
 
 
 class Goal(Enum):
@@ -30,6 +40,26 @@ class Until:
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
         self._ends: dict[str, int] | None = None
+        self._done: int | None = None
+        self._stands_since: float | None = None
+        self._has_worked = False
+
+    def has_patience(self, status: Status, now: float) -> None:
+        """
+        Raises Unavailable or Refused when the job has waited long enough for what the status
+        names, where a daemon goes on waiting. `now` in seconds of any clock that only grows.
+        """
+        waits = [reason for reason in status.not_ready if reason.code != "phase"]
+        done = status.backfill.copied + status.stream.applied
+        self._has_worked = self._has_worked or (self._done is not None and done != self._done)
+        if not waits or done != self._done:
+            self._done, self._stands_since = done, None
+        if not waits:
+            return
+        if self._stands_since is None:
+            self._stands_since = now
+        elif now - self._stands_since >= (_PATIENCE_S if self._has_worked else _START_S):
+            raise _given_up(waits[0])
 
     def reached(self, status: Status) -> bool:
         """Raises Blocked when the goal cannot be reached without a person."""
@@ -54,3 +84,9 @@ class Until:
             self._ends = known
         persisted = {row.partition: row.committed for row in status.partitions}
         return all((persisted.get(name) or 0) >= end for name, end in self._ends.items())
+
+
+def _given_up(reason: Blocker) -> Unavailable | Refused:
+    away = reason.code.endswith("-unavailable") or reason.code in _PASSING
+    code = reason.code if reason.code in CODES else "internal"
+    return Unavailable(code, reason.message) if away else Refused(code, reason.message)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from replicator.daemon.until import Goal, Until
-from replicator.errors import Blocked
+from replicator.errors import Blocked, Refused, Unavailable
+from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.status import PartitionStatus, Status
 from replicator.testing.memory_control import streaming_status
@@ -66,3 +67,49 @@ def test_a_plain_copy_is_caught_up_when_it_is_complete() -> None:
 def test_what_needs_a_person_ends_the_job(phase: Phase) -> None:
     with pytest.raises(Blocked, match=phase.value):
         Until(Goal.BACKFILLED).reached(status(phase))
+
+
+def waiting(code: str, *, copied: int) -> Status:
+    told = status(Phase.BACKFILL)
+    told.not_ready = [Blocker("phase", "the stream is starting"), Blocker(code, "it is away")]
+    told.backfill.copied = copied
+    return told
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("store-unavailable", Unavailable),
+        ("outcome-unknown", Unavailable),
+        ("permission-denied", Refused),
+        ("source-missing", Refused),
+    ],
+)
+def test_a_job_that_cannot_start_gives_up_soon_and_says_for_what(
+    code: str, error: type[Exception]
+) -> None:
+    until = Until(Goal.BACKFILLED)
+    until.has_patience(waiting(code, copied=40), 100.0)
+    until.has_patience(waiting(code, copied=40), 109.0)
+    with pytest.raises(error) as caught:
+        until.has_patience(waiting(code, copied=40), 110.0)
+    assert (caught.value.code, caught.value.message) == (code, "it is away")
+
+
+def test_a_job_that_has_worked_waits_for_minutes_and_anew_after_every_step() -> None:
+    until = Until(Goal.BACKFILLED)
+    until.has_patience(status(Phase.BACKFILL), 0.0)
+    until.has_patience(waiting("store-unavailable", copied=50), 10.0)
+    until.has_patience(waiting("store-unavailable", copied=50), 309.0)
+    until.has_patience(waiting("store-unavailable", copied=60), 311.0)
+    until.has_patience(waiting("store-unavailable", copied=60), 600.0)
+    with pytest.raises(Unavailable):
+        until.has_patience(waiting("store-unavailable", copied=60), 612.0)
+
+
+def test_a_wait_that_was_answered_does_not_count() -> None:
+    until = Until(Goal.BACKFILLED)
+    until.has_patience(waiting("store-unavailable", copied=0), 0.0)
+    until.has_patience(status(Phase.BACKFILL), 9.0)
+    until.has_patience(waiting("store-unavailable", copied=0), 11.0)
+    until.has_patience(waiting("store-unavailable", copied=0), 20.0)

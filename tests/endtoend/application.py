@@ -59,6 +59,8 @@ class Application:
         self.changes_at_target = 0
         self.random = random.Random(seed)
         self.refuse_switch = False
+        self.spared: set[Id] = set()
+        """Keys that the writers leave alone."""
         self._admitted = asyncio.Condition()
         self._under_way = 0
 
@@ -198,7 +200,11 @@ class Application:
 
     async def _change(self, number: int, writers: int, fresh: int) -> None:
         collection = self.random.choice(self.collections)
-        own = [key for key in collection.records if hash(key) % writers == number]
+        own = [
+            key
+            for key in collection.records
+            if hash(key) % writers == number and key not in self.spared
+        ]
         # A few keys are written over and over.
         key = min(own, default=None) if self.random.random() < 0.2 else None
         if key is None and own:
