@@ -320,11 +320,14 @@ async def test_a_full_partition_pauses_while_the_others_go_on_and_comes_back() -
         await asyncio.sleep(5)
         full, other = stream.lanes.values()
         assert full.is_full
+        rig.emit(*(upsert(number) for number in range(600, 700)))
+        await asyncio.sleep(2)
+        assert full.watermark.pending == 600
         rig.emit(upsert(9000), partition=1)
         await rig.until(lambda: other.watermark.position == 1)
         rig.door.release()
         await rig.until_written()
-    assert len(rig.payloads()) == 601
+    assert len(rig.payloads()) == 701
 
 
 @virtual
