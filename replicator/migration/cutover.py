@@ -67,6 +67,10 @@ class Rest(Protocol):
         """The persisted positions."""
         ...
 
+    async def commit(self) -> None:
+        """Persist now what is applied, sooner than the interval would."""
+        ...
+
     async def quiesce(self) -> None:
         """Stop the stream with nothing in flight and nothing that may still land."""
         ...
@@ -178,7 +182,8 @@ class Cutover:
         vector = await self._vector()
         fenced_at = asyncio.get_running_loop().time()
         await self._step("drain", "waiting until everything before the fence is applied")
-        while not self._reached(vector):  # noqa: ASYNC110  # bounded by the attempt
+        while not self._reached(vector):  # bounded by the attempt
+            await self._path.commit()  # the writers wait: not for the interval as well
             await asyncio.sleep(_POLL_S)
         await self._look(vector)
         await self._path.quiesce()

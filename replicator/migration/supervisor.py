@@ -63,6 +63,12 @@ class Supervisor:
         """The persisted positions."""
         return self._engine.committed
 
+    async def commit(self) -> None:
+        """Persist now what the stream has applied."""
+        stream = self._engine.stream
+        if stream is not None and stream.lanes:
+            await stream.commit()
+
     async def recheck(self, end: Positions) -> Rechecked:
         """The last comparison of a cutover, while the stream rests."""
         return await self._engine.recheck(end)

@@ -5,6 +5,7 @@ why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -37,13 +38,29 @@ class Patience:
         self._troubles.over(who)
 
     async def rest(
-        self, who: object, error: Retryable, backoff_s: float | None = None
+        self,
+        who: object,
+        error: Retryable | Refused,
+        backoff_s: float | None = None,
+        stop: asyncio.Event | None = None,
     ) -> float:
-        """Wait before the next try, and say why; returns the backoff after it."""
+        """
+        Wait before the next try, and say why; returns the backoff after it. A refusal is waited
+        out the longest: a revoked key or a collection gone is mended by a person. `stop` ends
+        the wait at once.
+        """
         self.saw(who, error)
         wait_s: float = self._settings.backoff_min if backoff_s is None else backoff_s
-        await asyncio.sleep(max(wait_s, error.retry_after_s or 0.0))
-        return min(wait_s * 2, self._settings.backoff_max)
+        if isinstance(error, Refused):
+            wait_s = self._settings.backoff_max
+        asked_s = getattr(error, "retry_after_s", None) or 0.0
+        if stop is None:
+            await asyncio.sleep(max(wait_s, asked_s))
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, asked_s)):
+                    await stop.wait()
+        return float(min(wait_s * 2, self._settings.backoff_max))
 
     async def until_answered(
         self, call: Callable[[], Awaitable[T]], *, or_refused: bool = False
@@ -63,7 +80,6 @@ class Patience:
                 except Refused as error:
                     if or_refused:
                         raise
-                    self.saw(who, error)
-                    await asyncio.sleep(self._settings.backoff_max)
+                    backoff_s = await self.rest(who, error, backoff_s)
         finally:
             self.over(who)

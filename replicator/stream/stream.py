@@ -15,15 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 
 import msgspec
 
 from replicator.clock import Clock
-from replicator.errors import Refused, Rejected, Retryable
+from replicator.errors import Refused, Rejected, Retryable, Unavailable
 from replicator.metrics import Metrics
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.position import Partition, Positions, Record
+from replicator.model.position import Partition, Polled, Positions, Record
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
@@ -36,10 +35,15 @@ from replicator.stream.patience import Patience
 from replicator.stream.watermark import Ticket
 from replicator.stream.writing import Writer
 
-_POLL_S = 0.5
+_POLL_S = 0.2
 """How long a poll waits for records: idles cheaply, and still notices a stop soon."""
 _POLL_RECORDS = 2000
 """Records of one poll: the loop is not held for longer than about twenty milliseconds."""
+
+
+_PUBLISH_S = 5.0
+"""How long a commit waits for others to be shown it: what is durable is persisted no later for
+a broker that is away, and a shutdown is not held up."""
 
 
 class Counters(msgspec.Struct):
@@ -95,6 +99,7 @@ class Stream:
         """Lanes with something that waits to be written."""
         self._committed: Positions = {}
         self._published: Positions = {}
+        self._committing = asyncio.Lock()
         self._lettered: dict[Key, int] = {}
         """Keys with open dead letters that a durable upsert or delete settles, up to a
         position."""
@@ -206,7 +211,11 @@ class Stream:
         return self._watched.get(key, True)
 
     async def commit(self) -> None:
-        """Persist the watermarks, then let others see them."""
+        """Persist the watermarks, then let others see them. Safe to call from several tasks."""
+        async with self._committing:  # two in parallel could persist an older position last
+            await self._commit()
+
+    async def _commit(self) -> None:
         moved = {
             partition: position
             for partition, position in self.positions.items()
@@ -231,7 +240,12 @@ class Stream:
         """Also what a process before this one persisted and died before it was published."""
         positions = dict(self._committed)
         try:
-            await self._feed.publish(positions)
+            async with asyncio.timeout(_PUBLISH_S):
+                await self._feed.publish(positions)
+        except TimeoutError:
+            self._patience.saw(
+                self, Unavailable("feed-unavailable", "positions cannot be published just now")
+            )
         except (Retryable, Refused) as error:
             # Only the view of others is late; the next commit publishes again.
             self._patience.saw(self, error)
@@ -248,9 +262,9 @@ class Stream:
             if self._stopping.is_set():
                 return
             records_max = max(1, min(_POLL_RECORDS, self._room()))
-            polled = await self._patience.until_answered(
-                partial(self._feed.poll, records_max, _POLL_S)
-            )
+            polled = await self._polled(records_max)
+            if polled is None:
+                return
             if polled.records:
                 self._counters.polled_at = asyncio.get_running_loop().time()
                 await self._take_in(polled.records)
@@ -258,6 +272,19 @@ class Stream:
                 # Control records and compaction leave gaps that only the feed sees.
                 self.lanes[partition].watermark.advance(position)
             self._pause_and_resume()
+
+    async def _polled(self, records_max: int) -> Polled | None:
+        """What the feed brings; None when we are stopped while it is away."""
+        who, backoff_s = object(), None
+        try:
+            while not self._stopping.is_set():
+                try:
+                    return await self._feed.poll(records_max, _POLL_S)
+                except (Retryable, Refused) as error:
+                    backoff_s = await self._patience.rest(who, error, backoff_s, self._stopping)
+        finally:
+            self._patience.over(who)
+        return None
 
     def _room(self) -> int:
         """Records that may still be read."""
