@@ -51,6 +51,8 @@ async def test_a_broker_that_is_away_is_waited_for(
         await asyncio.to_thread(broker.start)
         await app.progress(50)
     await nothing_lost(app, daemon)
+    broker.kill()
+    assert await daemon.not_ready("feed-unavailable")
     assert await daemon.child.terminate() == 0
 
 

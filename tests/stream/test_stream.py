@@ -586,3 +586,17 @@ async def test_a_defect_while_writing_ends_the_stream_with_nothing_persisted() -
     with pytest.raises(ExceptionGroup):
         await rig.stream.run({rig.first: 0})
     assert await rig.state.positions() == {}
+
+
+@virtual
+async def test_a_stream_whose_feed_is_away_stops_at_once() -> None:
+    rig = Rig(backoff_max=Duration(30))
+    rig.emit(upsert(1))
+    async with rig.streaming():
+        await rig.until_written()
+        rig.log.away = True
+        await rig.until(lambda: rig.patience.trouble is not None)
+        await asyncio.sleep(100)
+        began = now()
+    assert now() - began < 1
+    assert rig.patience.trouble is None
