@@ -59,6 +59,7 @@ class Application:
         self.changes_at_target = 0
         self.random = random.Random(seed)
         self.refuse_switch = False
+        self.refuse_fence = False
         self.spared: set[Id] = set()
         """Keys that the writers leave alone."""
         self._admitted = asyncio.Condition()
@@ -244,6 +245,8 @@ class Application:
             await runner.cleanup()
 
     async def _fence(self, request: web.Request) -> web.Response:
+        if self.refuse_fence:
+            return web.json_response({"error": "come again"}, status=503)
         closing = (await request.json())["action"] == "close"
         async with self._admitted:
             self.fenced = closing

@@ -4,13 +4,15 @@ who use our group.
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
 from tests.endtoend.application import Application
-from tests.endtoend.daemon import Daemon
-from tests.endtoend.events import KafkaSink
+from tests.endtoend.daemon import Daemon, Document
+from tests.endtoend.events import ChangelogSink, KafkaSink, event
 from tests.endtoend.processes import until
 from tests.endtoend.rig import Rig, Topic
 
@@ -181,8 +183,6 @@ async def test_keys_in_the_wrong_partition_are_counted_and_close_the_gate(
     app, daemon = await streaming(rig, stores, topic)
     sink = app.sink
     assert isinstance(sink, KafkaSink)
-    from tests.endtoend.events import event
-
     record = event(
         "upsert", app.collections[0].source, 4, vector=(1.0, 2.0, 3.0, 4.0), payload={}
     )
@@ -193,3 +193,26 @@ async def test_keys_in_the_wrong_partition_are_counted_and_close_the_gate(
 
     assert status["stream"]["misplaced"] == 2
     assert "misplaced-keys" in [each["code"] for each in status["blockers"]]
+
+
+async def test_a_change_log_pruned_by_hand_under_our_position_blocks(
+    rig: Rig, stores: tuple[str, str], changelog: tuple[ChangelogSink, Document]
+) -> None:
+    sink, feed = changelog
+    collections = rig.collections()
+    app = await rig.application(stores, sink, collections, records=20)
+    daemon = rig.daemon(stores, collections, feed)
+    await daemon.start()
+    await daemon.phase("STREAMING")
+    await daemon.did("pause")
+    for number in range(5):
+        await app.upsert(collections[0], number)
+    lost = await app.differences("target")
+    database = sqlite3.connect(feed["path"])
+    with database:
+        database.execute("DELETE FROM changes")
+    database.close()
+    await daemon.did("resume")
+    await daemon.phase("BLOCKED")
+    assert await daemon.not_ready("log-truncated")
+    assert await app.differences("target") == lost

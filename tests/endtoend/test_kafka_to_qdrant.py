@@ -267,3 +267,25 @@ async def test_a_switch_that_says_no_ends_in_held_and_a_person_says_who_owns(
     await daemon.applied(app.sink.ends)
     assert await app.differences("target") == []
     assert (await daemon.status())["stream"]["dead_letters"] == 0
+
+
+async def test_a_fence_that_does_not_answer_well_is_opened_once_it_does(
+    rig: Rig, stores: tuple[str, str], topic: Topic
+) -> None:
+    collections = rig.collections()
+    app = await rig.application(stores, topic.sink, collections, records=20)
+    daemon = rig.daemon(stores, collections, topic.feed(), cutover=await rig.served(app))
+    await daemon.start()
+    await daemon.phase("STREAMING")
+    await daemon.did("verify", level="full")
+    app.refuse_fence = True
+    status, document = await daemon.post("cutover")
+    assert document["error"]["code"] == "fence-failed"
+    status = await daemon.phase("STREAMING")
+    assert status["application_may_write"] is None, "it may have closed in part"
+    assert "come again" in await daemon.not_ready("fence-failed")
+    app.refuse_fence = False
+    await daemon.until(lambda s: s["application_may_write"] == "source", "the fence is open")
+    await daemon.ready()
+    await daemon.did("cutover")
+    assert app.active == "target"

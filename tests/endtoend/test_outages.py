@@ -187,10 +187,10 @@ async def test_a_source_that_is_away_during_the_copy_is_waited_for(
     stood = (await daemon.status())["backfill"]["copied"]
     await asyncio.to_thread(source.start)
     copied = await daemon.until(
-        lambda status: status["backfill"]["copied"] > stood + 100, "the copy goes on"
+        lambda status: status["backfill"]["copied"] > stood + 50 and not status["not_ready"],
+        "the copy goes on, and what was waited for is there again",
     )
     assert copied["phase"] == "BACKFILL"
-    assert copied["not_ready"] == [], "what was waited for is there again"
     await daemon.phase("STREAMING")
     await app.source.close()
     app.source = connect(source.url)
