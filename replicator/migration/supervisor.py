@@ -33,7 +33,7 @@ class Job(msgspec.Struct):
 
     kind: str
     task: asyncio.Task[None]
-    stop: Callable[[], None]
+    stop: Callable[[], object]
 
 
 class Supervisor:
@@ -158,9 +158,10 @@ class Supervisor:
             "switch": self.resume_switch,
         }
         task = asyncio.ensure_future(work.get(kind, self._engine.follow)())
-        return Job(
-            kind, task, self._engine.stop_stream if kind.startswith("stream") else lambda: None
-        )
+        if kind.startswith("stream"):
+            return Job(kind, task, self._engine.stop_stream)
+        # A capture that is cut short has read no row: the next one begins anew.
+        return Job(kind, task, task.cancel if kind == "capture" else lambda: None)
 
     async def _end_job(self) -> None:
         """End what runs: gracefully within the drain timeout, else by force (the guards
