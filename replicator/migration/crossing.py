@@ -163,7 +163,11 @@ class Crossing:
             lossy=engine.lossy,
             shows_after_s=shows_after_s,
             needed_s=shows_after_s
-            + (float(settings.delivery_timeout) if self._fence.rests_on_word else 1.0),
+            + (
+                max(float(settings.delivery_timeout), engine.show_after_s)
+                if self._fence.rests_on_word
+                else 1.0
+            ),
             timeout_s=request.timeout_s or float(settings.timeout),
             now=parts.clock(),
             trouble=engine.trouble,

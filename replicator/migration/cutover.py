@@ -67,6 +67,11 @@ class Rest(Protocol):
         """The persisted positions."""
         ...
 
+    @property
+    def show_after_s(self) -> float:
+        """From an event to its being visible at the source, or the other way round."""
+        ...
+
     async def commit(self) -> None:
         """Persist now what is applied, sooner than the interval would."""
         ...
@@ -187,6 +192,11 @@ class Cutover:
             await asyncio.sleep(_POLL_S)
         await self._look(vector)
         await self._path.quiesce()
+        if self._fence.rests_on_word:
+            # Nobody flushed. A change whose event is in the log may still be on its way to the
+            # store, and one that is in the store may still be on its way to the log.
+            span_s = max(self._settings.delivery_timeout, self._path.show_after_s)
+            await self._look_for_stragglers(fenced_at + span_s)
         await self._step("recheck", "comparing every key written since the verification")
         done = await self._path.recheck(vector)
         await self._journal.note(
@@ -196,13 +206,16 @@ class Cutover:
             passes=done.passes,
             repaired=done.repaired,
         )
-        await self._step("stragglers", "looking for writers that ignored the fence")
-        span_s = self._settings.delivery_timeout if self._fence.rests_on_word else _LOOK_S
-        await asyncio.sleep(max(0.0, fenced_at + span_s - asyncio.get_running_loop().time()))
+        if not self._fence.rests_on_word:
+            await self._look_for_stragglers(fenced_at + _LOOK_S)
         await self._step("before_switch", "running the hook before the switch")
         await self._hooks.run("before_switch", direction)
         await self._look(vector)
         return vector
+
+    async def _look_for_stragglers(self, until: float) -> None:
+        await self._step("stragglers", "looking for writers that ignored the fence")
+        await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
 
     def _overtaken(self) -> Refused:
         phase = self._journal.record.phase.value

@@ -63,6 +63,11 @@ class Supervisor:
         """The persisted positions."""
         return self._engine.committed
 
+    @property
+    def show_after_s(self) -> float:
+        """From an event to its being visible at the source."""
+        return self._engine.show_after_s
+
     async def commit(self) -> None:
         """Persist now what the stream has applied."""
         stream = self._engine.stream
