@@ -196,10 +196,10 @@ class Application:
         plan = self._collections[collection]
         image = random_image(self._random, plan, self._count())
         admitted = (self.active, self.epoch)
+        self.unsure.discard((collection, point_id))  # unless it comes to that again
         await self._change(
             plan, point_id, "upsert", _fields(image), honest=True, admitted=admitted
         )
-        self.unsure.discard((collection, point_id))
 
     async def _write_on(self, number: int) -> None:
         keys = [
