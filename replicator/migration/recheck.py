@@ -90,8 +90,6 @@ class Recheck:
         self._patience = patience
         self._settings = settings
         self._keys_max = keys_max
-        self._hands_off: set[Key] = set()
-        """Keys that are compared, and not written again."""
 
     async def run(self, begin: Positions, end: Positions) -> Rechecked:
         """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost
@@ -156,7 +154,7 @@ class Recheck:
                 by_collection.setdefault(event.key.collection, []).append(event)
         for collection, group in by_collection.items():
             wanted = await self._wanted(self._intake.routes[collection], group)
-            for key, detail in (await self._mend(collection, wanted, done)).items():
+            for key, detail in (await self._mend(collection, group, wanted, done)).items():
                 raise Refused(
                     "recheck-mismatch",
                     f"{key.collection}/{key.id} differs after it was written again: {detail}",
@@ -168,15 +166,20 @@ class Recheck:
             return _writes((event.key, partial(route.write, event)) for event in events)
         if self._owner.staleness_s == 0:
             return await self._images(route, events)
-        # The stream may have discarded the event for a version applied before the range.
-        self._hands_off.update(e.key for e in events if e.version is not None)
         of_image = [event for event in events if route.transform.needs_image(event)]
-        if of_image:
-            # Only the source can tell. Its writers are fenced: it shows all they wrote.
-            await asyncio.sleep(self._owner.staleness_s)
-        wanted = await self._images(route, of_image) if of_image else {}
         of_log = [event for event in events if not route.transform.needs_image(event)]
+        wanted = await self._settled_images(route, of_image)
         return wanted | _writes((e.key, partial(route.write, e)) for e in of_log)
+
+    async def _settled_images(
+        self, route: Route, events: list[ChangeEvent]
+    ) -> dict[Key, Write]:
+        """The source's images, of a source that does not show its writes at once."""
+        if not events:
+            return {}
+        # Its writers are fenced: from here on it shows all they wrote.
+        await asyncio.sleep(self._owner.staleness_s)
+        return await self._images(route, events)
 
     async def _images(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
         ids = [event.key.id for event in events]
@@ -190,14 +193,30 @@ class Recheck:
         )
 
     async def _mend(
-        self, collection: str, wanted: dict[Key, Write], done: Rechecked
+        self,
+        collection: str,
+        events: list[ChangeEvent],
+        wanted: dict[Key, Write],
+        done: Rechecked,
     ) -> dict[Key, str]:
         """Write once more what differs; what differs even then."""
         differing = await self._differing(collection, wanted)
+        route = self._intake.routes[collection]
+        if self._direction is Direction.FORWARD and self._owner.staleness_s > 0:
+            # The stream may have discarded an event for a version applied before the range:
+            # there the log's last image is not the word, the source's is.
+            doubtful = [e for e in events if e.key in differing and e.version is not None]
+            images = await self._settled_images(route, doubtful)
+            settled = await self._differing(collection, images)
+            wanted = wanted | images
+            differing = {
+                key: settled.get(key, detail) if key in images else detail
+                for key, detail in differing.items()
+                if key not in images or key in settled
+            }
         if differing:
-            again = {key: wanted[key] for key in differing if key not in self._hands_off}
-            store = self._intake.routes[collection].store
-            await self._writer.write(store, list(again.values()))
+            again = [wanted[key] for key in differing]
+            await self._writer.write(route.store, again)
             await asyncio.sleep(self._written.staleness_s)
             done.repaired += len(again)
             differing = await self._differing(

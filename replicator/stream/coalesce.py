@@ -175,13 +175,17 @@ class VersionWindow:
 
     def applied(self, event: ChangeEvent) -> None:
         """Remember the event's version, if it has one and it is the newest of its key."""
-        known = self._versions.get(event.key)
-        if event.version is not None and (known is None or event.version >= known):
-            known = event.version
+        self.applied_to(event.key, event.version)
+
+    def applied_to(self, key: Key, version: int | None) -> None:
+        """As `applied`, of what is known by its version alone: patches that became an image."""
+        known = self._versions.get(key)
+        if version is not None and (known is None or version >= known):
+            known = version
         if known is None:
             return
-        self._versions[event.key] = known
-        self._versions.move_to_end(event.key)
+        self._versions[key] = known
+        self._versions.move_to_end(key)
         if len(self._versions) > self._size:
             self._versions.popitem(last=False)
 

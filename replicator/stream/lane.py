@@ -23,7 +23,7 @@ import msgspec
 
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Partition
-from replicator.stream.coalesce import Coalescer
+from replicator.stream.coalesce import Coalescer, is_older
 from replicator.stream.watermark import CommitWatermark, Ticket
 
 
@@ -45,6 +45,8 @@ class Work(msgspec.Struct):
     of it where the source's image is written. What was rejected before it is made up for; what
     was rejected between it and a patch that folded into it is not. 0 for patches.
     """
+    version: int | None = None
+    """The newest of the patches that the source's image stands for."""
 
     @property
     def position(self) -> int:
@@ -59,6 +61,7 @@ class Deferred(msgspec.Struct):
     ticket: Ticket
     size: int
     at_ms: int
+    version: int | None
 
 
 class Lane:
@@ -157,6 +160,8 @@ class Lane:
             # be written of it too.
             self._defer(event, ticket, size=size, at_ms=at_ms, due=shown_at)
             return True
+        if deferred and any(is_older(event, patch.version) for patch in deferred):
+            return False
         if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
             return False
         self.bytes += size
@@ -178,11 +183,11 @@ class Lane:
         entry = self._coalescer.pop(event.key)
         if entry is not None:
             for earlier in entry.tickets:
-                queue.append(Deferred(due, earlier, 0, entry.at_ms))
+                queue.append(Deferred(due, earlier, 0, entry.at_ms, entry.event.version))
             queue[-1].size = entry.size
         due = max(due, queue[-1].due if queue else due)
         self.bytes += size
-        queue.append(Deferred(due, ticket, size, at_ms))
+        queue.append(Deferred(due, ticket, size, at_ms, event.version))
         heapq.heappush(self._dues, (due, ticket.next_offset, event.key))
 
     def take(self, records_max: int, bytes_max: int, now: float) -> list[Work]:
@@ -227,6 +232,8 @@ class Lane:
             work.tickets.append(patch.ticket)
             work.size += patch.size
             work.whole = max(work.whole, patch.ticket.next_offset)
+            if patch.version is not None:
+                work.version = max(work.version or 0, patch.version)
         if not queue:
             del self._deferred[key]
         return work

@@ -425,6 +425,8 @@ class Stream:
         for _, work in batch:
             if work.event is not None:
                 self._versions.applied(work.event)
+            else:
+                self._versions.applied_to(work.key, work.version)
         refused = await self.applier.apply([(work.key, work.event) for _, work in batch])
         for lane, work in batch:
             if work.key in refused:

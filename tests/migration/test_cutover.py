@@ -567,3 +567,19 @@ async def test_a_restart_after_the_fence_had_lapsed_and_writers_came_is_for_a_pe
     async with world.running(Phase.HELD):
         assert len(world.switch.calls) == 1
         assert "lapsed" in world.record.reason or "either store" in world.record.reason
+
+
+@virtual
+async def test_behind_a_fence_on_a_word_a_change_whose_event_came_first_is_waited_for() -> None:
+    world = World(rests_on_word=True, cutover={"delivery_timeout": Duration(5)})
+    async with world.running():
+        await ready(world)
+
+        def change_under_way() -> None:
+            world.emit(upsert(1, n=9))
+            loop = asyncio.get_running_loop()
+            loop.call_later(3, lambda: world.write(upsert(1, n=9), emit=False))
+
+        world.fence.on_close = change_under_way
+        await cut_over(world)
+        assert world.payloads()[1] == {"n": 9}

@@ -315,3 +315,23 @@ def test_a_lane_is_not_idle_while_a_patch_waits_for_its_time() -> None:
     add(lane, Op.PATCH, 0, now=0.0, needs_image=True)
     assert not lane.is_idle
     assert lane.next_due() == SHOWN_S
+
+
+def test_an_upsert_older_than_a_patch_that_waits_for_the_image_is_void() -> None:
+    lane = lane_of()
+
+    def versioned(op: Op, offset: int, version: int) -> bool:
+        return lane.add(
+            ChangeEvent(op=op, key=KEY, ts_ms=0, version=version),
+            lane.track(offset),
+            size=1,
+            at_ms=0,
+            now=0.0,
+            needs_image=op is Op.PATCH,
+            shown_at=SHOWN_S,
+        )
+
+    assert versioned(Op.PATCH, 0, version=7)
+    assert not versioned(Op.UPSERT, 1, version=6)
+    [work] = take(lane, SHOWN_S)
+    assert (work.event, work.version) == (None, 7)
