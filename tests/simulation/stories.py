@@ -129,7 +129,8 @@ class Operator(Comparing):
         world.faults.fire(Fault.TRUNCATED)
         world.log.truncate(number, world.log.bounds()[world.log.name(number)].stable)
         world.trace.add(world.now, "log", "truncated", number)
-        await self.command("resume", lambda migration: migration.resume(), blocked=True)
+        # It may be blocked already, by a process that looked before it was resumed.
+        await self.command("resume", lambda migration: migration.resume(), optional=True)
         await self.blocked_then_again("log-truncated")
 
     async def glitch_story(self) -> None:
