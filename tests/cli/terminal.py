@@ -10,7 +10,14 @@ import sys
 import threading
 from pathlib import Path
 
-PROGRAM = [sys.executable, "-c", "from replicator.cli.main import main; main()"]
+# What a terminal starts hears ^C, even where the tests run in the background and do not.
+_PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from replicator.cli.main import main
+main()
+"""
+PROGRAM = [sys.executable, "-c", _PROGRAM]
 
 
 class Terminal:
