@@ -166,6 +166,13 @@ class Daemon:
         code, document = await self.get("/v1/status")
         return document if code == 200 else {}
 
+    async def letters(self) -> list[Document]:
+        """The open dead letters."""
+        status, document = await self.get("/v1/dead-letters?state=open&limit=1000")
+        assert status == 200
+        found: list[Document] = document["letters"]
+        return found
+
     async def metric(self, name: str) -> float:
         async with self._session() as session, session.get(f"{self._url}/metrics") as answer:
             text = await answer.text()
