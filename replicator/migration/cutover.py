@@ -338,7 +338,8 @@ class Cutover:
             except ReplicatorError as error:
                 if await self._is_at(direction):
                     break
-                if not self._switch.repeatable or attempt == _SWITCH_TRIES - 1:
+                final = error.code == "declined" or attempt == _SWITCH_TRIES - 1
+                if final or not self._switch.repeatable:
                     await self._hold(f"the switch did not answer well: {error.message}")
                 await asyncio.sleep(_LOOK_S * 2**attempt)
         if self._lapsed():

@@ -385,6 +385,18 @@ async def test_a_switch_that_fails_is_asked_again_where_that_does_no_harm() -> N
 
 
 @virtual
+async def test_a_person_who_says_no_is_not_asked_again() -> None:
+    world = World()
+    async with world.running():
+        await ready(world)
+        world.switch.errors.append(Refused("declined", "the traffic was not sent"))
+        with pytest.raises(OwnershipUnknown):
+            await cut_over(world)
+        assert len(world.switch.calls) == 1
+        assert world.record.phase is Phase.HELD
+
+
+@virtual
 async def test_a_switch_whose_reply_is_lost_is_read_and_not_asked_again() -> None:
     world = World()
     world.switch.repeatable = False
