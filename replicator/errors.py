@@ -149,6 +149,28 @@ CODES: dict[str, str] = {
     "ownership-unknown": (
         "Find out which store the application writes, then `replicator own source|target`."
     ),
+    "epoch-denied": (
+        "A writer stamps an epoch that the switch does not know; find out where it got it, then "
+        "retry or discard the letter."
+    ),
+    "epoch-ahead": (
+        "Traffic was moved without this daemon. Find out which store the application writes, "
+        "then `replicator own source|target`."
+    ),
+    "mark-newer": (
+        "Another daemon works on this migration, or this state is older than the target. Stop "
+        "the other one, or restore the right state; if this one is right, "
+        "`replicator acknowledge mark-newer`."
+    ),
+    "mark-lost": (
+        "The target collection was wiped, restored or replaced: abort, then start a new copy."
+    ),
+    "alias-moved": (
+        "A configured name now stands for another collection; move the alias back, or abort."
+    ),
+    "same-collection": "Name a target collection that is not the source collection itself.",
+    "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
+    "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
     ),
@@ -225,6 +247,17 @@ class Blocked(ReplicatorError):
 
 class OwnershipUnknown(ReplicatorError):
     """Which store the application writes is not known. Never retried."""
+
+
+class EpochAhead(OwnershipUnknown):
+    """An event of a later epoch than any that we have heard of."""
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__("epoch-ahead", message)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.message, self.epoch))
 
 
 class Fatal(ReplicatorError):

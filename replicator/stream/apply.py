@@ -23,6 +23,7 @@ from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -57,7 +58,7 @@ class Applier:
         self._show_after_s = show_after_s
 
     async def apply(
-        self, changes: Sequence[tuple[Key, ChangeEvent | None]]
+        self, lease: Lease, changes: Sequence[tuple[Key, ChangeEvent | None]]
     ) -> dict[Key, Rejected]:
         """
         Make changes of different keys durable; None stands for the source's image as it is now.
@@ -82,13 +83,15 @@ class Applier:
             keys.setdefault(route.store, {})[write.id] = key
             group[write.id] = write
         for collection, group in writes.items():
-            written = await self._writer.write(collection, list(group.values()))
+            written = await self._writer.write(lease, collection, list(group.values()))
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
         return refused
 
-    async def bury(self, partition: Partition, work: Work, error: Rejected) -> None:
+    async def bury(
+        self, lease: Lease, partition: Partition, work: Work, error: Rejected
+    ) -> None:
         """Apply what can be of a refused work, record by record; the rest goes to the dead
         letters.
         """
@@ -99,19 +102,19 @@ class Applier:
             if not alone:
                 event = self._intake.event(record)
                 assert isinstance(event, ChangeEvent), "it was read well when it came"
-                reason = await self._alone(event)
+                reason = await self._alone(lease, event)
             if reason is not None:
                 await self._letters.keep([self._letters.of_record(record, reason, work.key)])
 
-    async def _alone(self, event: ChangeEvent) -> Rejected | None:
+    async def _alone(self, lease: Lease, event: ChangeEvent) -> Rejected | None:
         """Apply one record of a work that was folded; why it cannot be carried, if so."""
         change: ChangeEvent | None = event
         if self._routes[event.key.collection].transform.needs_image(event):
             # Folded into an image it needed no other. Alone it takes the source's, as any patch
             # of its kind, and no sooner than the source must show it.
-            await asyncio.sleep(self._show_after_s)
+            await lease.sleep(self._show_after_s)
             change = None
-        return (await self.apply([(event.key, change)])).get(event.key)
+        return (await self.apply(lease, [(event.key, change)])).get(event.key)
 
     async def _records(self, partition: Partition, work: Work) -> list[Record]:
         wanted = {ticket.next_offset - 1 for ticket in work.tickets}
