@@ -78,6 +78,11 @@ CODES: dict[str, str] = {
     "log-truncated": (
         "The log no longer holds our position; abort, wipe the target and start a new capture."
     ),
+    "log-replaced": (
+        "The log is not the one whose positions are persisted. Bring the right one back, then "
+        "`replicator resume`; after a deliberate move of it, `replicator acknowledge "
+        "log-replaced` and verify in full."
+    ),
     "partitions-changed": "The topic's partition count changed; abort and start a new capture.",
     "log-compacted": (
         "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
@@ -150,8 +155,8 @@ CODES: dict[str, str] = {
         "Find out which store the application writes, then `replicator own source|target`."
     ),
     "epoch-denied": (
-        "A writer stamps an epoch that the switch does not know; find out where it got it, then "
-        "retry or discard the letter."
+        "A writer stamps an epoch that the switch does not know; find out where it got it, "
+        "then retry or discard the letter."
     ),
     "epoch-ahead": (
         "Traffic was moved without this daemon. Find out which store the application writes, "
@@ -161,6 +166,10 @@ CODES: dict[str, str] = {
         "Another daemon works on this migration, or this state is older than the target. Stop "
         "the other one, or restore the right state; if this one is right, "
         "`replicator acknowledge mark-newer`."
+    ),
+    "switch-at-target": (
+        "Send the traffic to the source before a new migration begins, or exchange source and "
+        "target."
     ),
     "mark-lost": (
         "The target collection was wiped, restored or replaced: abort, then start a new copy."
@@ -173,6 +182,10 @@ CODES: dict[str, str] = {
     "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
+    ),
+    "fence-lapsed": (
+        "The fence's deadline passed during the attempt; give it a longer --timeout, then try "
+        "again."
     ),
     "fence-ignored": "A writer went on after the fence had closed; stop it, then try again.",
     "switch-failed": "The traffic switch failed; see its message and `replicator status`.",

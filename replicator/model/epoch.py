@@ -5,9 +5,9 @@ The epoch changes only by something that every stamping writer has been told: a 
 person's word on who owns the data. It never falls, and the number of a switch that did not
 take place is not used again, since some writer may have heard it.
 
-An epoch ends at a vector, the log's ends seen with the fence closed. An event of that epoch at or
-behind the vector is a *straggler*: its writer passed the fence late, and wrote to a store that
-the application has left. Every vector is kept, so that a retry or a comparison over an old part
+An epoch ends at a vector, the log's ends seen with the fence closed. An event of that epoch at
+or behind the vector is a *straggler*: its writer passed the fence late, and wrote to a store
+that the application has left. Every vector is kept, so that a retry or a comparison over an old part
 of the log judges as the stream did.
 """
 

@@ -9,7 +9,6 @@ blame goes to the dead letters and the others take effect.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from replicator.errors import Rejected
@@ -62,9 +61,13 @@ class Applier:
     ) -> dict[Key, Rejected]:
         """
         Make changes of different keys durable; None stands for the source's image as it is now.
-        Returns those that cannot be carried, and why.
+        Returns those that cannot be carried, and why. Raises Revoked once the lease is.
         """
-        images, refused = await self._fetch([key for key, event in changes if event is None])
+        images: dict[Key, Point] = {}
+        refused: dict[Key, Rejected] = {}
+        wanted = [key for key, event in changes if event is None]
+        if wanted:
+            images, refused = await lease.while_held(self._fetch(wanted))
         keys: dict[str, dict[PointId, Key]] = {}
         writes: dict[str, dict[PointId, Write]] = {}
         for key, event in changes:
@@ -95,7 +98,8 @@ class Applier:
         """Apply what can be of a refused work, record by record; the rest goes to the dead
         letters.
         """
-        records = await self._patience.until_answered(lambda: self._records(partition, work))
+        reading = self._patience.until_answered(lambda: self._records(partition, work))
+        records = await lease.while_held(reading)
         alone = len(records) == 1 or work.event is None
         for record in records:
             reason: Rejected | None = error

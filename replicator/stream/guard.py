@@ -27,6 +27,10 @@ class WriteGuard:
         left_s = self.bound_s if seconds is None else min(seconds, self.bound_s)
         self._clear_at = max(self._clear_at, asyncio.get_running_loop().time() + left_s)
 
+    def absolve(self) -> None:
+        """What was sent before has nowhere to land."""
+        self._clear_at = 0.0
+
     @property
     def is_clear(self) -> bool:
         """Whether nothing unanswered can still land."""

@@ -2,9 +2,9 @@
 Holds: keys that an operation keeps to itself, and keys that somebody watches.
 
 They belong to the process, not to a stream: a stream that is started anew meets them. Whoever
-writes keys joins as a *party*; a hold waits until no party is writing its keys, and a party that
-ends, however it ends, is waited for no more. What it left in flight is the write guard's to
-remember.
+writes keys joins as a *party*; a hold waits until no party is writing its keys, and a party
+that ends, however it ends, is waited for no more. What it left in flight is the write guard's
+to remember.
 """
 
 from __future__ import annotations

@@ -100,6 +100,13 @@ class Intake:
         except Rejected:
             return None
 
+    def peek(self, record: Record) -> ChangeEvent | Rejected | None:
+        """As `event`, without a judgement on its epoch or its vectors."""
+        try:
+            return self._decoder.decode(record)
+        except Rejected as error:
+            return error
+
     def is_misplaced(self, record: Record, partitions: int) -> bool:
         """Whether the producers' partitioner would have put the key elsewhere: its order may be
         lost.

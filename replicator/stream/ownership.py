@@ -1,15 +1,15 @@
 """
 Ownership: who may write which store, held and never inferred.
 
-Every writer of a store works under a *lease*: the store's direction, the purpose, the epoch. The
-leases that stand side by side are those of `TOGETHER`, all on one store; any other is
+Every writer of a store works under a *lease*: the store's direction, the purpose, the epoch.
+The leases that stand side by side are those of `TOGETHER`, all on one store; any other is
 granted only when it is alone. So a stream and a comparison that mends, or writers of both
 stores, cannot be at work at once, whatever commands overlap.
 
 A lease is revoked (pause, phase change, drain, BLOCKED) before anything else may write. From
 then on it sends nothing more: whoever waits in a backoff, for a guard or for a place ends at
-once with `Revoked`. What is in flight is waited for, but no longer than the caller's bound: it is
-cancelled then, and the store's guard remembers that it may still land.
+once with `Revoked`. What is in flight is waited for, but no longer than the caller's bound: it
+is cancelled then, and the store's guard remembers that it may still land.
 
 A *rest* keeps the stream and everything beside it from starting, until the one who holds it
 releases it. Nobody else can.
