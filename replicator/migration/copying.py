@@ -41,7 +41,7 @@ class CopyJob:
         engine = self._engine
         await engine.letters.load()
         fresh = not await engine.parts.state.chunks()
-        epoch = engine.journal.record.epochs.current
+        epoch = engine.journal.record.epoch
         try:
             with engine.ownership.lease(Direction.FORWARD, Purpose.PREPARE, epoch) as lease:
                 await self._prepare(lease, fresh=fresh)

@@ -265,7 +265,8 @@ class Crossing:
                 # What the switch was offered is in force; behind its vector nobody was to
                 # write in the old epoch.
                 vector = record.fence_vector or self._engine.committed
-                epochs = epochs.enter(max(epochs.offered, epochs.following), vector)
+                told = epochs.offered if epochs.offered > epochs.current else epochs.following
+                epochs = epochs.enter(told, vector)
             return {
                 "direction": direction,
                 "epochs": epochs,

@@ -432,7 +432,8 @@ class Cutover:
                 await self._hold(f"nobody can read what passed the fence: {error.message}")
         self._waits.over(self)
         if found is not None:
-            await self._hold(f"{found}: written past the fence, to the store left behind")
+            how = "the fence had lapsed, and " if self._has_lapsed() else ""
+            await self._hold(f"{how}{found} was written to the store left behind")
 
     async def _close(self, deadline_s: float) -> None:
         """Close the fence, or move its deadline. A deadline that had passed by then is a

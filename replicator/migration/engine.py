@@ -165,7 +165,7 @@ class Engine:
         """Phase PLANNED: take the positions from which everything will be replayed."""
         feed = self.parts.feed
         positions: Positions = {}
-        epoch = max(self.journal.record.epochs.current, await self.route_epoch())
+        epoch = max(self.journal.record.epoch, await self.route_epoch())
         if feed is not None:
             bounds = await self.patience.until_answered(feed.bounds)
             # An open transaction's records lie below the end and become visible later.
@@ -224,9 +224,7 @@ class Engine:
     async def follow(self) -> None:
         """Phases that stream: apply events in the direction of the record, until stopped."""
         record = self.journal.record
-        with self.ownership.lease(
-            record.direction, Purpose.STREAM, record.epochs.current
-        ) as lease:
+        with self.ownership.lease(record.direction, Purpose.STREAM, record.epoch) as lease:
             self._streams = lease
             try:
                 await self._follow(lease)
@@ -306,9 +304,7 @@ class Engine:
         assert feed is not None
         atlas = self.atlas or await self.draw()
         forward = direction is Direction.FORWARD
-        with self.ownership.lease(
-            direction, Purpose.MEND, record.epochs.current, rest=rest
-        ) as lease:
+        with self.ownership.lease(direction, Purpose.MEND, record.epoch, rest=rest) as lease:
             comparison = Recheck(
                 direction=direction,
                 feed=feed,
@@ -355,7 +351,7 @@ class Engine:
                     event = intake.peek(record)
                     stamp = event.epoch if isinstance(event, ChangeEvent) else None
                     if event is not None and (stamp is None or stamp < epoch):
-                        return f"a record of an earlier epoch on {partition}, {record.offset}"
+                        return f"the record {partition}, {record.offset}, of an earlier epoch"
         return None
 
 

@@ -90,7 +90,7 @@ class Identity:
             await self._journal.update("identity", "a process began", _next_incarnation)
         record = self._journal.record
         assert record.capture is not None
-        mark = Mark(record.capture.id, record.epochs.current, record.incarnation)
+        mark = Mark(record.capture.id, record.epoch, record.incarnation)
         target = self._parts.target
         for collection in self._parts.settings.collections if target.marks else ():
             await self._writers[Direction.FORWARD].administer(

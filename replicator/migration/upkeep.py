@@ -169,7 +169,7 @@ class Upkeep:
 
     def _lease(self, purpose: Purpose) -> Lease:
         record = self._record
-        return self._engine.ownership.lease(record.direction, purpose, record.epochs.current)
+        return self._engine.ownership.lease(record.direction, purpose, record.epoch)
 
     async def _repair_under(self, lease: Lease, collection: str | None) -> int:
         repaired, batch = 0, []

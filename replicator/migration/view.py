@@ -54,7 +54,7 @@ def view(
         not_ready=not_ready(engine),
         waits=engine.waits.all,
         facts=list(record.facts),
-        epoch=record.epochs.current,
+        epoch=record.epoch,
     )
     if engine.observer is not None:
         positions = (

@@ -7,8 +7,8 @@ take place is not used again, since some writer may have heard it.
 
 An epoch ends at a vector, the log's ends seen with the fence closed. An event of that epoch at
 or behind the vector is a *straggler*: its writer passed the fence late, and wrote to a store
-that the application has left. Every vector is kept, so that a retry or a comparison over an old part
-of the log judges as the stream did.
+that the application has left. Every vector is kept, so that a retry or a comparison over an old
+part of the log judges as the stream did.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     phase: Phase = Phase.PLANNED
     direction: Direction = Direction.FORWARD
     paused: bool = False
-    epoch: int = 0
+    epoch_before: int = msgspec.field(name="epoch", default=0)
     """Of the version before, which knew one number; `epochs` has it since."""
     epochs: Epochs = Epochs()
     tries: int = 0
@@ -61,7 +61,7 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     """The log ends seen with the fence closed, of the switch under way; empty otherwise."""
     back_to: Phase | None = None
     """Where BLOCKED and HELD lead back to."""
-    blocked_from: Phase | None = None
+    blocked_before: Phase | None = msgspec.field(name="blocked_from", default=None)
     """Of the version before: as `back_to`."""
     shown_epoch: int | None = None
     """In HELD: the later epoch that an event carried, which a person's word adopts."""
@@ -83,6 +83,11 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     alias is resolved once."""
 
     @property
+    def epoch(self) -> int:
+        """The epoch in force."""
+        return self.epochs.current
+
+    @property
     def context(self) -> EvidenceContext:
         """What evidence gathered now rests on."""
         capture = self.capture.id if self.capture is not None else ""
@@ -95,16 +100,20 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     def upgraded(self) -> MigrationRecord:
         """This record as it is kept today, where the version before kept it otherwise."""
         record = self
-        if record.epoch > record.epochs.current:
-            ended = EpochEnd(record.epoch - 1, record.fence_vector)
+        epoch = record.epoch_before
+        if epoch > record.epochs.current:
+            in_switch = record.phase is Phase.SWITCHING  # it was counted when it was offered
+            ended = EpochEnd(epoch - 1, record.fence_vector)
             record = msgspec.structs.replace(
                 record,
-                epoch=0,
-                epochs=Epochs(current=record.epoch, offered=record.epoch, ends=(ended,)),
+                epoch_before=0,
+                epochs=Epochs(current=epoch - 1, offered=epoch)
+                if in_switch
+                else Epochs(current=epoch, offered=epoch, ends=(ended,)),
             )
-        if record.blocked_from is not None:
+        if record.blocked_before is not None:
             record = msgspec.structs.replace(
-                record, back_to=record.blocked_from, blocked_from=None
+                record, back_to=record.blocked_before, blocked_before=None
             )
         return record
 

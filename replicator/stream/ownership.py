@@ -90,10 +90,10 @@ class Lease:
 
     async def while_held(self, wait: Awaitable[T]) -> T:
         """Wait, but no longer than the lease is held. Raises Revoked."""
-        self.check()
         waiting = asyncio.ensure_future(wait)
         revoked = asyncio.ensure_future(self._revoked.wait())
         try:
+            self.check()
             await asyncio.wait({waiting, revoked}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 return waiting.result()

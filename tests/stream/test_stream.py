@@ -421,7 +421,7 @@ async def test_a_gap_at_the_logs_end_is_passed() -> None:
 async def test_a_held_key_is_not_written_and_its_events_follow_afterwards() -> None:
     rig = Rig()
     async with rig.streaming() as stream:
-        async with stream.holding([key(1)]):
+        async with rig.ownership.holds.holding([key(1)]):
             rig.emit(upsert(1), upsert(2))
             await asyncio.sleep(3)
             assert set(rig.payloads()) == {2}
@@ -438,7 +438,7 @@ async def test_holding_begins_when_the_write_under_way_has_ended() -> None:
         await rig.until(lambda: bool(rig.door.batches))
 
         async def hold() -> object:
-            async with stream.holding([key(1)]):
+            async with rig.ownership.holds.holding([key(1)]):
                 return rig.payloads()
 
         holding = asyncio.create_task(hold())
@@ -457,7 +457,7 @@ async def test_a_holder_that_gives_up_lets_go_of_its_keys() -> None:
         await rig.until(lambda: bool(rig.door.batches))
 
         async def hold() -> None:
-            async with stream.holding([key(1)]):
+            async with rig.ownership.holds.holding([key(1)]):
                 raise AssertionError("the write has not ended")
 
         holding = asyncio.create_task(hold())
@@ -473,16 +473,17 @@ async def test_a_holder_that_gives_up_lets_go_of_its_keys() -> None:
 @virtual
 async def test_a_watched_key_tells_when_an_event_of_it_was_read() -> None:
     rig = Rig()
-    async with rig.streaming() as stream:
-        assert stream.seen(key(1))  # nobody watched: it may have been
-        stream.watch([key(1), key(2)])
-        assert not stream.seen(key(1))
+    holds = rig.ownership.holds
+    async with rig.streaming():
+        assert holds.seen(key(1))  # nobody watched: it may have been
+        holds.watch([key(1), key(2)])
+        assert not holds.seen(key(1))
         rig.emit(patch(1, a=1))
         await rig.until_written()
-        assert stream.seen(key(1))
-        assert not stream.seen(key(2))
-        stream.unwatch([key(2)])
-        assert stream.seen(key(2))
+        assert holds.seen(key(1))
+        assert not holds.seen(key(2))
+        holds.unwatch([key(2)])
+        assert holds.seen(key(2))
 
 
 # -- the end, and other processes ----------------------------------------------------------
