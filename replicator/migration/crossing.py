@@ -26,6 +26,7 @@ from replicator.migration.engine import Engine
 from replicator.migration.gate import GateFacts, closed_by
 from replicator.migration.operations import Operations
 from replicator.migration.supervisor import Supervisor
+from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import WORKING, Direction, Phase
 from replicator.model.position import Positions
@@ -272,6 +273,7 @@ class Crossing:
                 "epochs": epochs,
                 "incarnation": record.incarnation + 1,
                 "shown_epoch": None,
+                "facts": tuple(f for f in record.facts if f.code is not FactCode.LAPSE),
                 "fence_vector": {},
             }
 

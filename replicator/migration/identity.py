@@ -123,8 +123,9 @@ class Identity:
     def _judge(
         self, record: MigrationRecord, name: str, found: CollectionSchema | None
     ) -> None:
+        unmade = (record.back_to or record.phase) in _UNMADE
         if found is None:
-            if record.phase in _UNMADE:
+            if unmade:
                 return
             raise Blocked("target-missing", f"the target has no collection {name!r} any more")
         assert record.capture is not None
@@ -132,7 +133,7 @@ class Identity:
             return
         mark = found.mark
         if mark is None or mark.capture_id != record.capture.id:
-            if record.phase in _UNMADE:
+            if unmade:
                 return  # the copy's own look decides what may be wiped
             whose = "no mark" if mark is None else "the mark of another capture"
             raise Blocked("mark-lost", f"the target's {name!r} bears {whose}")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import msgspec
+
 from replicator.errors import Refused
 from replicator.metrics import Metrics
 from replicator.migration.migration import Migration
@@ -143,9 +145,15 @@ class Process:
         if not self.alive:
             return
         error = None if task.cancelled() else task.exception()
-        in_flight = self._source.in_flight + self._target.in_flight
-        if error is None and self._world.state._data.clean and in_flight:
-            self._world.violate(f"marked clean with {in_flight} writes that may still land")
+        if error is None and self._world.state._data.clean:
+            raw = self._world.state._data.documents.get("unsettled", b"{}")
+            unsettled = msgspec.json.decode(raw, type=dict[str, float])
+            for store, direction in ((self._target, "forward"), (self._source, "reverse")):
+                if store.in_flight and unsettled.get(direction, 0.0) <= self._world.loop.wall():
+                    self._world.violate(
+                        f"marked clean with {store.in_flight} writes that may still land, "
+                        f"and {direction} is not said to be unsettled"
+                    )
         self._dead()
         for other in list(self._tasks):
             other.cancel()
