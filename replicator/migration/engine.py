@@ -196,6 +196,7 @@ class Engine:
         feed, parts, record = self.parts.feed, self.parts, self.journal.record
         assert feed is not None
         direction = record.direction
+        self.letters.direction = direction
         atlas = await self.draw()
         positions = await parts.state.positions()
         self.persisted = positions

@@ -15,6 +15,7 @@ from replicator.metrics import Metrics
 from replicator.model.event import Key
 from replicator.model.finding import Blocker
 from replicator.model.letter import LetterState, RejectedRecord
+from replicator.model.phase import Direction
 from replicator.model.position import Record
 from replicator.ports.feed import DeadLetterLog
 from replicator.ports.state import StateStore
@@ -37,6 +38,8 @@ class DeadLetters:
         backoff_max_s: float,
     ) -> None:
         self.log = log
+        self.direction = Direction.FORWARD
+        """Which way the stream goes whose records are kept. Rows are only copied forward."""
         self.open = 0
         self.trouble: Blocker | None = None
         self._state = state
@@ -99,6 +102,7 @@ class DeadLetters:
             partition=record.partition,
             offset=record.offset,
             event_key=key,
+            direction=self.direction,
         )
 
     def of_row(
