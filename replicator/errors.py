@@ -78,6 +78,10 @@ CODES: dict[str, str] = {
     "log-truncated": (
         "The log no longer holds our position; abort, wipe the target and start a new capture."
     ),
+    "log-replaced": (
+        "The log is not the one our positions are of; put the old one back, or abort, wipe the "
+        "target and start a new capture."
+    ),
     "partitions-changed": "The topic's partition count changed; abort and start a new capture.",
     "log-compacted": (
         "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
