@@ -119,8 +119,20 @@ class KafkaFeed:
             # (aio-libs/aiokafka#1154): a new one takes its place, at the same positions.
             await stream.start()
             self._lost = False
-        polled = await stream.poll(records_max, timeout_s)
-        await self._check_pin(polled)
+        before = stream.positions()
+        try:
+            polled = await stream.poll(records_max, timeout_s)
+        except Blocked:
+            # A position that is not held is held no more, or is one of another topic.
+            with contextlib.suppress(Unavailable, Refused):
+                await self._check_identity()
+            raise
+        try:
+            await self._check_pin(polled)
+        except Unavailable:
+            # Whose records they are is not known yet: they come again.
+            stream.rewind(before)
+            raise
         if not polled.records and self._trouble is not None:
             raise self._trouble
         return polled
@@ -149,14 +161,18 @@ class KafkaFeed:
     ) -> AsyncIterator[list[Record]]:
         """See `ChangeFeed.read`. Also raises Unavailable("transaction-open")."""
         ours = self._opened or self._told
-        await self._check_identity()
         pin = None if ours is None else TopicPin(self._topic, ours)
         pages = self._ranges.read(partition, start, end, pin)
-        async with contextlib.aclosing(pages):
-            async for page in pages:
-                if pin is not None and pin.by_name:
-                    await self._check_identity()
-                yield page
+        try:
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    if pin is not None and pin.by_name:
+                        await self._check_identity()
+                    yield page
+        except (Blocked, Unavailable):
+            # What it could not read may be so because it is another topic's by now.
+            await self._check_identity()
+            raise
 
     async def check(self) -> list[CheckFinding]:
         """See `SelfCheck.check`."""
@@ -192,7 +208,11 @@ class KafkaFeed:
         pin = self._pin
         if pin is not None and (pin.denied or (pin.by_name and polled.records)):
             pin.denied = False
-            await self._check_identity()
+            try:
+                await self._check_identity()
+            except Refused as error:
+                # The topic is gone, or we may no longer see it.
+                raise Blocked(error.code, error.message) from error
 
     def _replaced(self, found: UUID | None, ours: UUID) -> Blocked:
         is_now = "without id" if found is None else shown(found)

@@ -43,6 +43,8 @@ class RangeReader:
         self._cluster = cluster
         self._kept: tuple[AIOKafkaConsumer, TopicPin | None] | None = None
         self._expiring: asyncio.Task[None] | None = None
+        self._ends: dict[Partition, int] = {}
+        """Where the log went to when we last asked. Up to there nobody need be asked again."""
 
     async def read(
         self, partition: Partition, start_at: int, end: int, pin: TopicPin | None
@@ -55,7 +57,8 @@ class RangeReader:
         Blocked("log-truncated"), Unavailable("transaction-open") when an open transaction hides
         the rest for longer than `request_timeout`, Unavailable("feed-unavailable").
         """
-        end = min(end, await self._end(partition, start_at))
+        if not start_at < end <= self._ends.get(partition, 0):
+            end = min(end, await self._end(partition, start_at))
         if start_at >= end:
             return
         topic = self._connection.settings.topic
@@ -75,7 +78,6 @@ class RangeReader:
                 if pin is not None and fastened is not None:
                     pin.by_name = fastened.by_name
                     if fastened.denied:
-                        # Whether it is gone or made anew, the next try will find out.
                         raise self._connection.unavailable(f"{topic} was deleted", None)
                 page = [
                     to_record(partition, record)
@@ -103,6 +105,7 @@ class RangeReader:
             raise Blocked("partitions-changed", f"topic {topic} has no partition {partition}")
         if not bounds.start <= start_at <= bounds.end:
             raise truncated(partition, start_at, bounds)
+        self._ends[partition] = bounds.end
         return bounds.end
 
     async def bookmarks(
@@ -147,6 +150,7 @@ class RangeReader:
 
     async def close(self) -> None:
         """Close the client that is kept."""
+        self._ends = {}
         kept, expiring = self._take(), self._expiring
         if kept is not None:
             await stop(kept[0])

@@ -151,7 +151,7 @@ class Stream:
         active = self._active
         if not active:
             await self._wait_resumed(timeout_s)
-            return Polled([], self._positions())
+            return Polled([], self.positions())
         try:
             with self._connection.translated("polling"):
                 fetched = await client.getmany(
@@ -173,7 +173,13 @@ class Stream:
             for each, batch in fetched.items()
             for record in batch
         ]
-        return Polled(records, self._positions())
+        return Polled(records, self.positions())
+
+    def rewind(self, positions: Mapping[Partition, int]) -> None:
+        """Go back to positions of before."""
+        self._next = {each: positions[name] for each, name in self._names.items()}
+        if self._consumer is not None:
+            self._put_back(self._consumer)
 
     async def _wait_resumed(self, timeout_s: float) -> None:
         try:
@@ -186,5 +192,6 @@ class Stream:
         for each, offset in self._next.items():
             client.seek(each, offset)
 
-    def _positions(self) -> dict[Partition, int]:
+    def positions(self) -> dict[Partition, int]:
+        """The next offset of every partition."""
         return {name: self._next[each] for each, name in self._names.items()}
