@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from replicator.codecs.events import EventDecoder
 from replicator.migration.identity import Identity
 from replicator.migration.journal import Journal
+from replicator.migration.log_identity import bookmarks_before
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
 from replicator.migration.pace import Pace
@@ -25,7 +27,7 @@ from replicator.model.event import ChangeEvent
 from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
-from replicator.model.position import Positions, Record
+from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, Record
 from replicator.model.record import Capture, EvidenceContext
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
@@ -165,11 +167,17 @@ class Engine:
         """Phase PLANNED: take the positions from which everything will be replayed."""
         feed = self.parts.feed
         positions: Positions = {}
+        bookmarks: dict[Partition, Bookmark] = {}
+        log: LogIdentity | None = None
         epoch = max(self.journal.record.epoch, await self.route_epoch())
         if feed is not None:
             bounds = await self.patience.until_answered(feed.bounds)
             # An open transaction's records lie below the end and become visible later.
             positions = {partition: min(at.stable, at.end) for partition, at in bounds.items()}
+            log = await self.patience.until_answered(feed.identity)
+            bookmarks = await self.patience.until_answered(
+                partial(bookmarks_before, feed, positions)
+            )
         capture = Capture(
             id=uuid.uuid4().hex,
             positions=positions,
@@ -179,7 +187,7 @@ class Engine:
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
         await self.patience.until_answered(self.identity.pin)
-        await self.parts.state.commit(positions, {})
+        await self.parts.state.commit(positions, {}, bookmarks)
         self.persisted = positions
         # Invariant 4: the capture is persisted before any source row is read.
         await self.journal.move(
@@ -191,6 +199,7 @@ class Engine:
             # The writers of the route were told this epoch before we came: what is stamped with
             # an earlier one, from here on, came late.
             epochs=self.journal.record.epochs.enter(epoch, positions),
+            log=log,
             fingerprint=self.parts.fingerprint,
         )
 
@@ -237,6 +246,7 @@ class Engine:
         feed, parts, record = self.parts.feed, self.parts, self.journal.record
         assert feed is not None
         direction = record.direction
+        self.letters.direction = direction
         await lease.while_held(self.identity.look_patiently())
         await self.identity.claim(lease)
         atlas = await lease.while_held(self.draw())

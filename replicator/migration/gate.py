@@ -31,10 +31,6 @@ BLOCKERS: dict[str, str] = {
         "Stop the other program that uses our consumer group, or give it its own; then "
         "`replicator acknowledge group-foreign`."
     ),
-    "log-unprovable": (
-        "Make sure that the log is the one that was captured, then `replicator acknowledge "
-        "log-unprovable` and verify in full."
-    ),
     "fence-lapsed": "Wait until the attempt under way is over.",
     "identity": "Log or collections are not what they were; see the message and the journal.",
     "dead-letters": "Resolve them with `replicator dead-letters`, or --waive-dead-letters.",

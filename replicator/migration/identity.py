@@ -18,8 +18,9 @@ from functools import partial
 
 import msgspec
 
-from replicator.errors import Blocked
+from replicator.errors import Blocked, Unavailable
 from replicator.migration.journal import Journal
+from replicator.migration.log_identity import Standing, bookmarks_before, check_log
 from replicator.migration.parts import Parts
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
@@ -51,6 +52,8 @@ class Identity:
         self._writers = writers
         self._claimed: int | None = None
         """The incarnation that this process left at the target."""
+        self._unproven = False
+        """This process has said that nothing proves the log."""
 
     async def look_patiently(self) -> None:
         """As `look`, however long a store is away."""
@@ -61,10 +64,46 @@ class Identity:
         record = self._journal.record
         if record.capture is None:
             return
+        await self.look_at_log()
         await self._aliases(record)
         for collection in self._parts.settings.collections:
             found = await self._parts.target.describe(collection.target)
             self._judge(record, collection.target, found)
+
+    async def look_at_log(self) -> None:
+        """
+        Raises Blocked for another log than ours, Unavailable for one that ends before our
+        position: after a failover it may do so for a moment. The observer blocks one that stays
+        so.
+        """
+        feed, record = self._parts.feed, self._journal.record
+        if feed is None or record.capture is None:
+            return
+        state = self._parts.state
+        verdict = await check_log(
+            feed,
+            known=record.log,
+            positions=await state.positions(),
+            bookmarks=await state.bookmarks(),
+        )
+        match verdict.standing:
+            case Standing.OTHER:
+                raise Blocked("log-replaced", verdict.message)
+            case Standing.BEYOND:
+                raise Unavailable("feed-unavailable", verdict.message)
+            case Standing.ADOPTED:
+                await self._journal.update(
+                    "identity",
+                    f"adopted: {verdict.message}",
+                    lambda now: msgspec.structs.replace(now, log=verdict.identity),
+                )
+            case Standing.UNPROVABLE if not self._unproven:
+                self._unproven = True
+                await self._journal.update(
+                    "identity",
+                    f"{verdict.message}; what was verified before counts no more",
+                    lambda now: msgspec.structs.replace(now, voided=now.voided + 1),
+                )
 
     async def pin(self) -> None:
         """Resolve every configured name once. Raises Blocked when both sides are one."""
@@ -102,13 +141,22 @@ class Identity:
         """A person says that this log continues the one that was captured."""
 
         def adopted(record: MigrationRecord) -> MigrationRecord:
-            return msgspec.structs.replace(record, log=None, voided=record.voided + 1)
+            return msgspec.structs.replace(record, log=identity, voided=record.voided + 1)
 
+        feed = self._parts.feed
+        assert feed is not None, "without a feed no log is replaced"
+        identity = await feed.identity()
+        was = self._journal.record.log
+        # The positions stay; what lay before them is now what lies before them in this log.
+        positions = await self._parts.state.positions()
+        bookmarks = await bookmarks_before(feed, positions)
+        await self._parts.state.commit(positions, {}, bookmarks)
         await self._journal.update(
             "acknowledge",
             f"log-replaced: {note or 'no note'}",
             adopted,
-            was=self._journal.record.log,
+            was=None if was is None else was.id,
+            now=identity.id,
         )
 
     async def highest_mark(self) -> int:

@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from replicator.errors import Blocked, EpochAhead, first_cause
+from replicator.errors import Blocked, EpochAhead, Refused, Retryable, first_cause
 from replicator.migration.copying import CopyJob
 from replicator.migration.engine import Engine
 from replicator.migration.operations import Operations
 from replicator.migration.recheck import Rechecked
 from replicator.model.fact import FactCode
+from replicator.model.finding import Blocker
 from replicator.model.phase import STREAMS, TERMINAL, WORKING, Phase
 from replicator.model.position import Positions
 from replicator.stream.ownership import Rest
@@ -266,10 +267,17 @@ class Supervisor:
         assert observer is not None
         record = self._engine.journal.record
         expected = record.capture.partitions if record.capture is not None else None
+        was_away = observer.trouble is not None
         try:
             await observer.probe(self._engine.stream, expected)
+            if was_away and observer.trouble is None:
+                # Who answers after an outage may be another one under the same name.
+                await self._engine.identity.look_at_log()
         except Blocked as error:
             await self._block(error)
+            return
+        except (Retryable, Refused) as error:
+            observer.trouble = Blocker(error.code, error.message)
             return
         if observer.intruders:
             await self._engine.journal.latch(FactCode.INTRUDER, observer.intruders[0])

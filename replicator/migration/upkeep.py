@@ -237,8 +237,11 @@ class Upkeep:
             letter = await self.letter(number)
             if letter.state is not LetterState.OPEN:
                 outcomes[number] = letter.state.value
-            elif letter.offset is None and self._record.direction is Direction.REVERSE:
-                outcomes[number] = "a copied row can be repaired forward only"
+            elif letter.direction is not self._record.direction:
+                outcomes[number] = (
+                    "it is older than the switch: the application owns that store now; discard "
+                    "it"
+                )
             else:
                 lease.check()
                 ends = self._record.epochs.ends

@@ -21,11 +21,10 @@ class FactCode(Enum):
 
     MISPLACED = "misplaced-keys"
     INTRUDER = "group-foreign"
-    UNPROVABLE_LOG = "log-unprovable"
     LAPSE = "fence-lapsed"
 
 
-VOIDS_EVIDENCE = frozenset({FactCode.MISPLACED, FactCode.UNPROVABLE_LOG})
+VOIDS_EVIDENCE = frozenset({FactCode.MISPLACED})
 """After one of these was acknowledged, only a full verification begun afterwards counts."""
 
 

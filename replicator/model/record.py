@@ -9,7 +9,7 @@ import msgspec
 from replicator.model.epoch import EpochEnd, Epochs
 from replicator.model.fact import Fact, FactCode
 from replicator.model.phase import Direction, Phase
-from replicator.model.position import Positions
+from replicator.model.position import LogIdentity, Positions
 
 
 class Capture(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     incarnation: int = 0
     """Raised at every start and switch, and kept at the target too: who sees a higher one there
     is not the only one, or was restored from before."""
-    log: str | None = None
-    """The identity of the log that the positions belong to, where the feed can tell."""
+    log: LogIdentity | None = None
+    """Of the log that the positions belong to; None before it was ever looked at."""
     collections: dict[str, str] = {}
     """What each configured name (`source/articles`) stood for when the migration began: an
     alias is resolved once."""

@@ -38,6 +38,8 @@ class DeadLetters:
         backoff_max_s: float,
     ) -> None:
         self.log = log
+        self.direction = Direction.FORWARD
+        """Which way the stream goes whose records are kept. Rows are only copied forward."""
         self.open = 0
         self._open_by_direction = dict.fromkeys(Direction, 0)
         self.trouble: Blocker | None = None
@@ -61,8 +63,10 @@ class DeadLetters:
 
     async def recount(self) -> None:
         """Ask the state store how many are open."""
-        self.open = (await self._state.letter_counts()).get(LetterState.OPEN.value, 0)
-        self._open_by_direction = dict.fromkeys(Direction, self.open)
+        for direction in Direction:
+            counts = await self._state.letter_counts(direction)
+            self._open_by_direction[direction] = counts.get(LetterState.OPEN.value, 0)
+        self.open = sum(self._open_by_direction.values())
 
     def open_in(self, direction: Direction) -> int:
         """How many are open of those that arose in a direction."""
@@ -106,6 +110,7 @@ class DeadLetters:
             partition=record.partition,
             offset=record.offset,
             event_key=key,
+            direction=self.direction,
         )
 
     def of_row(

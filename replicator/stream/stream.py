@@ -21,7 +21,15 @@ from replicator.clock import Clock
 from replicator.errors import EpochAhead, Refused, Rejected, Retryable, Unavailable
 from replicator.metrics import Metrics
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.position import Partition, Polled, Positions, Record
+from replicator.model.position import (
+    Bookmark,
+    Partition,
+    Place,
+    Polled,
+    Positions,
+    Record,
+    bookmark_of,
+)
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
@@ -108,9 +116,9 @@ class Stream:
         self._committed: Positions = {}
         self._published: Positions = {}
         self._committing = asyncio.Lock()
-        self._lettered: dict[Key, int] = {}
+        self._lettered: dict[Key, Place] = {}
         """Keys with open dead letters that a durable upsert or delete settles, up to a
-        position."""
+        place."""
         self._paused: set[Partition] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -214,15 +222,23 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
-            await self._persist(moved, settled)
+            # Taken with the positions: each is of the last record before one of them.
+            marks = {
+                partition: bookmark_of(last)
+                for partition in moved
+                if (last := self.lanes[partition].watermark.last) is not None
+            }
+            await self._persist(moved, settled, marks)
         if self._published != self._committed:
             await self._publish()
 
-    async def _persist(self, moved: Positions, settled: dict[Key, int]) -> None:
-        await self._state.commit(moved, settled)
+    async def _persist(
+        self, moved: Positions, settled: dict[Key, Place], marks: dict[Partition, Bookmark]
+    ) -> None:
+        await self._state.commit(moved, settled, marks, direction=self._letters.direction)
         self._committed.update(moved)
-        for key, position in settled.items():
-            if self._lettered.get(key) == position:
+        for key, place in settled.items():
+            if self._lettered.get(key) == place:
                 del self._lettered[key]
         if settled:
             await self._letters.recount()
@@ -321,7 +337,7 @@ class Stream:
         for record, event in zip(records, events, strict=True):
             lane = self.lanes[record.partition]
             self._active[record.partition] = lane
-            ticket = lane.track(record.offset)
+            ticket = lane.track(record.offset, record)
             if isinstance(event, ChangeEvent):
                 if not self._add(lane, record, event, ticket, now):
                     lane.watermark.settle(ticket)
@@ -452,7 +468,7 @@ class Stream:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
                 if work.whole and self._letters.concerns(work.key):
-                    self._lettered[work.key] = work.whole
+                    self._lettered[work.key] = Place(lane.partition, work.whole)
             lane.finish(work)
         for op, count in ops.items():
             self._counters.applied += count

@@ -9,7 +9,7 @@ on at the servers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,8 +19,6 @@ from replicator.errors import Refused
 from replicator.metrics import Metrics
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
-from replicator.model.event import Key
-from replicator.model.position import Partition
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.testing.loop import NumberedTask
@@ -224,11 +222,9 @@ class WatchedState:
         await self._state.begin(record, entry)
         self._saved(record)
 
-    async def commit(
-        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
-    ) -> None:
+    async def commit(self, *arguments: Any, **named: Any) -> None:
         self._world.point("commit")
-        await self._state.commit(positions, settled)
+        await self._state.commit(*arguments, **named)
 
     async def advance(self, state: ChunkState) -> None:
         self._world.point("advance")

@@ -244,7 +244,7 @@ class Operator(Comparing):
                 case "findings":
                     await self.repair()
                     await self.verify()
-                case "misplaced-keys" | "group-foreign" | "log-unprovable":
+                case "misplaced-keys" | "group-foreign":
                     await self.acknowledge(blocker.code)
                 case _:
                     await asyncio.sleep(0.5)

@@ -8,6 +8,8 @@ from random import Random
 import pytest
 
 from replicator.errors import Blocked, OutcomeUnknown
+from replicator.model.phase import Direction
+from replicator.model.position import Place, bookmark_of
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration, Size
 from replicator.testing.faults import Fault, Faults
@@ -36,6 +38,44 @@ async def test_events_are_written_persisted_and_published() -> None:
     assert await rig.state.positions() == {rig.log.name(0): 4, rig.log.name(1): 1}
     assert rig.log.group == {rig.log.name(0): 4, rig.log.name(1): 1}
     assert rig.counters.applied == 5
+
+
+@virtual
+async def test_positions_are_persisted_with_bookmarks_of_the_last_records_before_them() -> None:
+    rig = Rig(partitions=2, batch_records=1)
+    rig.door.held = {2}
+    rig.emit(upsert(1), upsert(2), upsert(1))
+    async with rig.streaming():
+        await rig.until(lambda: rig.stream.committed[rig.first] == 1)
+        first, *_ = rig.log.records()
+        assert await rig.state.bookmarks() == {rig.first: bookmark_of(first)}
+        rig.door.release()
+        await rig.until_written()
+    assert await rig.state.bookmarks() == {rig.first: bookmark_of(rig.log.records()[-1])}
+
+
+@virtual
+async def test_a_letter_of_one_partition_is_not_settled_by_an_event_of_another() -> None:
+    rig = Rig(partitions=2)
+    rig.emit_bad(1, partition=0)
+    rig.emit(upsert(7), upsert(8), upsert(1), partition=1)
+    async with rig.streaming():
+        await rig.until_written()
+        await asyncio.sleep(1)
+    assert [state for *_, state in await rig.letters_now()] == ["open"]
+
+
+@virtual
+async def test_a_letter_bears_the_direction_in_which_it_arose() -> None:
+    rig = Rig()
+    rig.letters.direction = Direction.REVERSE
+    rig.emit_bad(1)
+    async with rig.streaming():
+        await rig.until_written()
+    assert (await rig.letter()).direction is Direction.REVERSE
+    rig.letters.direction = Direction.FORWARD
+    await rig.state.commit({}, {key(1): Place(rig.first, 9)})
+    assert (await rig.letter()).state.value == "open"
 
 
 @virtual
@@ -420,7 +460,7 @@ async def test_a_gap_at_the_logs_end_is_passed() -> None:
 @virtual
 async def test_a_held_key_is_not_written_and_its_events_follow_afterwards() -> None:
     rig = Rig()
-    async with rig.streaming() as stream:
+    async with rig.streaming():
         async with rig.ownership.holds.holding([key(1)]):
             rig.emit(upsert(1), upsert(2))
             await asyncio.sleep(3)
@@ -433,7 +473,7 @@ async def test_a_held_key_is_not_written_and_its_events_follow_afterwards() -> N
 async def test_holding_begins_when_the_write_under_way_has_ended() -> None:
     rig = Rig()
     rig.door.held = {1}
-    async with rig.streaming() as stream:
+    async with rig.streaming():
         rig.emit(upsert(1, n=1))
         await rig.until(lambda: bool(rig.door.batches))
 
@@ -452,7 +492,7 @@ async def test_holding_begins_when_the_write_under_way_has_ended() -> None:
 async def test_a_holder_that_gives_up_lets_go_of_its_keys() -> None:
     rig = Rig()
     rig.door.held = {1}
-    async with rig.streaming() as stream:
+    async with rig.streaming():
         rig.emit(upsert(1))
         await rig.until(lambda: bool(rig.door.batches))
 
