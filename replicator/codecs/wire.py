@@ -134,6 +134,19 @@ def decode_plain(value: bytes) -> dict[Any, Any]:
     return _decode(value)[0]
 
 
+def version_of(value: bytes | None) -> int | None:
+    """
+    The version of the image, or of the delete, in a value, sound otherwise or not; None where
+    it has no place in the order of versions.
+    """
+    try:
+        fields = {} if value is None else decode_plain(value)
+    except Rejected:
+        return None
+    version = fields.get("version")
+    return version if type(version) is int and fields.get("op") != Op.PATCH.value else None
+
+
 def _decode(value: bytes) -> tuple[dict[Any, Any], Rejected | None]:
     """The map; and the complaint about it, where it is JSON only by a loose reading."""
     as_json = is_json(value)

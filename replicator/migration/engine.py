@@ -28,6 +28,7 @@ from replicator.model.record import Capture
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
 from replicator.stream.apply import Applier
+from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
@@ -43,6 +44,8 @@ class Engine:
         self.parts = parts
         self.journal = journal
         self.counters = Counters()
+        self.versions = VersionWindow(settings.stream.version_window)
+        """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream)
         self.writers = {
             Direction.FORWARD: self._writer(parts.target, settings.target.__class__),
@@ -211,6 +214,7 @@ class Engine:
             letters=self.letters,
             patience=self.patience,
             show_after_s=self.show_after_s,
+            versions=self.versions,
         )
         self.counters.polled_at = asyncio.get_running_loop().time()
         self.stream = Stream(

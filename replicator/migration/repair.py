@@ -104,12 +104,7 @@ class Repair:
                 )
             except Rejected as error:
                 return error.message
-            transform = self._stream.intake.routes[key.collection].transform
-            if event.op is Op.PATCH and transform.needs_image(event):
-                await asyncio.sleep(self._show_after_s)
-                refused = await self._stream.applier.apply([(key, None)])
-            else:
-                refused = await self._stream.applier.apply([(key, event)])
+            refused = {} if event is None else await self._apply(key, event)
             if key in refused:
                 return refused[key].message
         replayed = [
@@ -120,15 +115,24 @@ class Repair:
         await self._close(replayed, "retry")
         return "settled"
 
+    async def _apply(self, key: Key, event: ChangeEvent) -> dict[Key, Rejected]:
+        transform = self._stream.intake.routes[key.collection].transform
+        if event.op is Op.PATCH and transform.needs_image(event):
+            await asyncio.sleep(self._show_after_s)
+            return await self._stream.applier.apply([(key, None)])
+        return await self._stream.applier.apply([(key, event)])
+
     async def _folded(
         self, letter: DeadLetter, key: Key, partition: Partition, end: int
-    ) -> ChangeEvent:
+    ) -> ChangeEvent | None:
         """
-        The key's events from the letter to `end`, as one. Raises Rejected when one of them
-        still cannot be read and no later upsert or delete makes up for it.
+        The key's events from the letter to `end`, as one; None when the store holds a newer
+        image than any of them. Raises Rejected when one of them still cannot be read and no
+        later upsert or delete makes up for it.
         """
         assert letter.offset is not None
         event: ChangeEvent | None = None
+        version, void = self._stream.applier.versions.of(key), False
         error: Rejected | None = None
         async for records in self._feed.read(partition, letter.offset, end):
             for record in records:
@@ -138,14 +142,15 @@ class Repair:
                 if isinstance(read, Rejected):
                     error = read
                 elif read is not None:
-                    if event is not None and is_older(read, event.version):
+                    if is_older(read, version):
+                        void = True
                         continue
                     event = fold(event, read)
                     if read.op is not Op.PATCH:
-                        error = None
+                        version, error = read.version, None
         if error is not None:
             raise error
-        if event is None:
+        if event is None and not void:
             raise Rejected("field-missing", "the log holds no event of this key there any more")
         return event
 

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Sequence
 
 from replicator.clock import Clock
-from replicator.errors import Rejected, Retryable
+from replicator.codecs.wire import version_of
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.model.event import Key
 from replicator.model.finding import Blocker
@@ -64,6 +65,21 @@ class DeadLetters:
     def concerns(self, key: Key) -> bool:
         """Whether the key may have an open letter, which a durable upsert or delete settles."""
         return self.open > 0 and (self._keys is None or key in self._keys)
+
+    async def hold_newer(self, key: Key, version: int) -> bool:
+        """
+        Whether an open letter of the key holds an image, or a delete, of a newer version: what
+        was written since then does not make up for it. In doubt it does.
+        """
+        for letter in await self._state.letters_of([key]):
+            try:
+                kept = await self.log.load(letter.ref)
+            except (Retryable, Refused):
+                return True
+            newest = version_of(kept.value)
+            if newest is not None and newest > version:
+                return True
+        return False
 
     async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
         """Keep records; returns when they are durable. Waits as long as that takes."""

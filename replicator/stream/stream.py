@@ -27,9 +27,8 @@ from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
 from replicator.stream.apply import Applier
-from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
-from replicator.stream.lane import Lane, Work
+from replicator.stream.lane import Added, Lane, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
 from replicator.stream.watermark import Ticket
@@ -91,7 +90,6 @@ class Stream:
         self._clock = clock
         self._counters = counters
         self._show_after_s = show_after_s
-        self._versions = VersionWindow(settings.version_window)
         self._held: set[Key] = set()
         self._active: dict[Partition, Lane] = {}
         """Lanes with records that are not settled: of many partitions mostly few."""
@@ -120,7 +118,13 @@ class Stream:
         """
         records_max = max(256, self.settings.buffer_records // max(1, min(4, len(positions))))
         self.lanes = {
-            partition: Lane(partition, position, records_max=records_max, held=self._held)
+            partition: Lane(
+                partition,
+                position,
+                records_max=records_max,
+                held=self._held,
+                versions=self.applier.versions,
+            )
             for partition, position in positions.items()
         }
         self._committed = dict(positions)
@@ -320,8 +324,6 @@ class Stream:
             if isinstance(event, ChangeEvent):
                 if not self._add(lane, record, event, ticket, now):
                     lane.watermark.settle(ticket)
-                    self._counters.discarded += 1
-                    self._metrics.events_discarded.inc()
             else:
                 lane.watermark.settle(ticket)
                 if event is None:
@@ -332,17 +334,14 @@ class Stream:
     def _add(
         self, lane: Lane, record: Record, event: ChangeEvent, ticket: Ticket, now: float
     ) -> bool:
-        """Give an event to its lane; False when a newer version of the key makes it void."""
+        """Give an event to its lane; False when a newer version, durable, makes it void."""
         if self.intake.is_misplaced(record, len(self.lanes)):
             self._counters.misplaced += 1
             self._metrics.keys_misplaced.inc()
         if event.key in self._watched:
             self._watched[event.key] = True
-        if self._versions.is_stale(event):
-            return False
         transform = self.intake.routes[event.key.collection].transform
         waits = event.op is Op.PATCH and transform.needs_image(event)
-        before = lane.waiting
         added = lane.add(
             event,
             ticket,
@@ -352,11 +351,18 @@ class Stream:
             needs_image=waits,
             shown_at=now + self._show_after_s,
         )
-        if added and not waits and lane.waiting == before:
-            self._counters.coalesced += 1
-            self._metrics.events_coalesced.inc()
+        match added:
+            case Added.COALESCED:
+                self._counters.coalesced += 1
+                self._metrics.events_coalesced.inc()
+            case Added.OUTRANKED | Added.VOID:
+                self._discarded(1)
         self._busy[lane.partition] = lane
-        return added
+        return added is not Added.VOID
+
+    def _discarded(self, count: int) -> None:
+        self._counters.discarded += count
+        self._metrics.events_discarded.inc(count)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -422,29 +428,56 @@ class Stream:
         return batch
 
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
-        for _, work in batch:
-            if work.event is not None:
-                self._versions.applied(work.event)
-            else:
-                self._versions.applied_to(work.key, work.version)
-        refused = await self.applier.apply([(work.key, work.event) for _, work in batch])
+        void = {work.key for _, work in batch if self.applier.is_void(work)}
+        refused = await self.applier.apply(
+            [(work.key, work.event) for _, work in batch if work.key not in void]
+        )
         for lane, work in batch:
-            if work.key in refused:
-                await self.applier.bury(lane.partition, work, refused[work.key])
-        self._settle(batch, refused)
+            if work.key in void or work.key in refused:
+                await self.applier.one_by_one(lane.partition, work, refused.get(work.key))
+        apart = void | refused.keys()
+        self._settle(batch, apart, await self._outranked(batch, apart))
 
-    def _settle(self, batch: list[tuple[Lane, Work]], refused: Mapping[Key, Rejected]) -> None:
+    async def _outranked(
+        self, batch: list[tuple[Lane, Work]], apart: Collection[Key]
+    ) -> set[Key]:
+        """Keys whose open letters hold a newer version than what was written now."""
+        return {
+            work.key
+            for _, work in batch
+            if work.event is not None
+            and work.event.version is not None
+            and work.whole
+            and not work.anew
+            and work.key not in apart
+            and self._letters.concerns(work.key)
+            and await self._letters.hold_newer(work.key, work.event.version)
+        }
+
+    def _settle(
+        self,
+        batch: list[tuple[Lane, Work]],
+        apart: Collection[Key],
+        outranked: Collection[Key],
+    ) -> None:
+        """`apart`: keys whose works did not take effect as a whole. `outranked`: those whose
+        letters stay open.
+        """
         now_ms = self._clock() * 1000
         ops: dict[str, int] = {}
         for lane, work in batch:
             event = work.event
-            if work.key not in refused:
+            if work.key not in apart:
                 op = "upsert" if event is None else event.op.value
                 ops[op] = ops.get(op, 0) + len(work.tickets)
                 if event is not None and event.ts_ms:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
-                if work.whole and self._letters.concerns(work.key):
+                if (
+                    work.whole
+                    and work.key not in outranked
+                    and self._letters.concerns(work.key)
+                ):
                     self._lettered[work.key] = work.whole
             lane.finish(work)
         for op, count in ops.items():
@@ -453,6 +486,8 @@ class Stream:
         self._counters.absent += self.applier.absent
         self._metrics.patches_absent.inc(self.applier.absent)
         self.applier.absent = 0
+        self._discarded(self.applier.discarded)
+        self.applier.discarded = 0
         self._made_progress()
 
     # -- waiting ---------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def work_of(rig: Rig, *events: ChangeEvent) -> Work:
 async def apply_work(rig: Rig, work: Work) -> None:
     refused = await rig.applier.apply([(work.key, work.event)])
     if work.key in refused:
-        await rig.applier.bury(rig.first, work, refused[work.key])
+        await rig.applier.one_by_one(rig.first, work, refused[work.key])
 
 
 @virtual
