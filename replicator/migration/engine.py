@@ -244,6 +244,7 @@ class Engine:
             integer_ids=atlas.integer_ids,
             epoch=self.journal.record.epoch,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
+            patches=not getattr(feed, "compacted_without_patches", False),
         )
 
     async def recheck(self, end: Positions) -> Rechecked:

@@ -58,7 +58,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     hold there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`,
     `float`, `bool`, `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a
     replicator left there, if any. `normalises`: dense vectors under cosine come back with
-    length one.
+    length one. `null_is_absence`: a payload field that is null cannot be told from one that is
+    not there.
     """
 
     name: str
@@ -69,7 +70,14 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     points: int | None = None
     capture_id: str | None = None
     normalises: bool = False
+    null_is_absence: bool = False
     details: dict[str, Any] = {}
+
+    @property
+    def ids_in_words(self) -> str:
+        """Which ids there can be, for a message."""
+        kinds = [words for kind, words in _IDS.items() if self.ids & kind]
+        return " and ".join(kinds) or "no ids"
 
     def holds(self, point_id: PointId) -> bool:
         """Whether the store can hold this id as it is."""
@@ -78,6 +86,13 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
         if self.ids & IdKinds.STRING:
             return 0 < len(point_id.encode()) <= self.string_bytes_max
         return bool(self.ids & IdKinds.UUID) and is_uuid(point_id)
+
+
+_IDS = {
+    IdKinds.UINT64: "integers from 0 to 2^64-1",
+    IdKinds.UUID: "UUIDs",
+    IdKinds.STRING: "texts",
+}
 
 
 def is_uuid(text: str) -> bool:

@@ -31,6 +31,7 @@ from replicator.stream.intake import Intake
 from replicator.stream.lane import Added, Lane, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
+from replicator.stream.unknown import UnknownFields
 from replicator.stream.watermark import Ticket
 from replicator.stream.writing import Writer
 
@@ -54,6 +55,7 @@ class Counters(msgspec.Struct):
     ignored: int = 0
     misplaced: int = 0
     absent: int = 0
+    unknown: UnknownFields = msgspec.field(default_factory=UnknownFields)
     polled_at: float = 0.0
     """Loop time when records last came."""
 
@@ -338,6 +340,8 @@ class Stream:
         if self.intake.is_misplaced(record, len(self.lanes)):
             self._counters.misplaced += 1
             self._metrics.keys_misplaced.inc()
+        if event.unknown:
+            self._counters.unknown.note(event.unknown)
         if event.key in self._watched:
             self._watched[event.key] = True
         transform = self.intake.routes[event.key.collection].transform

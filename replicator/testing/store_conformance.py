@@ -343,6 +343,32 @@ class StoreConformance:
         expected = {key: PAYLOAD[key] for key in PAYLOAD if key not in patch.unset} | patch.set
         assert same(point.payload, expected)
 
+    async def test_a_null_that_a_patch_sets_removes_the_field_and_a_nested_one_is_kept(
+        self, store: Store
+    ) -> None:
+        collection = await self.made(store)
+        await write(store, collection, Upsert(simple(1, a=1, b={"x": 1, "y": 2}, c=3)))
+        patch = Patch(id=1, set={"a": None, "b": {"x": None}, "never there": None})
+        for _ in range(2):
+            assert await write(store, collection, patch) == Receipt()
+        point = (await store.fetch(collection, [1]))[1]
+        assert {k: v for k, v in point.payload.items() if k in "abc"} == {
+            "b": {"x": None},
+            "c": 3,
+        }
+        assert "never there" not in point.payload
+
+    async def test_a_null_in_an_image_is_kept_unless_the_store_cannot_tell_it_from_absence(
+        self, store: Store
+    ) -> None:
+        collection = await self.made(store)
+        await write(store, collection, Upsert(simple(1, a=None, b={"x": None})))
+        described = await store.describe(collection)
+        assert described is not None
+        payload = (await store.fetch(collection, [1]))[1].payload
+        assert payload["b"] == {"x": None}
+        assert ("a" in payload) is not described.null_is_absence
+
     @pytest.mark.parametrize(
         "patch",
         [
