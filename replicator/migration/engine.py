@@ -14,6 +14,7 @@ import msgspec
 
 from replicator.codecs.events import EventDecoder
 from replicator.migration.journal import Journal
+from replicator.migration.likeness import likeness
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
 from replicator.migration.pace import Pace
@@ -272,11 +273,15 @@ class Engine:
             intake=self.intake(atlas, direction),
             written=parts.target if forward else parts.source,
             owner=parts.source if forward else parts.target,
-            schemas=atlas.targets if forward else atlas.sources,
+            likeness={
+                name: likeness(atlas, name, direction, parts.settings.verify)
+                for name in atlas.forward
+            },
             writer=self.writers[direction],
             state=parts.state,
             patience=self.patience,
-            settings=parts.settings.verify,
             keys_max=parts.settings.cutover.touched_keys_max,
+            bytes_max=parts.settings.cutover.touched_bytes_max,
+            versions=self.versions,
         )
         return await comparison.run(begin, end)

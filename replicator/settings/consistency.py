@@ -141,7 +141,7 @@ def _check_limits(settings: Settings) -> None:
         "stream": ("batch_records", "batch_bytes", "in_flight_max", "buffer_records"),
         "backfill": ("readers", "chunks", "page_rows"),
         "verify": ("page_rows", "sample", "suspects_max", "search_limit"),
-        "cutover": ("touched_keys_max",),
+        "cutover": ("touched_keys_max", "touched_bytes_max"),
     }
     not_negative = {
         "stream": ("version_window",),

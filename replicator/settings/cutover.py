@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from replicator.settings.units import Duration, Secret
+from replicator.settings.units import Duration, Secret, Size
 
 
 class ManualSettings(
@@ -112,6 +112,8 @@ class CutoverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     touched_keys_max: int = 50_000
     """Keys that the last comparison holds in memory at a time; more are taken in several passes
     over the log."""
+    touched_bytes_max: Size = Size(64 << 20)
+    """Memory of those keys, and of the images that the log holds of them, at a time."""
     way_back_lossy: bool = False
     """Waive the blocker that the transform loses data, so that the old store cannot hold every
     later change."""
