@@ -73,8 +73,10 @@ def _upsert(version: int | None, payload: dict[str, Any], bad: dict[str, Any]) -
     return upsert(1, version=version, **payload, **bad)
 
 
-def _patch(version: int | None, sets: dict[str, Any], unset: list[str]) -> ChangeEvent:
-    event = patch(1, **sets)
+def _patch(
+    version: int | None, sets: dict[str, Any], unset: list[str], bad: dict[str, Any]
+) -> ChangeEvent:
+    event = patch(1, **sets, **bad)
     event.version, event.unset = version, tuple(x for x in unset if x not in sets)
     return event
 
@@ -87,7 +89,9 @@ def _delete(version: int | None) -> ChangeEvent:
 
 steps = st.lists(
     st.builds(_upsert, versions, fields, poisoned)
-    | st.builds(_patch, versions, fields, st.lists(st.sampled_from("abc"), max_size=1))
+    | st.builds(
+        _patch, versions, fields, st.lists(st.sampled_from("abc"), max_size=1), poisoned
+    )
     | st.builds(_delete, versions)
     | st.just("tombstone")
     | st.sampled_from(["wait", "shut", "open"]),
@@ -99,6 +103,27 @@ steps = st.lists(
 @given(steps=steps)
 @example(steps=[upsert(1, version=4, poison="point"), upsert(1, version=2, a=1)])
 @example(steps=[upsert(1, version=4), "wait", "tombstone", upsert(1, version=0, b=1)])
+@example(
+    steps=[
+        upsert(1, version=4),
+        "wait",
+        "shut",
+        "tombstone",
+        "wait",
+        upsert(1, version=0, b=1),
+        "wait",
+    ]
+)
+@example(
+    steps=[
+        "shut",
+        upsert(1),
+        "wait",
+        upsert(1, version=4, a=4),
+        upsert(1, version=2, a=2),
+        patch(1, poison="point"),
+    ]
+)
 @example(steps=["shut", upsert(1, version=4), "wait", upsert(1, version=2), patch(1, a=None)])
 def test_the_stream_leaves_at_the_store_what_the_reference_fold_says(
     steps: list[ChangeEvent | str],
@@ -116,7 +141,7 @@ def test_the_stream_leaves_at_the_store_what_the_reference_fold_says(
             rig.log.produce(*raw, partition=0)
             read = rig.intake.event(Record(Partition("changes/0"), 0, *raw, at_ms=1))
             assert isinstance(read, ChangeEvent)
-            if "poison" not in read.payload:
+            if "poison" not in read.payload | read.set:
                 word.read(read)
 
         async with rig.streaming():
@@ -139,7 +164,11 @@ def test_the_stream_leaves_at_the_store_what_the_reference_fold_says(
         state = before if expected is None else effect(before, expected)
         held = rig.target.points("books").get(1)
         assert state == (None if held is None else (held.vectors, held.payload))
-        refused = [s for s in steps if isinstance(s, ChangeEvent) and "poison" in s.payload]
+        refused = [
+            step
+            for step in steps
+            if isinstance(step, ChangeEvent) and "poison" in step.payload | step.set
+        ]
         assert len(await rig.letters_now()) <= len(refused)
 
     loop = VirtualLoop(limit_s=3600.0)
