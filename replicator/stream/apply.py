@@ -96,8 +96,9 @@ class Applier:
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
         for key, event in changes:
-            if event is not None and key not in refused:
-                self.versions.applied(event)
+            if event is not None:
+                note = self.versions.refused if key in refused else self.versions.applied
+                note(event)
         return refused
 
     def is_void(self, work: Work) -> bool:

@@ -211,6 +211,14 @@ class VersionWindow:
         if len(self._versions) > self._size:
             self._versions.popitem(last=False)
 
+    def refused(self, event: ChangeEvent) -> None:
+        """
+        The store would not hold it: its version orders nothing. That it has none ends the key's
+        history all the same, which discards nothing.
+        """
+        if event.op is not Op.PATCH and event.version is None:
+            self._versions.pop(event.key, None)
+
 
 def is_older(event: ChangeEvent, version: int | None) -> bool:
     """

@@ -279,6 +279,16 @@ def test_a_patch_leaves_the_window_as_it_is() -> None:
     assert window.of(A) == 5
 
 
+def test_what_was_refused_orders_nothing_but_may_end_the_history() -> None:
+    window = VersionWindow(10)
+    window.applied(event(Op.UPSERT, version=5))
+    window.refused(event(Op.UPSERT, version=9))
+    window.refused(event(Op.PATCH))
+    assert window.of(A) == 5
+    window.refused(event(Op.UPSERT))
+    assert window.of(A) is None
+
+
 def test_an_image_or_a_delete_without_a_version_ends_the_history_of_its_key() -> None:
     window = VersionWindow(10)
     for op in (Op.UPSERT, Op.DELETE):
