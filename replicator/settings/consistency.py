@@ -42,6 +42,11 @@ def check_consistency(settings: Settings) -> None:
     _check_cutover(settings)
     for number, collection in enumerate(settings.collections):
         check_transform(collection.transform, f"collections[{number}].transform")
+        required = collection.vectors_required or []
+        for place, name in enumerate(required):
+            if name in required[:place]:
+                path = f"collections[{number}].vectors_required[{place}]"
+                raise invalid(path, f"names {name!r} twice")
 
 
 def _check_store(path: str, store: StoreSettings) -> None:
