@@ -448,14 +448,16 @@ class Stream:
         """Keys whose open letters hold a newer version than what was written now."""
         return {
             work.key
-            for _, work in batch
+            for lane, work in batch
             if work.event is not None
             and work.event.version is not None
             and work.whole
             and not work.anew
             and work.key not in apart
             and self._letters.concerns(work.key)
-            and await self._letters.hold_newer(work.key, work.event.version)
+            and await self._letters.hold_newer(
+                work.key, work.event.version, lane.partition, work.whole
+            )
         }
 
     def _settle(
