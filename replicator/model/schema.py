@@ -74,6 +74,11 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
     @property
+    def texts_are_uuids(self) -> bool:
+        """Whether an id that is a text is a UUID, so that its spelling means nothing."""
+        return bool(self.ids & IdKinds.UUID) and not self.ids & IdKinds.STRING
+
+    @property
     def ids_in_words(self) -> str:
         """Which ids there can be, for a message."""
         kinds = [words for kind, words in _IDS.items() if self.ids & kind]
