@@ -27,7 +27,7 @@ from replicator.migration.reference_fold import LastWord, size_of
 from replicator.migration.touched import Touched
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
+from replicator.model.point import PointId
 from replicator.model.position import Positions
 from replicator.model.write import Write
 from replicator.ports.feed import ChangeFeed
@@ -53,6 +53,18 @@ class Rechecked(msgspec.Struct):
     repaired: int = 0
     unreadable: int = 0
     """Keys whose row at the owner cannot be read, and of which the log holds no image."""
+
+
+class _Look(msgspec.Struct):
+    """At some keys of one collection."""
+
+    route: Route
+    like: Likeness
+    touched: Touched
+    done: Rechecked
+    said: dict[Key, ChangeEvent] = {}
+    """The log's last word, where it is what a key ought to hold."""
+    bytes_read: int = 0
 
 
 class Recheck:
@@ -134,68 +146,54 @@ class Recheck:
                 by_collection.setdefault(key.collection, []).append(key)
         bytes_read = 0
         for collection, group in by_collection.items():
-            looked = _Look(self, collection, touched, done)
-            for key, detail in (await looked.at(group, words)).items():
+            look = _Look(
+                self._intake.routes[collection], self._likeness[collection], touched, done
+            )
+            for key, detail in (await self._look_at(look, group, words)).items():
                 raise Refused(
                     "recheck-mismatch",
                     f"{key.collection}/{key.id} differs after it was written again: {detail}",
                 )
-            bytes_read += looked.bytes_read
+            bytes_read += look.bytes_read
         # Both stores' points are held at once, and an eighth of the budget is for them.
         each = max(1, bytes_read // max(1, len(keys)))
         self._batch = min(_BATCH, max(1, self._bytes_max // 8 // each))
 
-
-class _Look:
-    """At some keys of one collection: what they ought to hold, what they hold, what to mend."""
-
-    def __init__(
-        self, recheck: Recheck, collection: str, touched: Touched, done: Rechecked
-    ) -> None:
-        self._of = recheck
-        self._collection = collection
-        self._route: Route = recheck._intake.routes[collection]
-        self._touched = touched
-        self._done = done
-        self._said: dict[Key, ChangeEvent] = {}
-        """The log's last word, where it is what a key ought to hold."""
-        self.bytes_read = 0
-
-    async def at(
-        self, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
+    async def _look_at(
+        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
     ) -> dict[Key, str]:
         """Write once more what differs; what differs even then."""
-        wanted = await self._wanted(keys, words)
-        differing = await self._differing(wanted)
-        if differing and self._of._direction is Direction.FORWARD and not self._of._by_images:
+        wanted = await self._wanted(look, keys, words)
+        differing = await self._differing(look, wanted)
+        if differing and self._direction is Direction.FORWARD and not self._by_images:
             # The stream may have discarded an event for a version applied before the range:
             # there the log's last image is not the word, the source's is.
             doubtful = [
                 key
                 for key in differing
-                if key in self._said and self._said[key].version is not None
+                if key in look.said and look.said[key].version is not None
             ]
-            images = await self._settled_images(doubtful)
-            settled = await self._differing(images)
+            images = await self._settled_images(look, doubtful)
+            settled = await self._differing(look, images)
             wanted = wanted | images
             differing = {
                 key: settled.get(key, detail) if key in images else detail
                 for key, detail in differing.items()
                 if key not in images or key in settled
             }
-        return await self._mend(wanted, differing) if differing else {}
+        return await self._mend(look, wanted, differing) if differing else {}
 
     async def _mend(
-        self, wanted: dict[Key, Write], differing: dict[Key, str]
+        self, look: _Look, wanted: dict[Key, Write], differing: dict[Key, str]
     ) -> dict[Key, str]:
         again = [wanted[key] for key in differing]
-        written = await self._of._writer.write(self._route.store, again)
+        written = await self._writer.write(look.route.store, again)
         for key in differing:
-            if key in self._said and wanted[key].id not in written.rejected:
-                self._of._versions.applied(self._said[key])
-        await asyncio.sleep(self._of._written.staleness_s)
-        self._done.repaired += len(again)
-        left = await self._differing({key: wanted[key] for key in differing})
+            if key in look.said and wanted[key].id not in written.rejected:
+                self._versions.applied(look.said[key])
+        await asyncio.sleep(self._written.staleness_s)
+        look.done.repaired += len(again)
+        left = await self._differing(look, {key: wanted[key] for key in differing})
         return {
             key: written.rejected[wanted[key].id].message
             if wanted[key].id in written.rejected
@@ -204,76 +202,78 @@ class _Look:
         }
 
     async def _wanted(
-        self, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
+        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
     ) -> dict[Key, Write]:
         """What each key ought to hold, as the write that would make it so."""
-        if self._of._by_images:
-            return await self._images(keys)
+        if self._by_images:
+            return await self._images(look, keys)
         events = {key: word.event(key) for key in keys if (word := words[key]) is not None}
-        if self._of._direction is Direction.REVERSE:
-            return self._of_log(events)
+        if self._direction is Direction.REVERSE:
+            return self._of_log(look, events)
         of_image = [
             key
             for key, event in events.items()
-            if event is None or self._route.transform.needs_image(event)
+            if event is None or look.route.transform.needs_image(event)
         ]
-        wanted = await self._settled_images(of_image)
-        return wanted | self._of_log({k: e for k, e in events.items() if k not in of_image})
+        wanted = await self._settled_images(look, of_image)
+        return wanted | self._of_log(
+            look, {k: e for k, e in events.items() if k not in of_image}
+        )
 
-    def _of_log(self, events: Mapping[Key, ChangeEvent | None]) -> dict[Key, Write]:
+    def _of_log(
+        self, look: _Look, events: Mapping[Key, ChangeEvent | None]
+    ) -> dict[Key, Write]:
         said = {key: event for key, event in events.items() if event is not None}
-        self._said |= said
-        return _writes((key, partial(self._route.write, event)) for key, event in said.items())
+        look.said |= said
+        return _writes((key, partial(look.route.write, event)) for key, event in said.items())
 
-    async def _settled_images(self, keys: Sequence[Key]) -> dict[Key, Write]:
+    async def _settled_images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
         """The source's images, of a source that does not show its writes at once."""
         if not keys:
             return {}
         # Its writers are fenced: from here on it shows all they wrote.
-        await asyncio.sleep(self._of._owner.staleness_s)
-        return await self._images(keys)
+        await asyncio.sleep(self._owner.staleness_s)
+        return await self._images(look, keys)
 
-    async def _images(self, keys: Sequence[Key]) -> dict[Key, Write]:
+    async def _images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
         images, unreadable = await fetch_images(
-            self._of._patience,
-            self._of._owner,
-            self._route.collection,
+            self._patience,
+            self._owner,
+            look.route.collection,
             [key.id for key in keys],
         )
         for key in keys:
-            self._said.pop(key, None)
-        self._read(images.values())
+            look.said.pop(key, None)
+        look.bytes_read += sum(map(size_of, images.values()))
         wanted = _writes(
-            (key, partial(self._route.row, key, images.get(key.id)))
+            (key, partial(look.route.row, key, images.get(key.id)))
             for key in keys
             if key.id not in unreadable
         )
         if unreadable:
-            wanted |= await self._instead([key for key in keys if key.id in unreadable])
+            wanted |= await self._instead(look, [key for key in keys if key.id in unreadable])
         return wanted
 
-    async def _instead(self, keys: Sequence[Key]) -> dict[Key, Write]:
+    async def _instead(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
         """The log's word of keys whose rows at the owner cannot be read."""
-        words = await self._touched.words(frozenset(keys))
+        words = await look.touched.words(frozenset(keys))
         events: dict[Key, ChangeEvent | None] = {}
         for key in keys:
             word = words.get(key)
             event = None if word is None else word.event(key)
-            if event is None or self._route.transform.needs_image(event):
-                self._done.unreadable += 1
+            if event is None or look.route.transform.needs_image(event):
+                look.done.unreadable += 1
             else:
                 events[key] = event
-        return self._of_log(events)
+        return self._of_log(look, events)
 
-    async def _differing(self, wanted: Mapping[Key, Write]) -> dict[Key, str]:
+    async def _differing(self, look: _Look, wanted: Mapping[Key, Write]) -> dict[Key, str]:
         if not wanted:
             return {}
         ids: list[PointId] = [write.id for write in wanted.values()]
-        held, broken = await fetch_images(
-            self._of._patience, self._of._written, self._route.store, ids
-        )
-        self._read(held.values())
-        like = self._of._likeness[self._collection]
+        held, broken = await fetch_images(self._patience, self._written, look.route.store, ids)
+        look.bytes_read += sum(map(size_of, held.values()))
+        like = look.like
         differing: dict[Key, str] = {}
         for key, write in wanted.items():
             if write.id in broken:
@@ -283,9 +283,6 @@ class _Look:
             if unlike is not None:
                 differing[key] = unlike.sentence
         return differing
-
-    def _read(self, points: Iterable[Point]) -> None:
-        self.bytes_read += sum(size_of(point) for point in points)
 
 
 def _writes(makers: Iterable[tuple[Key, Callable[[], Write]]]) -> dict[Key, Write]:

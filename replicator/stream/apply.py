@@ -123,7 +123,8 @@ class Applier:
                 event = self._intake.event(record)
                 assert isinstance(event, ChangeEvent), "it was read well when it came"
                 if self.versions.is_stale(event):
-                    self.discarded += 1
+                    # What a refused image outranks was counted when it came.
+                    self.discarded += error is None
                     continue
                 reason = await self._alone(event)
             if reason is not None:

@@ -1,4 +1,4 @@
-"""The store in memory keeps the stores' contract, with stale reads, without marks, and without nulls too."""
+"""The store in memory keeps the stores' contract: stale, without marks, without nulls too."""
 
 from __future__ import annotations
 
