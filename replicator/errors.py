@@ -88,6 +88,10 @@ CODES: dict[str, str] = {
         "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
         "patches."
     ),
+    "patch-on-compacted": (
+        "The compacted topic was declared free of patches, and one came: use "
+        "cleanup.policy=delete, abort, and start a new capture."
+    ),
     "retention-short": "Raise retention.ms above the estimated copy time, or narrow the copy.",
     "partitioner-unchecked": (
         "Name the producers' partitioner in feed.partitioner, so that misplaced keys show."
@@ -134,6 +138,7 @@ CODES: dict[str, str] = {
     "value-too-large": "Make the record smaller, or raise feed.event_bytes_max.",
     "field-missing": "Add the field at the path named.",
     "field-type": "Give the field at the path the type that the contract says.",
+    "field-unknown": "Use the nearest field that the message names, or leave it out.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
     "vector-unknown": (

@@ -4,7 +4,8 @@ Canonical comparison: do two stores say the same of a point, each in its own way
 What stores change in keeping is no difference: cosine collections give vectors back with length
 one, sparse indices come back sorted, components pass through float32, an integer may come back
 as the integral float and some payload floats come back one unit in the last place off.
-Everything else is: a missing field is not null, true is not 1, 5 is not "5", lists have an
+Everything else is: a missing field is not null (but for stores that
+cannot tell), true is not 1, 5 is not "5", lists have an
 order.
 
 The answer is a sentence for people, which names the first place that differs and how, and never
@@ -45,6 +46,7 @@ def compare(
     float_tolerance: float,
     payload_tolerance: float,
     directions: Collection[str] | None = None,
+    null_is_absence: bool | None = None,
 ) -> str | None:
     """
     How two points differ, in the target's terms; None when they do not.
@@ -52,6 +54,8 @@ def compare(
     `schema` is the target's, and `directions` the vectors that are compared by direction alone:
     by default those that the target normalises. Where the expected side was read from a store
     that normalises and the other side does not, the caller adds that store's `scale_free`.
+    `null_is_absence`: a top-level null in the payload says the same as no field; by default
+    where the target cannot tell them apart.
 
     `float_tolerance` is the largest difference of a vector component, relative to the vector's
     largest component (at least 1); `payload_tolerance` that of a payload float, relative to it.
@@ -60,9 +64,12 @@ def compare(
         return "id (another point)"
     if directions is None:
         directions = scale_free(schema)
+    ours, theirs = expected.payload, actual.payload
+    if schema.null_is_absence if null_is_absence is None else null_is_absence:
+        ours, theirs = _without_nulls(ours), _without_nulls(theirs)
     return _compare_vectors(
         expected.vectors, actual.vectors, directions, float_tolerance
-    ) or _compare_maps(expected.payload, actual.payload, "payload", payload_tolerance)
+    ) or _compare_maps(ours, theirs, "payload", payload_tolerance)
 
 
 def compare_partial(
@@ -81,16 +88,22 @@ def compare_partial(
     if directions is None:
         directions = scale_free(schema)
     vectors = {name: v for name, v in actual.vectors.items() if name in expected.vectors}
-    fields = {name: v for name, v in actual.payload.items() if name in expected.set}
+    wanted = _without_nulls(expected.set)
+    fields = {name: v for name, v in actual.payload.items() if name in wanted}
     for name in expected.unset_vectors:
         if name in actual.vectors:
             return f"{_vector_path(name)} (still there)"
-    for name in expected.unset:
+    nulls = [name for name in expected.set if name not in wanted]
+    for name in (*expected.unset, *nulls):  # at the top level a null of a patch removes
         if name in actual.payload:
             return f"payload.{name} (still there)"
     return _compare_vectors(
         expected.vectors, vectors, directions, float_tolerance
-    ) or _compare_maps(expected.set, fields, "payload", payload_tolerance)
+    ) or _compare_maps(wanted, fields, "payload", payload_tolerance)
+
+
+def _without_nulls(payload: Payload) -> Payload:
+    return {name: value for name, value in payload.items() if value is not None}
 
 
 def _compare_vectors(

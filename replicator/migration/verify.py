@@ -105,6 +105,7 @@ class Verification:
                 extra=self._counted[Difference.EXTRA],
                 different=self._counted[Difference.DIFFERENT],
                 uncarried=self._uncarried,
+                hot=self._suspects.hot,
                 counts=await self._counts(),
                 findings=self._first,
                 search=await self._search(queries),

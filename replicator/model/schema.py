@@ -67,7 +67,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     hold there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`,
     `float`, `bool`, `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a
     replicator left there, if any. `normalises`: dense vectors under cosine come back with
-    length one.
+    length one. `null_is_absence`: a payload field that is null cannot be told from one that is
+    not there.
     """
 
     name: str
@@ -80,6 +81,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     mark_epoch: int = 0
     mark_incarnation: int = 0
     normalises: bool = False
+    null_is_absence: bool = False
     details: dict[str, Any] = {}
 
     @property
@@ -89,6 +91,17 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return Mark(self.capture_id, self.mark_epoch, self.mark_incarnation)
 
+    @property
+    def texts_are_uuids(self) -> bool:
+        """Whether an id that is a text is a UUID, so that its spelling means nothing."""
+        return bool(self.ids & IdKinds.UUID) and not self.ids & IdKinds.STRING
+
+    @property
+    def ids_in_words(self) -> str:
+        """Which ids there can be, for a message."""
+        kinds = [words for kind, words in _IDS.items() if self.ids & kind]
+        return " and ".join(kinds) or "no ids"
+
     def holds(self, point_id: PointId) -> bool:
         """Whether the store can hold this id as it is."""
         if isinstance(point_id, int):
@@ -96,6 +109,13 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
         if self.ids & IdKinds.STRING:
             return 0 < len(point_id.encode()) <= self.string_bytes_max
         return bool(self.ids & IdKinds.UUID) and is_uuid(point_id)
+
+
+_IDS = {
+    IdKinds.UINT64: "integers from 0 to 2^64-1",
+    IdKinds.UUID: "UUIDs",
+    IdKinds.STRING: "texts",
+}
 
 
 def is_uuid(text: str) -> bool:

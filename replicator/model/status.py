@@ -48,6 +48,8 @@ class StreamStatus(msgspec.Struct, kw_only=True):
     """Events of collections that this migration does not list."""
     absent: int = 0
     """Patches of keys that do not exist."""
+    unknown_fields: dict[str, int] = {}
+    """Events by the names in them that the event contract does not know."""
     misplaced: int = 0
     """Keys found in another partition than the partitioner says."""
 

@@ -50,6 +50,8 @@ class Report(msgspec.Struct, kw_only=True):
     different: int
     uncarried: int = 0
     """Source rows that cannot be carried at all; they are in the dead letters, not compared."""
+    hot: int = 0
+    """Keys that changed at every look: no findings, and not proven equal either."""
     counts: dict[str, list[int | None]] = {}
     """Source collection → points at the source, points at the target."""
     findings: list[Finding] = []

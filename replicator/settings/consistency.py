@@ -42,6 +42,11 @@ def check_consistency(settings: Settings) -> None:
     _check_cutover(settings)
     for number, collection in enumerate(settings.collections):
         check_transform(collection.transform, f"collections[{number}].transform")
+        required = collection.vectors_required or []
+        for place, name in enumerate(required):
+            if name in required[:place]:
+                path = f"collections[{number}].vectors_required[{place}]"
+                raise invalid(path, f"names {name!r} twice")
 
 
 def _check_store(path: str, store: StoreSettings) -> None:
@@ -141,7 +146,7 @@ def _check_limits(settings: Settings) -> None:
         "stream": ("batch_records", "batch_bytes", "in_flight_max", "buffer_records"),
         "backfill": ("readers", "chunks", "page_rows"),
         "verify": ("page_rows", "sample", "suspects_max", "search_limit"),
-        "cutover": ("touched_keys_max",),
+        "cutover": ("touched_keys_max", "touched_bytes_max"),
     }
     not_negative = {
         "stream": ("version_window",),

@@ -46,5 +46,9 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
     in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
     """
+    vectors_required: list[str] | None = None
+    """Source vectors that every upsert must bring; an event without is rejected. Learned from
+    the source when absent: its only vector, or at least one of several, unless its rows lack
+    it. `[]` demands none beyond those that the store itself demands."""
     transform: TransformSettings = TransformSettings()
     """How points change on their way."""

@@ -100,7 +100,7 @@ class StateConformance:
             tries=3,
             capture=Capture(id="c1", positions={P0: 5}, partitions=2, at=9.25),
             fence_vector={P0: 1 << 62},
-            blocked_from=Phase.REPLAY,
+            back_to=Phase.REPLAY,
             reason="wait for ä",
         )
         await state.save(saved, entry("switch"))

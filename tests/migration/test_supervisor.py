@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from replicator.model.phase import Phase
 from tests.migration.rig import World
-from tests.stream.rig import now, upsert, virtual
+from tests.stream.rig import now, patch, upsert, virtual
 
 
 @virtual
@@ -37,3 +39,18 @@ async def test_a_pause_that_returned_is_one() -> None:
         await migration.resume()
         await world.until_applied()
     assert world.payloads() == {1: {"n": 2}}
+
+
+@virtual
+async def test_a_patch_in_a_log_declared_free_of_patches_stops_everything() -> None:
+    world = World()
+    feed = msgspec.structs.replace(world.settings.feed, compacted_without_patches=True)
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
+    world.restart()
+    async with world.running():
+        world.write(upsert(1, n=1))
+        await world.until_applied()
+        world.write(patch(1, n=2))
+        await world.until(lambda: world.record.phase is Phase.BLOCKED)
+        assert world.record.reason_code == "patch-on-compacted"
+        assert world.payloads() == {1: {"n": 1}}

@@ -105,6 +105,7 @@ async def test_a_hot_key_is_no_finding() -> None:
         report = await world.verify()
         writing.cancel()
         assert [x.key.id for x in report.findings] == [2]
+        assert report.hot == 1
 
 
 @virtual

@@ -85,6 +85,15 @@ def transform(**steps: Any) -> dict[str, Any]:
         ({"backfill": {"rate_max": -0.5}}, "backfill.rate_max"),
         ({"verify": {"page_rows": 0}}, "verify.page_rows"),
         ({"cutover": {"lag_records_max": -1}}, "cutover.lag_records_max"),
+        ({"cutover": {"touched_bytes_max": "0B"}}, "cutover.touched_bytes_max"),
+        (
+            {
+                "collections": [
+                    {"source": "a", "target": "b", "vectors_required": ["t", "u", "t"]}
+                ]
+            },
+            "collections[0].vectors_required[2]",
+        ),
         ({"log": {"level": "loud"}}, "log.level"),
         ({"log": {"format": "xml"}}, "log.format"),
         ({"cutover": {"fence": {"kind": "http", "url": "app"}}}, "cutover.fence.url"),
