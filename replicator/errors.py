@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from replicator.losses import LOSSES
+
 CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
@@ -170,6 +172,8 @@ CODES: dict[str, str] = {
         "The stream did not drain in time; what was in flight is repeated at the next start."
     ),
     "internal": "A defect in the replicator; report it with the log.",
+    # settings of a collection that do not reach the target
+    **LOSSES,
 }
 
 
