@@ -22,6 +22,7 @@ import msgspec
 from replicator.errors import Blocked, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.migration.pace import Pace
+from replicator.migration.planned import keep_plans, read_plans
 from replicator.migration.routes import Atlas, describe_source, wanted_target
 from replicator.model.event import Key
 from replicator.model.letter import RejectedRecord
@@ -29,7 +30,7 @@ from replicator.model.point import PointId
 from replicator.model.record import ChunkState
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
-from replicator.ports.store import Page, Store
+from replicator.ports.store import Page, Planner, Store
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
@@ -46,12 +47,14 @@ async def prepare_target(
     wipe: Sequence[str],
     resumed: bool,
     patience: Patience,
+    state: StateStore,
 ) -> None:
     """
     Make every target collection exist, empty or with this capture's mark. Only collections
     named in `wipe` are ever wiped, and none once rows were copied (`resumed`); a store that
     keeps no mark is then trusted. Raises Blocked("target-not-empty").
     """
+    plans = await read_plans(state) if resumed else {}
     for collection in settings.collections:
         name = collection.target
         at_target = await patience.until_answered(partial(target.describe, name))
@@ -71,11 +74,13 @@ async def prepare_target(
                     f"target collection {name!r} holds {count or 'some'} points "
                     "that this capture did not copy",
                 )
-        schema = await patience.until_answered(
-            partial(describe_source, source, collection.source)
-        )
-        wanted = await wanted_target(collection, schema, capture_id=capture_id)
-        await writer.administer(partial(target.ensure, wanted))
+        if name not in plans:
+            schema = await patience.until_answered(
+                partial(describe_source, source, collection.source)
+            )
+            plans[name] = await wanted_target(collection, schema, target, capture_id=capture_id)
+            await keep_plans(state, plans)
+        await writer.administer(partial(target.ensure, plans[name]))
 
 
 class Backfill:
@@ -125,7 +130,12 @@ class Backfill:
                 group.create_task(self._read_chunks(todo), name=f"backfill reader {number}")
         if self._stopping.is_set():
             return False
+        plans = await read_plans(self._state)
         for route in self._atlas.forward.values():
+            if isinstance(self._target, Planner) and route.store in plans:
+                await self._patience.until_answered(
+                    partial(self._target.configure, plans[route.store])
+                )
             await self._patience.until_answered(partial(self._target.finish_bulk, route.store))
         return True
 

@@ -21,6 +21,7 @@ from replicator.ports.feed import ChangeFeed, Retention
 from replicator.ports.store import SelfCheck, Store
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.compatibility import losses
 from replicator.stream.transform import Transform
 
 _SAMPLE_ROWS = 2000
@@ -111,8 +112,9 @@ async def _collection(
         raise Refused("source-missing", f"the source has no collection {collection.source!r}")
     at_target = await target.describe(collection.target)
     findings = _emptiness(collection, at_target, record=record, wipe=wipe)
-    wanted = await wanted_target(collection, schema, capture_id=None)
+    wanted = await wanted_target(collection, schema, target, capture_id=None)
     transform = Transform(collection, at_target or wanted, schema)
+    findings += losses(collection, schema, wanted, at_target)
     if at_target is not None:
         findings += transform.compatible(schema, at_target)
     findings += [

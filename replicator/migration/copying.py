@@ -53,6 +53,7 @@ class CopyJob:
             wipe=parts.wipe,
             resumed=not fresh,
             patience=engine.patience,
+            state=parts.state,
         )
         self._backfill = Backfill(
             source=parts.source,

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import msgspec
 
 from replicator.connectors.qdrant import bulk, failures
 from replicator.connectors.qdrant.bulk import CAPTURE_KEY, Indexing
 from replicator.connectors.qdrant.channel import Channel
-from replicator.connectors.qdrant.schema import (
-    conflicts,
+from replicator.connectors.qdrant.configuration import (
     copy_collection,
-    index_type,
-    read_schema,
-    write_collection,
+    copy_late_params,
+    creation,
+    index_creation,
+    plan,
+    update,
 )
+from replicator.connectors.qdrant.schema import conflicts, index_type, read_schema
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Retryable
 from replicator.model.schema import CollectionSchema
@@ -48,7 +51,14 @@ class Collections:
             if exc.code == "source-missing":
                 return None
             raise
-        return read_schema(name, info, points)
+        return read_schema(name, info, points, await self.physical(name))
+
+    async def physical(self, name: str) -> str | None:
+        """The collection behind a name; None where the key may not ask for aliases."""
+        try:
+            return (await self.aliases()).get(name, name)
+        except Refused:
+            return None
 
     async def count(self, name: str) -> int:
         """Exact. Raises Refused when there is no such collection."""
@@ -61,6 +71,7 @@ class Collections:
 
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Create what is missing, and leave the mark."""
+        wanted = await self._resolved(wanted)
         info = await self._info(wanted.name)
         if info is None:
             await self._create(wanted)
@@ -70,7 +81,26 @@ class Collections:
         await self._prepare(wanted, info)
         for field, kind in wanted.indexes.items():
             if field not in info.payload_schema:
-                await self._create_index(wanted.name, field, kind)
+                await self._create_index(wanted, field, kind)
+
+    async def configure(self, planned: CollectionSchema) -> None:
+        """
+        Put in force what waited for the end of the bulk load. Only in a collection that we
+        made; what it lacks is found by comparing it with the plan, so it may be repeated, and
+        a change that was lost on its way is made again.
+        """
+        planned = await self._resolved(planned)
+        info = await self._present(planned.name)
+        state = bulk.read_indexing(info)
+        if state is Indexing.FOREIGN:
+            return
+        request = update(planned, info)
+        if state is not Indexing.RESTORED:
+            request = request or self._update_request(planned.name)
+            bulk.write_restoration(request, info)
+        if request is not None:
+            request.timeout = self._channel.timeout_s
+            await self._channel.change("Update", request)
 
     async def wipe(self, name: str) -> None:
         """
@@ -83,17 +113,29 @@ class Collections:
         info = await self._info(name)
         if info is None:
             return
+        aliases = await self.aliases()
+        # Deleting an alias deletes nothing.
+        name = aliases.get(name, name)
         fresh = copy_collection(name, info)
         bulk.write_fresh(fresh, info)
         fresh.timeout = self._channel.timeout_s
-        aliases = await self.aliases()
+        late = self._update_request(name)
+        late.params.CopyFrom(copy_late_params(info))
         await self._channel.change(
             "Delete",
             wire().DeleteCollection(collection_name=name, timeout=self._channel.timeout_s),
         )
         await self._channel.change("Create", fresh)
+        if late.params.ListFields():
+            await self._channel.change("Update", late)
         for field, index in info.payload_schema.items():
-            request = self._index_request(name, field, index.data_type - 1)
+            request = wire().CreateFieldIndexCollection(
+                collection_name=name,
+                wait=True,
+                field_name=field,
+                field_type=index.data_type - 1,
+                timeout=self._channel.timeout_s,
+            )
             if index.HasField("params"):
                 request.field_index_params.CopyFrom(index.params)
             await self._channel.change("CreateFieldIndex", request, "Points")
@@ -144,18 +186,18 @@ class Collections:
         creation.alias_name, creation.collection_name = alias, name
         await self._channel.change("UpdateAliases", request)
 
+    async def _resolved(self, wanted: CollectionSchema) -> CollectionSchema:
+        """Under the collection's own name: what changes a collection knows no aliases."""
+        name = await self.physical(wanted.name) or wanted.name
+        return msgspec.structs.replace(wanted, name=name)
+
     async def _create(self, wanted: CollectionSchema) -> None:
-        request = wire().CreateCollection(
-            collection_name=wanted.name, timeout=self._channel.timeout_s
-        )
-        write_collection(request, wanted)
-        bulk.write_created(request)
+        planned = plan(wanted, self._settings)
+        request = creation(planned)
+        bulk.write_deferred_creation(request, indexing=self._settings.defer_indexing)
+        request.timeout = self._channel.timeout_s
         if wanted.capture_id is not None:
             request.metadata[CAPTURE_KEY].string_value = wanted.capture_id
-        if self._settings.shard_number is not None:
-            request.shard_number = self._settings.shard_number
-        if self._settings.replication_factor is not None:
-            request.replication_factor = self._settings.replication_factor
         await self._channel.change("Create", request)
 
     async def _prepare(self, wanted: CollectionSchema, info: Message) -> None:
@@ -185,22 +227,13 @@ class Collections:
                 f"the server keeps no metadata of {wanted.name}: Qdrant 1.16 or newer does",
             )
 
-    async def _create_index(self, name: str, field: str, kind: str) -> None:
+    async def _create_index(self, wanted: CollectionSchema, field: str, kind: str) -> None:
         number = index_type(kind)
         if number is None:
             raise Refused("unsupported", f"Qdrant has no payload index of type {kind!r}")
-        await self._channel.change(
-            "CreateFieldIndex", self._index_request(name, field, number), "Points"
-        )
-
-    def _index_request(self, name: str, field: str, number: int) -> Message:
-        return wire().CreateFieldIndexCollection(
-            collection_name=name,
-            wait=True,
-            field_name=field,
-            field_type=number,
-            timeout=self._channel.timeout_s,
-        )
+        request = index_creation(wanted, field, number)
+        request.timeout = self._channel.timeout_s
+        await self._channel.change("CreateFieldIndex", request, "Points")
 
     def _update_request(self, name: str) -> Message:
         return wire().UpdateCollection(collection_name=name, timeout=self._channel.timeout_s)

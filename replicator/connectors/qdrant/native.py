@@ -58,6 +58,19 @@ def write_document(
             raise unknown_setting(name, [*fields, *known], path)
 
 
+def fits(descriptor: Any, document: Mapping[str, Any]) -> bool:
+    """Whether a message has a place for every name of a document."""
+    fields = descriptor.fields_by_name
+    for name, value in document.items():
+        if name not in fields:
+            return False
+        inner = fields[name].message_type
+        nested = inner is not None and not _is_map(fields[name]) and isinstance(value, dict)
+        if nested and not fits(inner, value):
+            return False
+    return True
+
+
 def unknown_setting(name: str, names: Collection[str], path: str) -> Refused:
     """The error for a setting that there is not."""
     near = difflib.get_close_matches(name, names, 1)
@@ -146,7 +159,7 @@ def _set(put: Any, field: Any, value: Any, path: str) -> None:
         raise Refused("config-invalid", f"{path} does not take {value!r}: {exc}") from exc
 
 
-def _table(value: Any, path: str) -> Mapping[str, Any]:
+def _table(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refused("config-invalid", f"{path} is a table, not {value!r}")
     return value
