@@ -13,14 +13,14 @@ a value: it goes into reports and logs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replicator.model.point import MultiVector, Payload, Point, SparseVector, Vector
-from replicator.model.schema import CollectionSchema, Distance, VectorKind
+from replicator.model.schema import CollectionSchema, Distance, Precision, VectorKind
 from replicator.model.write import Patch
 
 _Floats = NDArray[np.float64]
@@ -33,8 +33,20 @@ def scale_free(schema: CollectionSchema) -> frozenset[str]:
     return frozenset(
         name
         for name, vector in (schema.vectors or {}).items()
-        if vector.distance is Distance.COSINE and vector.kind is not VectorKind.SPARSE
+        if vector.distance is Distance.COSINE
+        and vector.kind is not VectorKind.SPARSE
+        # Whole numbers have no length one, and are kept as they are.
+        and vector.precision is not Precision.UINT8
     )
+
+
+def precisions(schema: CollectionSchema) -> dict[str, Precision]:
+    """The vectors of which this store keeps less than float32."""
+    return {
+        name: vector.precision
+        for name, vector in (schema.vectors or {}).items()
+        if vector.precision is not Precision.FLOAT32
+    }
 
 
 def compare(
@@ -45,6 +57,7 @@ def compare(
     float_tolerance: float,
     payload_tolerance: float,
     directions: Collection[str] | None = None,
+    kept: Mapping[str, Precision] | None = None,
 ) -> str | None:
     """
     How two points differ, in the target's terms; None when they do not.
@@ -52,6 +65,7 @@ def compare(
     `schema` is the target's, and `directions` the vectors that are compared by direction alone:
     by default those that the target normalises. Where the expected side was read from a store
     that normalises and the other side does not, the caller adds that store's `scale_free`.
+    `kept` is the coarser precision of both sides, by default the target's `precisions`.
 
     `float_tolerance` is the largest difference of a vector component, relative to the vector's
     largest component (at least 1); `payload_tolerance` that of a payload float, relative to it.
@@ -60,8 +74,10 @@ def compare(
         return "id (another point)"
     if directions is None:
         directions = scale_free(schema)
+    if kept is None:
+        kept = precisions(schema)
     return _compare_vectors(
-        expected.vectors, actual.vectors, directions, float_tolerance
+        expected.vectors, actual.vectors, directions, kept, float_tolerance
     ) or _compare_maps(expected.payload, actual.payload, "payload", payload_tolerance)
 
 
@@ -73,6 +89,7 @@ def compare_partial(
     float_tolerance: float,
     payload_tolerance: float,
     directions: Collection[str] | None = None,
+    kept: Mapping[str, Precision] | None = None,
 ) -> str | None:
     """
     How a point differs from what a patch left there, looking at nothing else; None when it does
@@ -80,6 +97,8 @@ def compare_partial(
     """
     if directions is None:
         directions = scale_free(schema)
+    if kept is None:
+        kept = precisions(schema)
     vectors = {name: v for name, v in actual.vectors.items() if name in expected.vectors}
     fields = {name: v for name, v in actual.payload.items() if name in expected.set}
     for name in expected.unset_vectors:
@@ -89,7 +108,7 @@ def compare_partial(
         if name in actual.payload:
             return f"payload.{name} (still there)"
     return _compare_vectors(
-        expected.vectors, vectors, directions, float_tolerance
+        expected.vectors, vectors, directions, kept, float_tolerance
     ) or _compare_maps(expected.set, fields, "payload", payload_tolerance)
 
 
@@ -97,13 +116,18 @@ def _compare_vectors(
     expected: dict[str, Vector],
     actual: dict[str, Vector],
     directions: Collection[str],
+    kept: Mapping[str, Precision],
     tolerance: float,
 ) -> str | None:
     for name, vector in expected.items():
         if name not in actual:
             return f"{_vector_path(name)} (missing)"
         difference = compare_vector(
-            vector, actual[name], by_direction=name in directions, tolerance=tolerance
+            vector,
+            actual[name],
+            by_direction=name in directions,
+            tolerance=tolerance,
+            precision=kept.get(name, Precision.FLOAT32),
         )
         if difference is not None:
             return f"{_vector_path(name)} ({difference})"
@@ -114,7 +138,12 @@ def _compare_vectors(
 
 
 def compare_vector(
-    expected: Vector, actual: Vector, *, by_direction: bool, tolerance: float
+    expected: Vector,
+    actual: Vector,
+    *,
+    by_direction: bool,
+    tolerance: float,
+    precision: Precision = Precision.FLOAT32,
 ) -> str | None:
     """How two vectors differ, in a few words; None when they do not."""
     if expected == actual:
@@ -123,14 +152,14 @@ def compare_vector(
         case bytes(), bytes():
             if len(expected) != len(actual):
                 return f"dimension {len(actual) // 4} instead of {len(expected) // 4}"
-            return _compare_rows(expected, actual, 1, by_direction, tolerance)
+            return _compare_rows(expected, actual, 1, by_direction, tolerance, precision)
         case MultiVector(), MultiVector():
             if expected.rows != actual.rows:
                 return f"{actual.rows} rows instead of {expected.rows}"
             if len(expected.data) != len(actual.data):
                 return "another dimension"
             return _compare_rows(
-                expected.data, actual.data, expected.rows, by_direction, tolerance
+                expected.data, actual.data, expected.rows, by_direction, tolerance, precision
             )
         case SparseVector(), SparseVector():
             return _compare_sparse(expected, actual, tolerance)
@@ -139,12 +168,24 @@ def compare_vector(
 
 
 def _compare_rows(
-    expected: bytes, actual: bytes, rows: int, by_direction: bool, tolerance: float
+    expected: bytes,
+    actual: bytes,
+    rows: int,
+    by_direction: bool,
+    tolerance: float,
+    precision: Precision,
 ) -> str | None:
     ours, theirs = _floats(expected).reshape(rows, -1), _floats(actual).reshape(rows, -1)
     if by_direction:
         ours, theirs = _normalised(ours), _normalised(theirs)
+    if precision is Precision.UINT8:
+        ours, theirs = (np.clip(np.trunc(rows_), 0, 255) for rows_ in (ours, theirs))
     largest = np.maximum(np.abs(ours), np.abs(theirs)).max(axis=1, keepdims=True, initial=0.0)
+    if precision.tolerance > tolerance:
+        # By the largest component itself: a wide tolerance with a floor of 1 would find two
+        # short vectors equal, whatever they are.
+        scale = np.where(largest > 0.0, largest, 1.0)
+        return _beyond(ours, theirs, scale, precision.tolerance)
     scale = np.maximum(largest, 1.0)
     return _beyond(ours, theirs, scale, tolerance)
 

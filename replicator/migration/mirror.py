@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import msgspec
 
 from replicator.errors import Rejected
-from replicator.migration.compare import compare, scale_free
+from replicator.migration.compare import compare, precisions, scale_free
 from replicator.migration.routes import Atlas
 from replicator.model.event import Key
 from replicator.model.finding import Difference
 from replicator.model.point import Point, PointId
+from replicator.model.schema import Precision
 from replicator.model.write import Upsert
 from replicator.ports.store import StoreReader
 from replicator.settings.settings import VerifySettings
@@ -53,6 +54,7 @@ class Mirror:
         self._settings = settings
         self._patience = patience
         self._scale_free: dict[str, frozenset[str]] = {}
+        self._precisions: dict[str, dict[str, Precision]] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids the source does not have at all."""
@@ -115,6 +117,19 @@ class Mirror:
             )
         return self._scale_free[collection]
 
+    def _kept(self, collection: str) -> dict[str, Precision]:
+        """What the store that keeps less keeps of each vector, in target names."""
+        if collection not in self._precisions:
+            route = self._atlas.forward[collection]
+            kept = precisions(self._atlas.targets[collection])
+            for name, precision in precisions(self._atlas.sources[collection]).items():
+                at_target = route.transform.target_vector(name)
+                if at_target is not None:
+                    known = kept.get(at_target, Precision.FLOAT32)
+                    kept[at_target] = known.coarser(precision)
+            self._precisions[collection] = kept
+        return self._precisions[collection]
+
     def gap(self, key: Key, wanted: Point | None, actual: Point | None) -> Gap | None:
         """What the target ought to hold, against what it holds."""
         if wanted is None:
@@ -128,5 +143,6 @@ class Mirror:
             float_tolerance=self._settings.float_tolerance,
             payload_tolerance=self._settings.payload_tolerance,
             directions=self._directions(key.collection),
+            kept=self._kept(key.collection),
         )
         return None if detail is None else Gap(key, Difference.DIFFERENT, detail)

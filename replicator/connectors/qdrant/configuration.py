@@ -86,9 +86,14 @@ def creation(wanted: CollectionSchema) -> Message:
     request = wire().CreateCollection(collection_name=wanted.name)
     _write_vectors(request, wanted)
     native = _native(wanted)
-    if native.get("sharding_method") is not None:
-        # Points come without their shard keys; the plan without it says so.
-        native.pop("sharding_method")
+    method = native.pop("sharding_method", None)
+    if method is not None and ("sharding_method",) in wanted.chosen:
+        write_document(wire().CreateCollection(), {"sharding_method": method}, "")
+        raise Refused(
+            "config-invalid",
+            "sharding_method cannot be chosen: points come without their shard keys",
+        )
+    # The source's own is left out all the same, and the plan without it says so.
     names = request.DESCRIPTOR.fields_by_name
     document = {_ALIASES.get(name, name): value for name, value in native.items()}
     write_document(

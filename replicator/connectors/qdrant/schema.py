@@ -163,7 +163,7 @@ def _part_strict_mode(native: dict[str, Any], vectors: dict[str, VectorSchema]) 
             for name in [name for name in named if name in vectors]:
                 limits = vectors[name].native.setdefault("strict_mode_config", {})
                 limits[part] = {inner: named.pop(name)}
-        if not any(strict[part].values()):
+        if strict[part] and not any(strict[part].values()):
             del strict[part]
 
 
