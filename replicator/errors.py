@@ -55,6 +55,9 @@ CODES: dict[str, str] = {
     "target-incompatible": (
         "Change the target collection or the transform until dimensions and distances agree."
     ),
+    "target-is-source": (
+        "Source and target are one collection, by its name or an alias; name another target."
+    ),
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
     ),

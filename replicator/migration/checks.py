@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from replicator.codecs.validation import validate_point
 from replicator.errors import Refused, Rejected, ReplicatorError
-from replicator.migration.routes import wanted_target
+from replicator.migration.routes import is_one_collection, wanted_target
 from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
@@ -50,7 +50,7 @@ async def run_checks(
     for collection in settings.collections:
         try:
             found, count = await _collection(
-                collection, source=source, target=target, record=record, wipe=wipe
+                settings, collection, source=source, target=target, record=record, wipe=wipe
             )
         except ReplicatorError as error:
             subject = f"collections/{collection.source}"
@@ -100,6 +100,7 @@ async def _retention(feed: Retention, points: int) -> list[CheckFinding]:
 
 
 async def _collection(
+    settings: Settings,
     collection: CollectionSettings,
     *,
     source: Store,
@@ -111,6 +112,11 @@ async def _collection(
     if schema is None:
         raise Refused("source-missing", f"the source has no collection {collection.source!r}")
     at_target = await target.describe(collection.target)
+    if at_target is not None and is_one_collection(settings, schema, at_target):
+        raise Refused(
+            "target-is-source",
+            f"{collection.target!r} is the collection that is read, {collection.source!r}",
+        )
     findings = _emptiness(collection, at_target, record=record, wipe=wipe)
     wanted = await wanted_target(collection, schema, target, capture_id=None)
     transform = Transform(collection, at_target or wanted, schema)

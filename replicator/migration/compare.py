@@ -152,14 +152,26 @@ def compare_vector(
         case bytes(), bytes():
             if len(expected) != len(actual):
                 return f"dimension {len(actual) // 4} instead of {len(expected) // 4}"
-            return _compare_rows(expected, actual, 1, by_direction, tolerance, precision)
+            return _compare_rows(
+                expected,
+                actual,
+                1,
+                by_direction=by_direction,
+                tolerance=tolerance,
+                precision=precision,
+            )
         case MultiVector(), MultiVector():
             if expected.rows != actual.rows:
                 return f"{actual.rows} rows instead of {expected.rows}"
             if len(expected.data) != len(actual.data):
                 return "another dimension"
             return _compare_rows(
-                expected.data, actual.data, expected.rows, by_direction, tolerance, precision
+                expected.data,
+                actual.data,
+                expected.rows,
+                by_direction=by_direction,
+                tolerance=tolerance,
+                precision=precision,
             )
         case SparseVector(), SparseVector():
             return _compare_sparse(expected, actual, tolerance)
@@ -171,6 +183,7 @@ def _compare_rows(
     expected: bytes,
     actual: bytes,
     rows: int,
+    *,
     by_direction: bool,
     tolerance: float,
     precision: Precision,

@@ -14,6 +14,7 @@ from replicator.model.point import PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.ports.store import Planner, StoreReader
+from replicator.settings.consistency import store_address
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import neutral, with_options
@@ -60,6 +61,15 @@ async def wanted_target(
     else:
         planned = neutral(asked)
     return msgspec.structs.replace(planned, name=collection.target, capture_id=capture_id)
+
+
+def is_one_collection(
+    settings: Settings, source: CollectionSchema, target: CollectionSchema
+) -> bool:
+    """Whether both are the same collection of the same store, whatever they are called."""
+    return store_address(settings.source) == store_address(settings.target) and (
+        source.physical or source.name
+    ) == (target.physical or target.name)
 
 
 async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:

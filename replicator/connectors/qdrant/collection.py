@@ -24,9 +24,12 @@ from replicator.connectors.qdrant.configuration import (
 )
 from replicator.connectors.qdrant.schema import conflicts, index_type, read_schema
 from replicator.connectors.qdrant.wire import Message, wire
-from replicator.errors import Refused, Retryable
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.model.schema import CollectionSchema
 from replicator.settings.stores import QdrantSettings
+
+_EXACT_FORBIDDEN = "Exact search disabled"
+"""What a server says where strict mode's `search_allow_exact` is off."""
 
 POLL_S = 0.1
 """First wait between two looks at an optimisation; it doubles up to `POLL_S_MAX`."""
@@ -61,11 +64,20 @@ class Collections:
             return None
 
     async def count(self, name: str) -> int:
-        """Exact. Raises Refused when there is no such collection."""
+        """
+        Exact where strict mode allows it, else what the server reckons, which is 0 for an empty
+        collection alone. Raises Refused when there is no such collection.
+        """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
         )
-        reply = await self._channel.read("Points", "Count", request)
+        try:
+            reply = await self._channel.read("Points", "Count", request)
+        except Rejected as exc:
+            if _EXACT_FORBIDDEN not in exc.message:
+                raise
+            request.exact = False
+            reply = await self._channel.read("Points", "Count", request)
         found: int = reply.result.count
         return found
 
