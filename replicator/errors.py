@@ -58,6 +58,10 @@ CODES: dict[str, str] = {
     "target-is-source": (
         "Source and target are one collection, by its name or an alias; name another target."
     ),
+    "aliases-stay": (
+        "Aliases do not travel: move them with the switch `qdrant-alias`, or make them at the"
+        " target before the application is sent there."
+    ),
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
     ),

@@ -123,6 +123,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     """Settings that a person chose for the target, as paths: a wish is no loss."""
     physical: str | None = None
     """The collection itself, where `name` is an alias; None where the store does not say."""
+    aliases: tuple[str, ...] = ()
+    """Other names that lead to it."""
     made: bool = False
     """A replicator created it, so that its configuration is the plan's."""
     unfinished: bool = False

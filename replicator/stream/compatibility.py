@@ -76,10 +76,21 @@ def losses(
             for difference in configuration_differences(planned, at_target, settings.accept)
             if difference.setting not in known
         ]
-    return [
+    findings = [
         _loss(settings, code, [each for each in found if each.code == code])
         for code in dict.fromkeys(difference.code for difference in found)
     ]
+    if source.aliases:
+        names = ", ".join(f"`{alias}`" for alias in source.aliases)
+        findings.append(
+            CheckFinding(
+                Severity.INFORMS,
+                "aliases-stay",
+                f"source/{settings.source}",
+                f"{names} leads to the source's collection, and goes on to do so",
+            )
+        )
+    return findings
 
 
 def _loss(
@@ -120,6 +131,7 @@ def target_schema(
         capture_id=None,
         points=None,
         physical=None,
+        aliases=(),
         made=False,
         unfinished=False,
         normalises=target.normalises,

@@ -303,7 +303,7 @@ async def test_an_alias_is_described_as_the_collection_behind_it(store: QdrantSt
     await store.point_alias(alias, name)
     assert (await described(store, name)).physical == name
     behind = await described(store, alias)
-    assert (behind.name, behind.physical) == (alias, name)
+    assert (behind.name, behind.physical, behind.aliases) == (alias, name, (alias,))
     assert await store.physical("nowhere") == "nowhere"
     await store.ensure(_plain(alias, capture_id="c"))
     assert (await described(store, name)).capture_id == "c"

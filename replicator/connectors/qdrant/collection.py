@@ -54,14 +54,27 @@ class Collections:
             if exc.code == "source-missing":
                 return None
             raise
-        return read_schema(name, info, points, await self.physical(name))
+        schema = read_schema(name, info, points)
+        known = await self._known_aliases()
+        if known is None:
+            return schema
+        physical = known.get(name, name)
+        names = sorted(alias for alias, leads_to in known.items() if leads_to == physical)
+        return msgspec.structs.replace(schema, physical=physical, aliases=tuple(names))
 
     async def physical(self, name: str) -> str | None:
         """The collection behind a name; None where the key may not ask for aliases."""
+        known = await self._known_aliases()
+        return None if known is None else known.get(name, name)
+
+    async def _known_aliases(self) -> dict[str, str] | None:
         try:
-            return (await self.aliases()).get(name, name)
-        except Refused:
-            return None
+            return await self.aliases()
+        except Refused as exc:
+            # A key for some collections only may not list what there is.
+            if exc.code in ("permission-denied", "unsupported"):
+                return None
+            raise
 
     async def count(self, name: str) -> int:
         """

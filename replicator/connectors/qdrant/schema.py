@@ -35,9 +35,7 @@ _SAYS_NOTHING = {"modifier": "None", "sharding_method": "Auto"}
 """Values that are the same as none."""
 
 
-def read_schema(
-    name: str, info: Message, points: int | None, physical: str | None = None
-) -> CollectionSchema:
+def read_schema(name: str, info: Message, points: int | None) -> CollectionSchema:
     """Translate a `CollectionInfo`; `points` is an exact count."""
     mark = info.config.metadata.get(CAPTURE_KEY)
     capture_id = read_value(mark) if mark is not None else None
@@ -61,7 +59,6 @@ def read_schema(
         normalises=True,
         native_kind=KIND,
         native=native,
-        physical=physical,
         made=indexing is not Indexing.FOREIGN,
         unfinished=indexing in (Indexing.CREATED, Indexing.DEFERRED),
         details=_details(info),
