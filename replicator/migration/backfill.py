@@ -25,6 +25,7 @@ from replicator.migration.pace import Pace
 from replicator.migration.planned import keep_plans, read_plans
 from replicator.migration.routes import Atlas, describe_source, wanted_target
 from replicator.model.event import Key
+from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
 from replicator.model.point import PointId
 from replicator.model.record import ChunkState
@@ -32,6 +33,7 @@ from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, Store
 from replicator.settings.settings import BackfillSettings, Settings
+from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
 from replicator.stream.patience import Patience
 from replicator.stream.writing import Writer
@@ -58,6 +60,16 @@ async def prepare_target(
     for collection in settings.collections:
         name = collection.target
         at_target = await patience.until_answered(partial(target.describe, name))
+        if name not in plans:
+            # Before anything is wiped or made: what would be lost must have been accepted.
+            schema = await patience.until_answered(
+                partial(describe_source, source, collection.source)
+            )
+            plans[name] = await wanted_target(collection, schema, target, capture_id=capture_id)
+            for finding in losses(collection, schema, plans[name], at_target):
+                if finding.severity is Severity.BLOCKS:
+                    raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
+            await keep_plans(state, plans)
         known = (capture_id, None) if resumed else (capture_id,)
         if resumed and at_target is None:
             raise Blocked(
@@ -74,12 +86,6 @@ async def prepare_target(
                     f"target collection {name!r} holds {count or 'some'} points "
                     "that this capture did not copy",
                 )
-        if name not in plans:
-            schema = await patience.until_answered(
-                partial(describe_source, source, collection.source)
-            )
-            plans[name] = await wanted_target(collection, schema, target, capture_id=capture_id)
-            await keep_plans(state, plans)
         await writer.administer(partial(target.ensure, plans[name]))
 
 

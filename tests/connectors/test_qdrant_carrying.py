@@ -294,6 +294,25 @@ async def test_a_coarser_target_compares_equal_within_its_precision_and_no_furth
     assert difference([given[0] + 0.02 * high, *given[1:]]) is not None
 
 
+async def test_a_wiped_collection_of_ours_is_made_anew_as_the_new_plan_says(
+    store: QdrantStore, qdrant_url: str
+) -> None:
+    source, target, alias = fresh_name(), fresh_name(), fresh_name()
+    await make(qdrant_url, source, RICH)
+    _, plan = await planned(store, source, target)
+    await store.ensure(plan)
+    await store.point_alias(alias, target)
+    options = {"shard_number": 2, "vectors": {"f16": {"datatype": "float32"}}}
+    _, other = await planned(store, source, target, target_options=options)
+    await store.wipe(target)
+    await store.ensure(other)
+    await store.configure(other)
+    after = await described(store, target)
+    assert configuration_differences(other, after) == []
+    assert after.native["shard_number"] == 2
+    assert after.aliases == (alias,)
+
+
 # -- aliases ----------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.model.schema import CollectionSchema
 from replicator.settings.stores import QdrantSettings
+from replicator.stream.configuration import configuration_differences
 
 _EXACT_FORBIDDEN = "Exact search disabled"
 """What a server says where strict mode's `search_allow_exact` is off."""
@@ -101,6 +102,9 @@ class Collections:
         if info is None:
             await self._create(wanted)
             info = await self._present(wanted.name)
+        elif await self._is_outdated(wanted, info):
+            await self._replace(wanted)
+            info = await self._present(wanted.name)
         if found := conflicts(wanted, info):
             raise Refused("target-incompatible", f"{wanted.name}: {'; '.join(found)}")
         await self._prepare(wanted, info)
@@ -146,10 +150,7 @@ class Collections:
         fresh.timeout = self._channel.timeout_s
         late = self._update_request(name)
         late.params.CopyFrom(copy_late_params(info))
-        await self._channel.change(
-            "Delete",
-            wire().DeleteCollection(collection_name=name, timeout=self._channel.timeout_s),
-        )
+        await self._delete(name)
         await self._channel.change("Create", fresh)
         if late.params.ListFields():
             await self._channel.change("Update", late)
@@ -164,8 +165,7 @@ class Collections:
             if index.HasField("params"):
                 request.field_index_params.CopyFrom(index.params)
             await self._channel.change("CreateFieldIndex", request, "Points")
-        for alias in sorted(alias for alias, target in aliases.items() if target == name):
-            await self.point_alias(alias, name)
+        await self._point_aliases(aliases, name)
 
     async def finish_bulk(self, name: str) -> None:
         """
@@ -224,6 +224,34 @@ class Collections:
         if wanted.capture_id is not None:
             request.metadata[CAPTURE_KEY].string_value = wanted.capture_id
         await self._channel.change("Create", request)
+
+    async def _is_outdated(self, wanted: CollectionSchema, info: Message) -> bool:
+        """Whether we made it, for another plan, and it was emptied since."""
+        if bulk.read_indexing(info) is not Indexing.CREATED:
+            return False
+        present = read_schema(wanted.name, info, None)
+        if not configuration_differences(plan(wanted, self._settings), present):
+            return False
+        return not await self.count(wanted.name)
+
+    async def _replace(self, wanted: CollectionSchema) -> None:
+        """
+        Make an empty collection of ours anew. A crash between the two steps leaves none, and
+        the next `ensure` makes it; only aliases that led to it are then gone.
+        """
+        creation(plan(wanted, self._settings))  # raises before anything is deleted
+        aliases = await self.aliases()
+        await self._delete(wanted.name)
+        await self._create(wanted)
+        await self._point_aliases(aliases, wanted.name)
+
+    async def _delete(self, name: str) -> None:
+        request = wire().DeleteCollection(collection_name=name, timeout=self._channel.timeout_s)
+        await self._channel.change("Delete", request)
+
+    async def _point_aliases(self, aliases: dict[str, str], name: str) -> None:
+        for alias in sorted(alias for alias, leads_to in aliases.items() if leads_to == name):
+            await self.point_alias(alias, name)
 
     async def _prepare(self, wanted: CollectionSchema, info: Message) -> None:
         """Leave the mark and defer indexing, which only an empty collection allows."""
