@@ -22,7 +22,7 @@ from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
 from replicator.migration.planned import read_plans
 from replicator.migration.quality import overlap, rank_agreement, recall
-from replicator.migration.routes import Atlas
+from replicator.migration.routes import Atlas, wanted_target
 from replicator.migration.suspects import Suspects
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding, SettingDifference
@@ -254,12 +254,18 @@ class Verification:
         plans = await read_plans(self._state)
         found: dict[str, list[SettingDifference]] = {}
         for collection in self._collections:
-            wanted = plans.get(collection.target)
+            # A migration that an earlier release began has no plan: one is made now.
+            wanted = plans.get(collection.target) or await wanted_target(
+                collection,
+                self._atlas.sources[collection.source],
+                self._target,
+                capture_id=None,
+            )
             actual = await self._patience.until_answered(
                 partial(self._target.describe, collection.target)
             )
-            if wanted is None or actual is None:
-                continue
+            if actual is None:
+                continue  # a vanished collection is found by everything else
             differences = configuration_differences(wanted, actual, collection.accept)
             if differences:
                 found[collection.source] = differences

@@ -65,20 +65,25 @@ def losses(
     `planned` is what the target makes of it (`migration.routes.wanted_target`), `at_target` the
     collection that is there. A loss blocks until `accept` names it; in a collection that a
     person made, or at a store of another kind, only what changes answers does, and the rest
-    informs.
+    informs. What is different in a collection that we made warns: it is made already, the
+    stream must go on, and verification closes the gate.
     """
     asked = target_schema(settings, source, planned)
     found = lost_settings(asked, planned, settings.accept)
+    there: list[SettingDifference] = []
     if at_target is not None and not at_target.unfinished:
         known = {difference.setting for difference in found}
-        found += [
+        there = [
             difference
             for difference in configuration_differences(planned, at_target, settings.accept)
             if difference.setting not in known
         ]
+        if not at_target.made:
+            found += there
+            there = []
     findings = [
-        _loss(settings, code, [each for each in found if each.code == code])
-        for code in dict.fromkeys(difference.code for difference in found)
+        *_findings(settings, found, Severity.BLOCKS),
+        *_findings(settings, there, Severity.WARNS),
     ]
     if source.aliases:
         names = ", ".join(f"`{alias}`" for alias in source.aliases)
@@ -93,19 +98,22 @@ def losses(
     return findings
 
 
-def _loss(
-    settings: CollectionSettings, code: str, found: list[SettingDifference]
-) -> CheckFinding:
-    blocks = any(difference.blocks for difference in found)
-    shown = "; ".join(str(difference) for difference in found[:_SHOWN])
-    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    accepted = " (accepted)" if code in settings.accept else ""
-    return CheckFinding(
-        Severity.BLOCKS if blocks else Severity.INFORMS,
-        code,
-        f"target/{settings.target}",
-        f"source → target{accepted}: {shown}{more}",
-    )
+def _findings(
+    settings: CollectionSettings, found: list[SettingDifference], severity: Severity
+) -> Iterator[CheckFinding]:
+    """One a code. What is accepted, or matters little, informs."""
+    for code in dict.fromkeys(difference.code for difference in found):
+        ours = [difference for difference in found if difference.code == code]
+        matters = any(difference.blocks for difference in ours)
+        shown = "; ".join(str(difference) for difference in ours[:_SHOWN])
+        more = f"; and {len(ours) - _SHOWN} more" if len(ours) > _SHOWN else ""
+        accepted = " (accepted)" if code in settings.accept else ""
+        yield CheckFinding(
+            severity if matters else Severity.INFORMS,
+            code,
+            f"target/{settings.target}",
+            f"source → target{accepted}: {shown}{more}",
+        )
 
 
 def target_schema(

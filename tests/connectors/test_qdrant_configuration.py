@@ -11,6 +11,7 @@ import pytest
 from replicator.connectors.qdrant.configuration import (
     copy_collection,
     creation,
+    index_creation,
     late_params,
     plan,
     update,
@@ -141,19 +142,27 @@ def carried_or_named(info: Any) -> None:
     assert plan(planned, SERVER) == planned, "a plan of a plan is the same"
 
 
-@pytest.mark.parametrize(
-    ("path", "document"), COLLECTION + PARAMS, ids=ids(COLLECTION + PARAMS)
-)
-def test_every_setting_of_a_collection_is_carried_or_named(
+@pytest.mark.parametrize(("path", "document"), COLLECTION, ids=ids(COLLECTION))
+def test_every_setting_of_a_collection_is_carried(path: str, document: dict[str, Any]) -> None:
+    info = info_of(**document)
+    assert info != info_of()
+    carried_or_named(info)
+
+
+@pytest.mark.parametrize(("path", "document"), PARAMS, ids=ids(PARAMS))
+def test_every_parameter_of_a_collection_is_carried_or_named(
     path: str, document: dict[str, Any]
 ) -> None:
-    info = info_of()
-    holder = info.config if path in ids(COLLECTION) else info.config.params
-    write_document(holder, document, "")
-    assert read_document(holder) != read_document(
-        info_of().config if holder is info.config else info_of().config.params
-    ) or path in ("shard_number", "on_disk_payload")
+    info = info_of(params=document)
     carried_or_named(info)
+    planned = planned_for(read_schema("a", info, 0))
+    [name] = document
+    sent = [
+        getattr(request, name)
+        for request in (creation(planned), late_params(planned))
+        if name in request.DESCRIPTOR.fields_by_name and request.HasField(name)
+    ]
+    assert sent == ([] if name in NOT_CARRIED else [getattr(info.config.params, name)])
 
 
 @pytest.mark.parametrize(("path", "document"), DENSE, ids=ids(DENSE))
@@ -185,10 +194,12 @@ def test_every_parameter_of_a_payload_index_is_carried(
     path: str, document: dict[str, Any]
 ) -> None:
     info = info_of()
-    for kind, options in document.items():
-        params = getattr(info.payload_schema[kind].params, f"{kind}_index_params")
-        write_document(params, options, "")
+    [(kind, options)] = document.items()
+    params = getattr(info.payload_schema[kind].params, f"{kind}_index_params")
+    write_document(params, options, "")
     carried_or_named(info)
+    request = index_creation(planned_for(read_schema("a", info, 0)), kind, 0)
+    assert request.field_index_params == info.payload_schema[kind].params
 
 
 @pytest.mark.parametrize(
@@ -386,6 +397,16 @@ def test_in_a_collection_that_we_made_every_setting_is_as_planned() -> None:
     # What a server adds by itself is no difference.
     more = existing(info_of(hnsw_config={"m": 32, "ef_construct": 100}))
     assert found_at(msgspec.structs.replace(more, made=True), source) == []
+
+
+def test_a_difference_in_what_we_made_warns_and_does_not_stop_a_start() -> None:
+    source = read_schema("a", info_of(hnsw_config={"m": 32}), 0)
+    ours = msgspec.structs.replace(existing(info_of(hnsw_config={"m": 16})), made=True)
+    collection = CollectionSettings(source="a", target="b")
+    [finding] = losses(collection, source, planned_for(source), ours)
+    assert (finding.severity, finding.code) == (Severity.WARNS, "loss-hnsw")
+    unfinished = msgspec.structs.replace(ours, unfinished=True)
+    assert losses(collection, source, planned_for(source), unfinished) == []
 
 
 def test_an_update_sends_what_differs_and_nothing_else() -> None:
