@@ -14,7 +14,7 @@ from replicator.migration.verify import Verified
 from replicator.model.finding import Difference
 from replicator.model.phase import Phase
 from replicator.model.point import Point
-from replicator.model.schema import Distance, VectorSchema
+from replicator.model.schema import Distance, Precision, VectorSchema
 from replicator.model.write import Delete, Patch, Upsert
 from replicator.ports.control import VerifyRequest
 from replicator.settings.transform import TransformSettings
@@ -355,3 +355,22 @@ async def test_a_target_that_is_not_configured_as_planned_is_not_equal() -> None
             at_source.schema, vectors={**(BOOKS.vectors or {}), "v": changed}
         )
         assert (await world.verify("counts")).equal
+
+
+@virtual
+async def test_a_source_that_keeps_less_than_the_target_is_no_difference() -> None:
+    half = {"v": VectorSchema(size=2, distance=Distance.DOT, precision=Precision.FLOAT16)}
+    for precision, findings in ((Precision.FLOAT16, 0), (Precision.FLOAT32, 1)):
+        world = World()
+        world.seed(1)
+        if precision is Precision.FLOAT16:
+            held = world.source.collections["books"]
+            held.schema = msgspec.structs.replace(held.schema, vectors=half)
+        world.target.create(msgspec.structs.replace(BOOKS, name="books_v2"))
+        # An event brought the whole vector; the source gives back what it keeps of it.
+        whole = Point(1, {"v": struct.pack("<2f", 0.1, 0.3)}, {"n": 1})
+        kept = Point(1, {"v": struct.pack("<2f", 0.099975586, 0.30004883)}, {"n": 1})
+        async with world.running():
+            world.source.write("books", Upsert(kept))
+            world.spoil(Upsert(whole))
+            assert (await world.verify()).different == findings
