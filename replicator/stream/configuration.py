@@ -136,6 +136,8 @@ def _same(value: Any, other: Any) -> bool:
 def _differences(
     wanted: CollectionSchema, actual: CollectionSchema, accept: Collection[str]
 ) -> Iterator[tuple[Path, SettingDifference]]:
+    if actual.vectors is None:
+        return  # a store that says nothing of itself: what is not known is no difference
     ours, theirs = settings_of(wanted), settings_of(actual)
     for path, value in ours.items():
         if not _same(value, theirs.get(path)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import struct
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from replicator.connectors.jsonl import JsonlStore
 from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.native import write_document
@@ -21,7 +23,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.search import Query
 from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.settings import Settings
-from replicator.settings.stores import QdrantSettings
+from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import configuration_differences
@@ -379,3 +381,31 @@ async def test_an_option_that_the_server_refuses_is_refused_before_anything_is_m
     with pytest.raises(Refused) as caught:
         await planned(store, source, "t", target_options={"hnsw_config": {"mm": 4}})
     assert caught.value.code == "config-invalid"
+
+
+# -- through files ----------------------------------------------------------------------------
+
+
+async def test_a_collection_comes_back_from_a_file_with_every_setting(
+    store: QdrantStore, qdrant_url: str, tmp_path: Path
+) -> None:
+    source, target = fresh_name(), fresh_name()
+    await make(qdrant_url, source, RICH)
+    files = JsonlStore(JsonlSettings(path=str(tmp_path / "export")))
+    before = await described(store, source)
+    collection = CollectionSettings(source=source, target=source)
+    kept = await wanted_target(collection, before, files, capture_id="c")
+    assert losses(collection, before, kept) == []
+    await files.ensure(kept)
+    held = await files.describe(source)
+    assert held is not None
+    assert configuration_differences(kept, held) == []
+    back = CollectionSettings(source=source, target=target)
+    plan = await wanted_target(back, held, store, capture_id="d")
+    assert losses(back, held, plan, None) == []
+    await store.ensure(plan)
+    await store.configure(plan)
+    after = await described(store, target)
+    assert (after.native, after.vectors) == (before.native, before.vectors)
+    assert (after.indexes, after.index_options) == (before.indexes, before.index_options)
+    await files.close()
