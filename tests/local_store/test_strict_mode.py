@@ -136,7 +136,7 @@ async def status_of(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
             lambda c: c.upsert(
                 NAME, [m.PointStruct(id=1, vector={"rows": [[1, 2], [3, 4]]}, payload={})]
             ),
-            "Maximum size of multivector 'rows' exceeded (2 > 1)",
+            "Multivector 'rows' has a limit of 1 vectors, but 2 were provided!",
         ),
         (
             {"sparse_config": {"s": m.StrictModeSparse(max_length=1)}},
@@ -150,7 +150,7 @@ async def status_of(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
                     )
                 ],
             ),
-            "Maximum size of sparse vector 's' exceeded (2 > 1)",
+            "Sparse vector 's' has a limit of 1 indices, but 2 were provided!",
         ),
     ],
 )

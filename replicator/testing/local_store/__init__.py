@@ -15,8 +15,7 @@ geo filters.
 The store conformance suite and the tests of the Qdrant connector were run on this server and
 on Qdrant 1.18.3. Seen on this server alone: durability across `kill -9`, lost connections and
 late writes, and every status but those of plain requests, which interceptors made. The words of
-strict mode are those of the server's source, but for the limits of multivectors, sparse vectors
-and the number of indexes, which are alike in meaning only. Different from a server: a filter
+strict mode are those of the server's source, 1.18.3. Different from a server: a filter
 that matches a boolean is UNIMPLEMENTED, because the engine's Python binding takes True for 1;
 collections without any vector cannot be made; the index is built when `indexing_threshold` is
 set, not in the background; a payload that is nested too deep to be read back is refused.

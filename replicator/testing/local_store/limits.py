@@ -161,9 +161,19 @@ class Limits:
         for name, vector in named.items():
             rows, length = len(vector.multi_dense.vectors), len(vector.sparse.indices)
             if name in multi and multi[name].HasField("max_vectors"):
-                _check_size(rows, multi[name].max_vectors, name, "multivector")
+                limit = multi[name].max_vectors
+                if rows > limit:
+                    raise _bad(
+                        f"Multivector '{name}' has a limit of {limit} vectors,"
+                        f" but {rows} were provided!"
+                    )
             if name in sparse and sparse[name].HasField("max_length"):
-                _check_size(length, sparse[name].max_length, name, "sparse vector")
+                limit = sparse[name].max_length
+                if length > limit:
+                    raise _bad(
+                        f"Sparse vector '{name}' has a limit of {limit} indices,"
+                        f" but {length} were provided!"
+                    )
 
     def _take(self, kind: str, cost: int) -> None:
         bucket = self._buckets.get(kind)
@@ -189,7 +199,7 @@ class _Bucket:
         if cost > self._per_minute:
             # Never to be had: there is nothing to wait for.
             raise _limited(
-                f"{self._kind} rate limit exceeded, request larger than than rate limiter"
+                f"{self._kind} rate limit exceeded, request larger than rate limiter"
                 " capacity, please try to split your request"
             )
         if cost > self._tokens:
@@ -228,14 +238,6 @@ def _keys(wanted: Message) -> Iterable[str]:
 
 def _reached(strict: Message, setting: str, value: int) -> bool:
     return bool(strict.HasField(setting) and value >= getattr(strict, setting))
-
-
-def _check_size(size: int, limit: int, name: str, what: str) -> None:
-    if size > limit:
-        raise _strict(
-            f"Maximum size of {what} '{name}' exceeded ({size} > {limit})",
-            f"Reduce the size of the {what}.",
-        )
 
 
 def _strict(what: str, help_: str) -> Answer:
