@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from replicator.losses import LOSSES
+
 CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
@@ -52,6 +54,13 @@ CODES: dict[str, str] = {
     ),
     "target-incompatible": (
         "Change the target collection or the transform until dimensions and distances agree."
+    ),
+    "target-is-source": (
+        "Source and target are one collection, by its name or an alias; name another target."
+    ),
+    "aliases-stay": (
+        "Aliases do not travel: move them with the switch `qdrant-alias`, or make them at the"
+        " target before the application is sent there."
     ),
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
@@ -210,6 +219,8 @@ CODES: dict[str, str] = {
         "The stream did not drain in time; what was in flight is repeated at the next start."
     ),
     "internal": "A defect in the replicator; report it with the log.",
+    # settings of a collection that do not reach the target
+    **LOSSES,
 }
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import msgspec
 
-from replicator.migration.compare import compare, compare_partial, scale_free
+from replicator.migration.compare import compare, compare_partial, precisions, scale_free
 from replicator.migration.routes import Atlas
 from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import Point
-from replicator.model.schema import CollectionSchema
+from replicator.model.schema import CollectionSchema, Precision
 from replicator.model.write import Delete, Patch, Upsert, Write
 from replicator.settings.settings import VerifySettings
 
@@ -47,6 +47,8 @@ class Likeness(msgspec.Struct, frozen=True, kw_only=True):
     schema: CollectionSchema
     """Of the store written."""
     directions: frozenset[str]
+    kept: dict[str, Precision]
+    """What the store that keeps less keeps of each vector."""
     null_is_absence: bool
     float_tolerance: float
     payload_tolerance: float
@@ -66,6 +68,7 @@ class Likeness(msgspec.Struct, frozen=True, kw_only=True):
                     float_tolerance=self.float_tolerance,
                     payload_tolerance=self.payload_tolerance,
                     directions=self.directions,
+                    kept=self.kept,
                     null_is_absence=self.null_is_absence,
                 )
             case Patch():
@@ -78,6 +81,7 @@ class Likeness(msgspec.Struct, frozen=True, kw_only=True):
                     float_tolerance=self.float_tolerance,
                     payload_tolerance=self.payload_tolerance,
                     directions=self.directions,
+                    kept=self.kept,
                 )
         return None if detail is None else Unlike(Difference.DIFFERENT, detail)
 
@@ -92,15 +96,21 @@ def likeness(
     source, target = atlas.sources[collection], atlas.targets[collection]
     if direction is Direction.REVERSE:
         written, directions, nulls = source, scale_free(source), source.null_is_absence
+        kept = precisions(source)
     else:
         transform = atlas.forward[collection].transform
         at_source = (transform.target_vector(name) for name in scale_free(source))
         written = target
         directions = scale_free(target).union(name for name in at_source if name is not None)
         nulls = source.null_is_absence or target.null_is_absence
+        kept = precisions(target)
+        for name, precision in precisions(source).items():
+            if (there := transform.target_vector(name)) is not None:
+                kept[there] = kept.get(there, Precision.FLOAT32).coarser(precision)
     return Likeness(
         schema=written,
         directions=directions,
+        kept=kept,
         null_is_absence=nulls,
         float_tolerance=settings.float_tolerance,
         payload_tolerance=settings.payload_tolerance,

@@ -14,9 +14,11 @@ from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.ports.store import StoreReader
+from replicator.ports.store import Planner, StoreReader
+from replicator.settings.consistency import store_address
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.configuration import neutral, with_options
 from replicator.stream.route import Route
 from replicator.stream.transform import IdentityTransform, Transform
 
@@ -42,11 +44,37 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def wanted_target(
-    collection: CollectionSettings, source: CollectionSchema, *, capture_id: str | None
+    collection: CollectionSettings,
+    source: CollectionSchema,
+    target: object,
+    *,
+    capture_id: str | None,
 ) -> CollectionSchema:
-    """The target collection as the source and the transform ask for it."""
-    wanted = Transform(collection, source, source).target_schema(source)
-    return msgspec.structs.replace(wanted, name=collection.target, capture_id=capture_id)
+    """
+    The target collection as the source, the transform and the options ask for it, and as the
+    target can make it. Raises Refused("config-invalid") for an option that it does not have.
+    """
+    asked = Transform(collection, source, source).target_schema(source)
+    asked = with_options(asked, collection.target_options)
+    if isinstance(target, Planner):
+        planned = target.plan(asked)
+    elif collection.target_options:
+        raise Refused(
+            "config-invalid",
+            f"target_options of {collection.target!r}: this kind of store has none",
+        )
+    else:
+        planned = neutral(asked)
+    return msgspec.structs.replace(planned, name=collection.target, capture_id=capture_id)
+
+
+def is_one_collection(
+    settings: Settings, source: CollectionSchema, target: CollectionSchema
+) -> bool:
+    """Whether both are the same collection of the same store, whatever they are called."""
+    return store_address(settings.source) == store_address(settings.target) and (
+        source.physical or source.name
+    ) == (target.physical or target.name)
 
 
 async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:

@@ -83,6 +83,9 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     different: int = 0
     at: float | None = None
     """When the last full generation was completed, as seconds since the epoch."""
+    configuration: int | None = None
+    """Settings of the target collections that are not as planned, nor accepted; of the last
+    verification."""
     recall: float | None = None
     """recall@k between both stores, of the last verification that searched."""
 

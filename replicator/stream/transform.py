@@ -70,7 +70,7 @@ class Transform:
     @property
     def lossy(self) -> list[str]:
         """Why the way back loses, one sentence for each reason; empty if it does not."""
-        return compatibility.losses(self.settings.transform, self._source)
+        return compatibility.way_back_losses(self.settings.transform, self._source)
 
     def target_id(self, key: Key) -> PointId:
         """The id at the target. Raises Rejected("id-invalid")."""

@@ -196,3 +196,15 @@ def test_a_transform_that_contradicts_itself_is_refused(
 )
 def test_a_transform_that_loses_nothing_unsaid_is_accepted(steps: dict[str, Any]) -> None:
     assert read(**transform(**steps)).collections[0].transform.rename == steps.get("rename", {})
+
+
+def test_a_loss_that_there_is_not_cannot_be_accepted() -> None:
+    def accepting(*codes: str) -> dict[str, Any]:
+        return {"collections": [{"source": "a", "target": "b", "accept": list(codes)}]}
+
+    assert read(**accepting("loss-hnsw")).collections[0].accept == ["loss-hnsw"]
+    with pytest.raises(Refused) as caught:
+        read(**accepting("loss-hnsw", "loss-strictmode"))
+    assert caught.value.code == "config-invalid"
+    assert caught.value.message.startswith("collections[0].accept[1]: ")
+    assert "did you mean 'loss-strict-mode'" in caught.value.message
