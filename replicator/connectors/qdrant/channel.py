@@ -22,8 +22,9 @@ GRACE_S = 5.0
 which says more, comes first. Without it every slow write would have an unknown outcome."""
 
 _OPTIONS = (
-    # The server bounds neither; grpc's own 4 MiB for replies would break reading a page.
-    ("grpc.max_receive_message_length", -1),
+    # The server bounds neither. grpc's own 4 MiB for replies would split every other page; no
+    # bound at all would let one page of large points take all memory.
+    ("grpc.max_receive_message_length", failures.LARGEST_REPLY),
     ("grpc.max_send_message_length", -1),
     # A failure to connect must mean that nothing was sent by an earlier, hidden attempt.
     ("grpc.enable_retries", 0),
@@ -36,8 +37,9 @@ class Channel:
     """Makes calls with the server's deadline, the API key and a translated failure."""
 
     def __init__(self, settings: QdrantSettings) -> None:
-        self._address, self._tls = _endpoint(settings.url)
+        self.address, self._tls = _endpoint(settings.url)
         self._timeout_s = float(settings.timeout)
+        self._server_timeout_s: int | None = None
         self._metadata = (
             (("api-key", settings.api_key.reveal()),) if settings.api_key.reveal() else ()
         )
@@ -48,21 +50,22 @@ class Channel:
     @property
     def timeout_s(self) -> int:
         """The server's deadline for one request; its messages count whole seconds."""
-        return max(1, ceil(self._timeout_s))
+        ours = max(1, ceil(self._timeout_s))
+        return ours if self._server_timeout_s is None else min(ours, self._server_timeout_s)
 
     async def read(self, service: str, method: str, request: Message) -> Message:
         """Call, and translate a failure as that of a read."""
         try:
             return await self.call(service, method, request)
         except grpc.aio.AioRpcError as exc:
-            raise failures.of_read(exc) from exc
+            raise failures.of_read(exc, self.address) from exc
 
     async def write(self, service: str, method: str, request: Message) -> Message:
         """Call, and translate a failure as that of a write."""
         try:
             return await self.call(service, method, request)
         except grpc.aio.AioRpcError as exc:
-            raise failures.of_write(exc) from exc
+            raise failures.of_write(exc, self.address) from exc
 
     async def change(
         self, method: str, request: Message, service: str = "Collections"
@@ -74,7 +77,22 @@ class Channel:
             raise Refused("target-incompatible", f"Qdrant: {exc.message}") from exc
 
     async def call(self, service: str, method: str, request: Message) -> Message:
-        """Call, and leave a failure as grpc's own error, for those who look into it."""
+        """
+        Call, and leave a failure as grpc's own error, for those who look into it. A server that
+        allows no deadline as long as ours is given its own longest one.
+        """
+        try:
+            return await self._call(service, method, request)
+        except grpc.aio.AioRpcError as exc:
+            limit = failures.named_limit(exc.details())
+            if limit is None or limit.name != "timeout" or not 0 < limit.most < self.timeout_s:
+                raise
+            # Refused before anything was done, so it may be asked again at once.
+            self._server_timeout_s = limit.most
+            request.timeout = self.timeout_s
+            return await self._call(service, method, request)
+
+    async def _call(self, service: str, method: str, request: Message) -> Message:
         call = self._callable(service, method)(
             request, timeout=self._timeout_s + GRACE_S, metadata=self._metadata
         )
@@ -120,10 +138,10 @@ class Channel:
         if self._channel is None:
             self._channel = (
                 grpc.aio.secure_channel(
-                    self._address, grpc.ssl_channel_credentials(), options=_OPTIONS
+                    self.address, grpc.ssl_channel_credentials(), options=_OPTIONS
                 )
                 if self._tls
-                else grpc.aio.insecure_channel(self._address, options=_OPTIONS)
+                else grpc.aio.insecure_channel(self.address, options=_OPTIONS)
             )
         return self._channel
 
