@@ -163,6 +163,8 @@ class Backfill:
                         self._patience.over(who)
                         backoff_s = None
                         state = await self._carry(state, page)
+                        # Not to be held while the next one is read.
+                        del page
                         if self._stopping.is_set():
                             return
                     if not state.done:

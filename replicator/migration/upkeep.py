@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from replicator.errors import Refused, ReplicatorError
 from replicator.migration.engine import Engine
@@ -22,9 +23,13 @@ from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report, VerifyRequest
+from replicator.ports.store import KeyReader
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
+
+_KEYS_PAGE = 500
+"""Keys read at once."""
 
 
 class Upkeep:
@@ -165,10 +170,21 @@ class Upkeep:
                     yield finding.key
 
     async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
-        for chunk in await self._parts.source.split(collection, 8):
-            async for page in self._parts.source.scan(chunk, None, 500):
-                for point in page.points:
-                    yield Key(collection, point.id)
+        source = self._parts.source
+        for chunk in await self._engine.patience.until_answered(
+            partial(source.split, collection, 8)
+        ):
+            # What the keys hold is read again when they are held, so it is not read here.
+            pages = (
+                source.scan_keys(chunk, None, _KEYS_PAGE)
+                if isinstance(source, KeyReader)
+                else source.scan(chunk, None, _KEYS_PAGE)
+            )
+            async for page in pages:
+                keys = [Key(collection, point.id) for point in page.points]
+                del page
+                for key in keys:
+                    yield key
 
     async def _repair_batch(self, keys: Sequence[Key]) -> int:
         return len(keys) - len(await self._repairer().keys(keys))

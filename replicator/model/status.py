@@ -33,6 +33,13 @@ class BackfillStatus(msgspec.Struct, kw_only=True):
     eta_s: float | None = None
 
 
+class MemoryStatus(msgspec.Struct, kw_only=True):
+    budget_bytes: int
+    """What bulk work may hold at once: `memory.budget`."""
+    page_bytes: int
+    """What follows from it for one page of one reader."""
+
+
 class StreamStatus(msgspec.Struct, kw_only=True):
     applied: int = 0
     in_flight: int = 0
@@ -120,6 +127,7 @@ class Status(msgspec.Struct, kw_only=True):
     stream: StreamStatus
     lag: LagStatus
     partitions: list[PartitionStatus] = []
+    memory: MemoryStatus | None = None
     verify: VerifyStatus
     retention: RetentionStatus
     fence: FenceStatus | None = None

@@ -27,6 +27,10 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:\[\]/]+):(\d{1,5})")
 
 
+_BUDGET_MIN = 1 << 20
+"""Less makes pages of a few ordinary points."""
+
+
 def check_consistency(settings: Settings) -> None:
     """Raises Refused("config-invalid" or "transform-invalid") for the first rule broken."""
     if not _NAME.fullmatch(settings.name):
@@ -158,6 +162,7 @@ def _check_limits(settings: Settings) -> None:
         for section, names in table.items():
             for name in names:
                 _at_least(f"{section}.{name}", getattr(getattr(settings, section), name), least)
+    _at_least("memory.budget", settings.memory.budget, _BUDGET_MIN)
     stream = settings.stream
     if stream.batch_records > stream.buffer_records:
         raise invalid("stream.batch_records", "is above stream.buffer_records")

@@ -23,6 +23,7 @@ from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
 from replicator.stream.letters import DeadLetters
+from replicator.stream.pages import PageSize, size_of
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -55,14 +56,30 @@ class Applier:
         self._letters = letters
         self._patience = patience
         self._show_after_s = show_after_s
+        self._image_size = PageSize()
 
     async def apply(
         self, changes: Sequence[tuple[Key, ChangeEvent | None]]
     ) -> dict[Key, Rejected]:
         """
         Make changes of different keys durable; None stands for the source's image as it is now.
-        Returns those that cannot be carried, and why.
+        Returns those that cannot be carried, and why. Images are read and written some at a
+        time: a repair asks for those of thousands of keys, of which nobody knows the size.
         """
+        refused: dict[Key, Rejected] = {}
+        begin = 0
+        while begin < len(changes):
+            rows, end = self._image_size.rows(len(changes)), begin
+            while end < len(changes) and (rows > 0 or changes[end][1] is not None):
+                rows -= changes[end][1] is None
+                end += 1
+            refused.update(await self._apply(changes[begin:end]))
+            begin = end
+        return refused
+
+    async def _apply(
+        self, changes: Sequence[tuple[Key, ChangeEvent | None]]
+    ) -> dict[Key, Rejected]:
         images, refused = await self._fetch([key for key, event in changes if event is None])
         keys: dict[str, dict[PointId, Key]] = {}
         writes: dict[str, dict[PointId, Write]] = {}
@@ -131,6 +148,7 @@ class Applier:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
             found, bad = await fetch_images(self._patience, self._images, collection, ids)
+            self._image_size.saw(len(found), sum(map(size_of, found.values())))
             images.update(
                 (Key(collection, point_id), point) for point_id, point in found.items()
             )

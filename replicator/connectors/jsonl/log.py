@@ -80,16 +80,17 @@ class CollectionLog:
     def point(self, point_id: PointId) -> Point | None:
         """The point, None when it does not exist. Raises Rejected when its line is no point."""
         offset = self.offsets.get(point_id)
-        return None if offset is None else self._read(offset)
+        return None if offset is None else self.parse(self.raw(offset))
 
     def points(self) -> Iterator[Point]:
         """Every point in the order of the file, but for lines that are none."""
         for offset in sorted(self.offsets.values()):
             with suppress(Rejected):
-                yield self._read(offset)
+                yield self.parse(self.raw(offset))
 
-    def _read(self, offset: int) -> Point:
-        point = point_from_json(self.raw(offset))
+    def parse(self, line: bytes) -> Point:
+        """The point of a line. Raises Rejected when it is none."""
+        point = point_from_json(line)
         # What came as base64 may hold NaN.
         validate_vectors(point.vectors, None, whole=False)
         return point
