@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from replicator.errors import Refused, ReplicatorError
+from replicator.errors import Refused, Rejected, ReplicatorError
 from replicator.migration.engine import Engine
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair, only_forward
@@ -27,6 +27,9 @@ from replicator.ports.store import KeyReader
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
+
+_AGAIN_S = 60.0
+"""After a regular verification that could not be done."""
 
 _KEYS_PAGE = 500
 """Keys read at once."""
@@ -65,8 +68,10 @@ class Upkeep:
             await asyncio.sleep(max(1.0, due_s))
             try:
                 await self.verify(VerifyRequest())
-            except Refused:
-                continue  # not streaming just now, or something else is under way
+            except (Refused, Rejected):
+                # Not streaming just now, something else is under way, or a store refuses to be
+                # read. It is no reason to end the process, nor to ask again at once.
+                await asyncio.sleep(min(float(interval_s), _AGAIN_S))
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine

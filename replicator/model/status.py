@@ -88,7 +88,12 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     at: float | None = None
     """When the last full generation was completed, as seconds since the epoch."""
     recall: float | None = None
-    """recall@k between both stores, of the last verification that searched."""
+    """recall@k between both stores, of the last verification that searched: the least of all
+    collections."""
+    recall_upper: float | None = None
+    """The upper end of its 95% interval, the least of all collections."""
+    recall_below: list[str] = []
+    """Of which collections that lies below `verify.recall_min`, in sentences."""
 
 
 class RetentionStatus(msgspec.Struct, kw_only=True):

@@ -150,7 +150,7 @@ def _check_limits(settings: Settings) -> None:
     not_negative = {
         "stream": ("version_window",),
         "backfill": ("rate_max",),
-        "verify": ("float_tolerance", "payload_tolerance", "rate_max", "queries"),
+        "verify": ("float_tolerance", "payload_tolerance", "rate_max", "queries", "recall_min"),
         "cutover": ("lag_records_max",),
     }
     times = {

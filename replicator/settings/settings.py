@@ -109,6 +109,9 @@ class VerifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     none."""
     search_limit: int = 10
     """The k of recall@k."""
+    recall_min: float = 0.95
+    """The gate closes where the recall of a collection certainly lies below it (the upper end
+    of its 95% interval), and `verify` exits with 1."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

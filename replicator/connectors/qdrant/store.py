@@ -119,13 +119,15 @@ class QdrantStore:
         await self._collections.finish_bulk(collection)
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
-        """The nearest points by the server's own index, best first."""
+        """The nearest points, best first: by the server's own index, or `exact`."""
         request = wire().QueryPoints(
             collection_name=collection, limit=query.limit, timeout=self._channel.timeout_s
         )
         if query.using:
             request.using = query.using
         write_vector(request.query.nearest, query.vector, query.using)
+        if query.exact:
+            request.params.exact = True
         if query.filter:
             write_filter(request.filter, query.filter)
         reply = await self._channel.read("Points", "Query", request)
