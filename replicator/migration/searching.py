@@ -38,6 +38,14 @@ _MORE = 10
 """Hits asked for beyond those that count, to see which are as near as the last of them."""
 
 
+_REFUSALS = 3
+"""Of queries by one vector, before the others by it are not asked any more: each may have taken
+as long as a store allows."""
+
+_TRIES = 3
+"""Of a search that is not answered, before its vector is given up for this verification."""
+
+
 class Answered(msgspec.Struct, kw_only=True):
     """One query's answers, in target ids, and what they took."""
 
@@ -74,6 +82,10 @@ class Searching:
         answers: list[Answered] = []
         refused: dict[str, list[str]] = {}
         for query in queries:
+            reasons = refused.get(query.using, [])
+            if len(reasons) >= _REFUSALS:
+                reasons.append("")
+                continue
             try:
                 answers.append(await self._ask(collection, query))
             except (Refused, Rejected) as error:
@@ -169,10 +181,27 @@ class Searching:
             return hits, exact
         exact, limit = tries[-1]
         asked = msgspec.structs.replace(query, exact=exact, limit=limit)
-        call: Callable[[], Awaitable[list[Hit]]] = partial(store.search, collection, asked)
-        hits = await self._patience.until_answered(call, or_refused=True)
-        self._inexact.add(place)
+        hits = await self._within_reason(partial(store.search, collection, asked))
+        if not exact:
+            self._inexact.add(place)
         return hits, exact
+
+    async def _within_reason(self, call: Callable[[], Awaitable[list[Hit]]]) -> list[Hit]:
+        """
+        A search may take longer than the store allows however often it is asked, and the proof
+        that both stores hold the same must not wait for it for ever. Raises Refused.
+        """
+        who, backoff_s = object(), None
+        try:
+            for _ in range(_TRIES):
+                try:
+                    return await call()
+                except Retryable as error:
+                    reason = error.message
+                    backoff_s = await self._patience.rest(who, error, backoff_s)
+            raise Refused("store-refused", f"no answer in {_TRIES} tries: {reason}")
+        finally:
+            self._patience.over(who)
 
 
 def assign(

@@ -26,7 +26,7 @@ from replicator.migration.searching import Searching, assign, below
 from replicator.migration.suspects import Suspects
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
-from replicator.model.point import Point
+from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
@@ -40,6 +40,9 @@ from replicator.stream.patience import Patience
 
 _KEPT = 100
 """Findings in the report itself; the state store holds all."""
+
+_QUERY_ROWS = 32
+"""Rows of a multi-vector that is asked with."""
 
 
 class Verified(msgspec.Struct, kw_only=True):
@@ -318,7 +321,7 @@ class Verification:
                 asked[using] += 1
                 queries.append(
                     Query(
-                        vector=point.vectors[using],
+                        vector=_as_query(point.vectors[using]),
                         using=using,
                         limit=self._settings.search_limit,
                         filter=collection.transform.filter,
@@ -354,3 +357,15 @@ class Verification:
             for using, reason in figures.get("not_compared", {}).items():
                 found.append(f"{name}: search by {using} is not compared: {reason}")
         return found
+
+
+def _as_query(vector: Vector) -> Vector:
+    """
+    A stored vector as a question. Of a multi-vector, the first rows: a question has some dozens
+    (one for each word), a document a thousand, and comparing all rows with all rows of every
+    document takes longer than any store allows.
+    """
+    if not isinstance(vector, MultiVector) or vector.rows <= _QUERY_ROWS:
+        return vector
+    row_bytes = len(vector.data) // vector.rows
+    return MultiVector(_QUERY_ROWS, vector.data[: _QUERY_ROWS * row_bytes])

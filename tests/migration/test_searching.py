@@ -210,3 +210,23 @@ async def test_counts_that_differ_are_a_warning() -> None:
         world.target.write("books_v2", Upsert(Point(99, {"v": floats(1, 1)}, {})))
         report = await world.verify("counts")
         assert report.warnings == ["books: the source counts 3 points, the target 4"]
+
+
+@virtual
+async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not() -> None:
+    world = World(verify={"queries": 20})
+    spread(world, 40)
+    async with world.running():
+        asked_for = 0
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            nonlocal asked_for
+            asked_for += 1
+            await asyncio.sleep(30)
+            raise Retryable("store-unavailable", "deadline exceeded")
+
+        world.door.search = search  # type: ignore[method-assign]
+        async with asyncio.timeout(3600):
+            report = await world.verify()
+        assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]
+        assert asked_for < 40

@@ -22,9 +22,6 @@ GRACE_S = 5.0
 which says more, comes first. Without it every slow write would have an unknown outcome."""
 
 _OPTIONS = (
-    # The server bounds neither. grpc's own 4 MiB for replies would split every other page; no
-    # bound at all would let one page of large points take all memory.
-    ("grpc.max_receive_message_length", failures.LARGEST_REPLY),
     ("grpc.max_send_message_length", -1),
     # A failure to connect must mean that nothing was sent by an earlier, hidden attempt.
     ("grpc.enable_retries", 0),
@@ -136,12 +133,15 @@ class Channel:
     def _open(self) -> grpc.aio.Channel:
         # Opened late, because grpc binds a channel to the loop that runs when it is made.
         if self._channel is None:
+            # The server bounds nothing. grpc's own 4 MiB for replies would split every other
+            # page; no bound at all would let one page of large points take all memory.
+            options = (*_OPTIONS, ("grpc.max_receive_message_length", failures.LARGEST_REPLY))
             self._channel = (
                 grpc.aio.secure_channel(
-                    self.address, grpc.ssl_channel_credentials(), options=_OPTIONS
+                    self.address, grpc.ssl_channel_credentials(), options=options
                 )
                 if self._tls
-                else grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+                else grpc.aio.insecure_channel(self.address, options=options)
             )
         return self._channel
 
