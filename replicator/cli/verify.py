@@ -84,8 +84,7 @@ async def _verify(request: VerifyRequest) -> Report:
     def figures(status: Status) -> Figures:
         now = status.verify
         wrong = now.missing + now.extra + now.different
-        total = status.backfill.estimated if request.level == "full" else None
-        return Figures(now.compared, total, f"{now.phase}, {wrong:,} differ")
+        return Figures(now.compared, now.expected, f"{now.phase}, {wrong:,} differ")
 
     async with connection(settings) as control:
         return await watched(

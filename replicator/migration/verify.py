@@ -100,8 +100,12 @@ class Verification:
         self._started_at, begun_at = self._clock(), self._positions()
         progress = self._progress
         progress.phase, progress.level, progress.compared = "comparing", level, 0
+        progress.expected = None
         generation = progress.generation + 1
         try:
+            if level == "full":
+                both = [count for pair in (await self._counts()).values() for count in pair]
+                progress.expected = None if None in both else sum(n or 0 for n in both)
             if level != "counts":
                 per_chunk = None if level == "full" else self._settings.sample
                 await self._forward(per_chunk, generation)
@@ -224,7 +228,10 @@ class Verification:
             self._patience.over(who)
 
     async def _did(self, rows: int) -> None:
-        self._progress.compared += rows
+        progress = self._progress
+        progress.compared += rows
+        if progress.expected is not None:
+            progress.expected = max(progress.expected, progress.compared)
         await self._pace.rows(rows)
 
     async def _suspect(self, gap: Gap, generation: int) -> None:

@@ -82,6 +82,8 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     """idle, comparing, settling, or done."""
     level: str | None = None
     compared: int = 0
+    expected: int | None = None
+    """Keys to compare, both ways; grows where the stores do. Null while it is not known."""
     missing: int = 0
     extra: int = 0
     different: int = 0
