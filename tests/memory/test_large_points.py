@@ -33,7 +33,7 @@ from replicator.testing.local_store import LocalStoreServer
 MB = 1 << 20
 WITHIN_S = 120.0
 """Each takes about twenty seconds on an idle machine."""
-PEAK_MB = 420
+PEAK_MB = 320
 """What a process may have held. The program with its drivers takes 130 of it."""
 
 DENSE = {"": VectorSchema(size=2, distance=Distance.DOT)}
@@ -86,7 +86,7 @@ def peak_mb(arguments: list[str], log: Path) -> int:
 
 @pytest.mark.parametrize(
     ("vectors", "made", "count"),
-    [(DENSE, texts, 300), (MULTI, matrices, 250)],
+    [(DENSE, texts, 120), (MULTI, matrices, 160)],
     ids=["texts", "matrices"],
 )
 async def test_a_copy_and_its_verification_hold_no_more_than_their_budget(

@@ -96,7 +96,7 @@ def page_of(
         try:
             if error is not None:
                 raise error
-            points.append(log.parse(raw))
+            points.append(log.parse(at, raw))
         except Rejected as exc:
             place = f"{log.path.name}, byte {at}"
             rejected.append(RejectedRow(id=row.id, place=place, error=exc, raw=raw))
