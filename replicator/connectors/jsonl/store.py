@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +23,7 @@ from replicator.codecs.keys import ID_BYTES_MAX, canonical_id
 from replicator.connectors.jsonl.change import line_of
 from replicator.connectors.jsonl.line import Header, Layout, encode
 from replicator.connectors.jsonl.log import CollectionLog, create, replace
+from replicator.connectors.jsonl.names import file_name
 from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
 from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
@@ -270,7 +270,7 @@ class JsonlStore:
         )
 
     def _path(self, collection: str) -> Path:
-        return self._directory / f"{quote(collection, safe='')}.jsonl"
+        return self._directory / file_name(collection)
 
     def _log(self, collection: str) -> CollectionLog:
         if collection not in self._logs:
