@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from replicator.settings.convert import invalid
+from replicator.settings.credentials import why_not_sent
 from replicator.settings.cutover import (
     HookSettings,
     HttpSettings,
@@ -21,6 +22,7 @@ from replicator.settings.feeds import ChangelogSettings, KafkaSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
 from replicator.settings.transform_rules import check_transform
+from replicator.settings.units import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -52,6 +54,10 @@ def _check_store(path: str, store: StoreSettings) -> None:
     match store:
         case QdrantSettings():
             _check_url(f"{path}.url", store.url)
+            _check_address(f"{path}.url", store.url)
+            _sendable(f"{path}.api_key", store.api_key)
+            if store.ca_file and not store.url.startswith("https://"):
+                raise invalid(f"{path}.ca_file", "is for a url that begins with https://")
             _at_least(f"{path}.timeout", store.timeout, 0.001)
             for name in ("shard_number", "replication_factor"):
                 count = getattr(store, name)
@@ -136,6 +142,7 @@ def _check_http(settings: Settings) -> None:
     listen = settings.http.listen
     if not _is_address(listen, 0):
         raise invalid("http.listen", f"is host:port, such as 127.0.0.1:8080, not {listen!r}")
+    _sendable("http.token", settings.http.token)
     if not _is_loopback(listen.rpartition(":")[0]) and not settings.http.token.reveal():
         raise invalid("http.token", f"must be set, as {listen} is not on loopback only")
 
@@ -180,6 +187,7 @@ def _check_cutover(settings: Settings) -> None:
         assert isinstance(part, (ManualSettings, HttpSettings, QdrantAliasSettings))
         if isinstance(part, HttpSettings):
             _check_url(f"cutover.{role}.url", part.url)
+            _sendable(f"cutover.{role}.token", part.token)
             _at_least(f"cutover.{role}.timeout", part.timeout, 0.001)
         elif isinstance(part, QdrantAliasSettings):
             _check_aliases(settings, part.aliases)
@@ -226,6 +234,21 @@ def _check_url(path: str, url: str) -> None:
         fits = False
     if not fits or any(char.isspace() for char in url):
         raise invalid(path, "is not a URL such as http://localhost:6334")
+
+
+def _check_address(path: str, url: str) -> None:
+    """What gRPC would leave out without a word is refused."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise invalid(path, "holds a user or password, which gRPC does not send; use api_key")
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise invalid(path, "has a path or query, which gRPC does not use")
+
+
+def _sendable(path: str, secret: Secret) -> None:
+    why = why_not_sent(secret.reveal())
+    if why is not None:
+        raise invalid(path, why)
 
 
 def _is_address(text: str, port_min: int) -> bool:

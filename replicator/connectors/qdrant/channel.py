@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import ceil
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import grpc.aio
 from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Unavailable
+from replicator.settings.credentials import without_credentials
 from replicator.settings.stores import QdrantSettings
 
 DEFAULT_PORT = 6334
@@ -36,6 +38,7 @@ class Channel:
     def __init__(self, settings: QdrantSettings) -> None:
         self.address, self._tls = _endpoint(settings.url)
         self._timeout_s = float(settings.timeout)
+        self._ca_file = settings.ca_file
         self._server_timeout_s: int | None = None
         self._metadata = (
             (("api-key", settings.api_key.reveal()),) if settings.api_key.reveal() else ()
@@ -138,7 +141,9 @@ class Channel:
             options = (*_OPTIONS, ("grpc.max_receive_message_length", failures.LARGEST_REPLY))
             self._channel = (
                 grpc.aio.secure_channel(
-                    self.address, grpc.ssl_channel_credentials(), options=options
+                    self.address,
+                    grpc.ssl_channel_credentials(_certificates(self._ca_file)),
+                    options=options,
                 )
                 if self._tls
                 else grpc.aio.insecure_channel(self.address, options=options)
@@ -146,16 +151,32 @@ class Channel:
         return self._channel
 
 
+def _certificates(ca_file: str) -> bytes | None:
+    if not ca_file:
+        return None
+    try:
+        found = Path(ca_file).read_bytes()
+    except (OSError, ValueError) as exc:
+        raise Refused("config-invalid", f"ca_file: {ca_file} cannot be read: {exc}") from exc
+    if b"-----BEGIN CERTIFICATE-----" not in found:
+        # grpc takes anything, and then fails each connection without saying why.
+        raise Refused("config-invalid", f"ca_file: {ca_file} holds no certificate in PEM")
+    return found
+
+
 def _endpoint(url: str) -> tuple[str, bool]:
     """Address and whether to use TLS, of `http://host:port`, `https://…` or `host:port`."""
+    shown = without_credentials(url)
     try:
         parts = urlsplit(url if "//" in url else f"//{url}")
         host, port = parts.hostname, parts.port or DEFAULT_PORT
     except ValueError as exc:
-        raise Refused("config-invalid", f"the url {url!r} is malformed: {exc}") from exc
+        raise Refused("config-invalid", f"the url {shown!r} is malformed: {exc}") from exc
     if not host or parts.scheme not in ("", "http", "https", "grpc", "grpcs"):
-        raise Refused("config-invalid", f"the url {url!r} names no http or https address")
+        raise Refused("config-invalid", f"the url {shown!r} names no http or https address")
     if parts.path.strip("/"):
-        raise Refused("config-invalid", f"the url {url!r} has a path, which gRPC does not use")
+        raise Refused(
+            "config-invalid", f"the url {shown!r} has a path, which gRPC does not use"
+        )
     name = f"[{host}]" if ":" in host else host
     return f"{name}:{port}", parts.scheme in ("https", "grpcs")

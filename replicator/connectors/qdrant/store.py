@@ -198,4 +198,4 @@ class QdrantStore:
         return []
 
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:
-        return CheckFinding(severity, code, f"qdrant {self._settings.url}", message)
+        return CheckFinding(severity, code, f"qdrant {self._channel.address}", message)
