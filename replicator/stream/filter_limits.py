@@ -43,8 +43,8 @@ def _of_condition(condition: dict[str, Any]) -> Iterator[str]:
         yield from _of_match(condition["key"], match)
     elif isinstance(bounds := condition.get("range"), dict) and _is_beyond(bounds):
         yield (
-            f"the range of {condition['key']!r} goes beyond 2^53: it is exact here, and compared"
-            " as float64 at the store"
+            f"the range of {condition['key']!r} goes beyond 2^53: it is exact here, and"
+            " compared as float64 at the store"
         )
 
 
