@@ -135,6 +135,10 @@ CODES: dict[str, str] = {
         "The reply to a write was lost; it is repeated after the late-write bound."
     ),
     "permission-denied": "Give the credentials the permission that the message names.",
+    "store-refused": (
+        "The store refuses the request as a whole, whatever the records in it: change the "
+        "limit or setting that the message names, at that store."
+    ),
     "store-bug": (
         "The store answered what its protocol does not allow; report it with the message."
     ),
@@ -144,7 +148,10 @@ CODES: dict[str, str] = {
     "key-invalid": "Produce the key as `<collection>/<id>`, both percent-encoded.",
     "key-mismatch": "Make the record's key and the value's collection and id agree.",
     "value-malformed": "Produce a MessagePack or JSON map as the event contract says.",
-    "value-too-large": "Make the record smaller, or raise feed.event_bytes_max.",
+    "value-too-large": (
+        "Make the record smaller, or raise the limit that the message names: the store's, "
+        "or feed.event_bytes_max."
+    ),
     "field-missing": "Add the field at the path named.",
     "field-type": "Give the field at the path the type that the contract says.",
     "field-unknown": "Use the nearest field that the message names, or leave it out.",

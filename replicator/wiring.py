@@ -63,17 +63,23 @@ class Assembly:
         self.metrics = metrics
 
 
-def make_store(settings: StoreSettings) -> Store:
-    """The connector of a store."""
+def make_stores(settings: Settings) -> tuple[Store, Store]:
+    """The connectors of source and target."""
+    page_bytes = settings.memory.page_bytes(settings.backfill.readers)
+    return make_store(settings.source, page_bytes), make_store(settings.target, page_bytes)
+
+
+def make_store(settings: StoreSettings, page_bytes: int) -> Store:
+    """The connector of a store. `page_bytes`: what a page of points may hold, about."""
     match settings:
         case QdrantSettings():
             from replicator.connectors.qdrant import QdrantStore
 
-            return QdrantStore(settings)
+            return QdrantStore(settings, page_bytes)
         case JsonlSettings():
             from replicator.connectors.jsonl import JsonlStore
 
-            return JsonlStore(settings)
+            return JsonlStore(settings, page_bytes)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -165,7 +171,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         state = await open_state(settings)
         stack.push_async_callback(state.close)
-        source, target = make_store(settings.source), make_store(settings.target)
+        source, target = make_stores(settings)
         feed, letter_log = make_feed(settings), make_letter_log(settings)
         for part in (source, target, feed, letter_log):
             if part is not None:
@@ -195,7 +201,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
 async def open_stores(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
     """Source and target, for a command that only looks."""
     async with contextlib.AsyncExitStack() as stack:
-        source, target = make_store(settings.source), make_store(settings.target)
+        source, target = make_stores(settings)
         stack.push_async_callback(source.close)
         stack.push_async_callback(target.close)
         yield source, target

@@ -51,7 +51,7 @@ def verify(as_json: bool, level: str, search: Path | None) -> None:
         screen.print_json(wire.document(report))
     else:
         _show(report)
-    if not report.equal:
+    if not report.equal or report.below:
         click.get_current_context().exit(1)
 
 
@@ -84,8 +84,7 @@ async def _verify(request: VerifyRequest) -> Report:
     def figures(status: Status) -> Figures:
         now = status.verify
         wrong = now.missing + now.extra + now.different
-        total = status.backfill.estimated if request.level == "full" else None
-        return Figures(now.compared, total, f"{now.phase}, {wrong:,} differ")
+        return Figures(now.compared, now.expected, f"{now.phase}, {wrong:,} differ")
 
     async with connection(settings) as control:
         return await watched(
@@ -171,6 +170,10 @@ def _show(report: Report) -> None:
     for name, figures in report.search.items():
         told = ", ".join(f"{key} {value}" for key, value in figures.items())
         out.print(f"search {name}: {told}")
+    for sentence in report.below:
+        out.print(f"below the threshold: {sentence}")
+    for sentence in report.warnings:
+        out.print(f"look at: {sentence}")
     shown = report.findings[:_FINDINGS_SHOWN]
     if shown:
         rows_of = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from replicator.errors import Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
@@ -23,14 +24,17 @@ from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report, VerifyRequest
+from replicator.ports.store import KeyReader
 from replicator.stream.ownership import Lease, Purpose
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
 
+_AGAIN_S = 60.0
+"""After a regular verification that could not be done."""
 
-_AFTER_FAILURE_S = 30.0
-"""Before a periodic verification that failed is tried again."""
+_KEYS_PAGE = 500
+"""Keys read at once."""
 
 
 class Upkeep:
@@ -79,7 +83,7 @@ class Upkeep:
             except ReplicatorError as error:
                 if error.code != "phase-refused":  # not streaming, or something else is on
                     await self._engine.journal.note("verify", error.message, code=error.code)
-                await asyncio.sleep(_AFTER_FAILURE_S)
+                await asyncio.sleep(min(float(interval_s), _AGAIN_S))
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine
@@ -196,10 +200,21 @@ class Upkeep:
                     yield finding.key
 
     async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
-        for chunk in await self._parts.source.split(collection, 8):
-            async for page in self._parts.source.scan(chunk, None, 500):
-                for point in page.points:
-                    yield Key(collection, point.id)
+        source = self._parts.source
+        for chunk in await self._engine.patience.until_answered(
+            partial(source.split, collection, 8)
+        ):
+            # What the keys hold is read again when they are held, so it is not read here.
+            pages = (
+                source.scan_keys(chunk, None, _KEYS_PAGE)
+                if isinstance(source, KeyReader)
+                else source.scan(chunk, None, _KEYS_PAGE)
+            )
+            async for page in pages:
+                keys = [Key(collection, point.id) for point in page.points]
+                del page
+                for key in keys:
+                    yield key
 
     async def _repair_batch(self, lease: Lease, keys: Sequence[Key]) -> int:
         lease.check()

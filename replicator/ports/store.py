@@ -69,7 +69,9 @@ class StoreReader(Protocol):
 
     def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
         """
-        Read a chunk from its beginning, or after the cursor of an earlier page. Every key that
+        Read a chunk from its beginning, or after the cursor of an earlier page. A page has at
+        most `page_rows` rows, and fewer where they are large: it is bounded in bytes as well,
+        and what the scan has given it does not hold any more. Every key that
         is present throughout the scan is returned, in a stable order; keys that come and go may
         be. A scan of a collection that vanishes raises Refused.
         """
@@ -149,6 +151,23 @@ class StoreSearcher(Protocol):
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
         """The nearest points, best first."""
+        ...
+
+
+@runtime_checkable
+class KeyReader(Protocol):
+    """A store that tells which keys there are without reading what they hold."""
+
+    def scan_keys(
+        self, chunk: Chunk, after: str | None, page_rows: int, fields: Sequence[str] = ()
+    ) -> AsyncIterator[Page]:
+        """As `StoreReader.scan`, of points that need have nothing but their ids and `fields` of
+        the payload.
+        """
+        ...
+
+    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Which of these ids exist."""
         ...
 
 

@@ -182,6 +182,8 @@ class AttachedStore:
         await self._travel()
         if query.filter is not None:
             raise Refused("unsupported", "the store in memory searches without a filter")
+        if not isinstance(query.vector, bytes):
+            raise Refused("unsupported", "the store in memory searches by dense vectors only")
         held = self._store.collections.get(collection)
         if held is None:
             raise Refused("target-missing", f"there is no collection {collection!r}")
