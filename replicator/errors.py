@@ -173,6 +173,23 @@ CODES: dict[str, str] = {
 }
 
 
+AWAY = frozenset(
+    {
+        "source-unavailable",
+        "target-unavailable",
+        "store-unavailable",
+        "store-throttled",
+        "outcome-unknown",
+        "feed-unavailable",
+        "dead-letters-unavailable",
+    }
+)
+"""Codes of a peer that does not answer just now: waiting may mend them."""
+
+_PASSING = frozenset({"group-foreign", "transaction-open"})
+"""Refusals that end by themselves once somebody else goes away."""
+
+
 class ReplicatorError(Exception):
     """Base of all: a stable `code`, and a sentence that says what happened."""
 
@@ -260,6 +277,16 @@ def recovery(error: BaseException) -> Recovery:
             return Recovery.HOLD
         case _:
             return Recovery.STOP
+
+
+def is_permanent(error: BaseException) -> bool:
+    """
+    Whether no waiting mends it: a collection that does not exist, a wrong dimension, a missing
+    permission. Whoever would wait for it, would wait for ever.
+    """
+    if not isinstance(error, ReplicatorError):
+        return True
+    return not isinstance(error, Retryable) and error.code not in AWAY | _PASSING
 
 
 def exit_code(error: BaseException) -> int:

@@ -24,8 +24,8 @@ from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSetti
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
     from replicator.migration.plan import Plan
+    from replicator.migration.standing import Standing
     from replicator.model.finding import CheckFinding
-    from replicator.model.record import MigrationRecord
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
     from replicator.ports.store import Fence, Store, Switch
@@ -202,10 +202,14 @@ async def open_stores(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
 
 
 async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
-    """Every check there is. What is away is a finding."""
+    """Every check there is, of what can be put together. What is away is a finding."""
     from replicator.migration.checks import run_checks
+    from replicator.routing.person import Person
+    from replicator.settings.fingerprint import fingerprint
 
     async with open_stores(settings) as (source, target):
+        make_fence(settings, Person())
+        make_switch(settings, Person(), target)
         feed = make_feed(settings)
         try:
             return await run_checks(
@@ -213,7 +217,8 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
                 source=source,
                 target=target,
                 feed=feed,
-                record=await load_record(settings),
+                standing=await load_standing(settings),
+                fingerprint=fingerprint(settings),
                 wipe=wipe,
             )
         finally:
@@ -229,16 +234,18 @@ async def make_plan(settings: Settings) -> Plan:
         return await plan.make_plan(settings, source=source, target=target)
 
 
-async def load_record(settings: Settings) -> MigrationRecord | None:
-    """The migration on this state, if there is one; beside a daemon too."""
+async def load_standing(settings: Settings) -> Standing:
+    """How the migration on this state stands, if there is one; beside a daemon too."""
+    from replicator.migration.standing import Standing, read_standing
+
     try:
         state = await open_state(settings, read_only=True)
     except Refused as refused:
         if refused.code == "state-missing":
-            return None
+            return Standing()
         raise
     try:
-        return await state.load()
+        return await read_standing(state)
     finally:
         await state.close()
 

@@ -93,10 +93,10 @@ def _carry(label: str, settings: Settings, wipe: tuple[str, ...], as_json: bool)
     from replicator.daemon import logs
     from replicator.daemon.process import run_loop
     from replicator.model.phase import Phase
-    from replicator.wiring import load_record
+    from replicator.wiring import load_standing
 
     logs.quiet()
-    record = asyncio.run(load_record(settings))
+    record = asyncio.run(load_standing(settings)).record
     if record is not None and record.phase is Phase.COMPLETE:
         raise Refused(
             "phase-refused",

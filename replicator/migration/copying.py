@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from replicator.errors import Blocked
+from replicator.errors import Blocked, Refused
 from replicator.migration.backfill import Backfill, prepare_target
 from replicator.migration.engine import Engine
 from replicator.model.phase import Direction, Phase
@@ -41,6 +41,12 @@ class CopyJob:
             # Invariant 4: `settle` passes between the capture and the first row, anew at each
             # start.
             return
+        if fresh:
+            # Again, for what has changed since the capture: what follows may wipe the target.
+            try:
+                await engine.preflight()
+            except Refused as error:
+                raise Blocked(error.code, error.message) from error
         await engine.letters.load()
         writer = engine.writers[Direction.FORWARD]
         await writer.guard.clear()

@@ -13,6 +13,7 @@ import uuid
 import msgspec
 
 from replicator.codecs.events import EventDecoder
+from replicator.migration.checks import preflight_or_refuse
 from replicator.migration.journal import Journal
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
@@ -20,6 +21,7 @@ from replicator.migration.pace import Pace
 from replicator.migration.parts import Parts
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.migration.routes import Atlas, draw_atlas
+from replicator.migration.standing import read_standing
 from replicator.migration.verify import Verified
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
@@ -144,8 +146,30 @@ class Engine:
 
     # -- work ------------------------------------------------------------------------------
 
+    async def preflight(self) -> None:
+        """
+        Know everything that can be known before the first write. Waits for a peer that is away;
+        raises Refused for what no waiting mends.
+        """
+        parts = self.parts
+        standing = await read_standing(parts.state)
+        findings = await self.patience.until_answered(
+            lambda: preflight_or_refuse(
+                parts.settings,
+                source=parts.source,
+                target=parts.target,
+                feed=parts.feed,
+                standing=standing,
+                wipe=parts.wipe,
+            ),
+            or_refused=True,
+        )
+        told = [f"{finding.code}: {finding.message}" for finding in findings]
+        await self.journal.note("check", "nothing blocks", findings=told)
+
     async def capture(self) -> None:
         """Phase PLANNED: take the positions from which everything will be replayed."""
+        await self.preflight()
         feed = self.parts.feed
         positions: Positions = {}
         if feed is not None:

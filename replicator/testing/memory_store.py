@@ -103,14 +103,16 @@ class MemoryStore:
             if mark is not None:
                 held.schema = msgspec.structs.replace(held.schema, capture_id=mark)
             return
-        self.collections[wanted.name] = _Collection(
-            msgspec.structs.replace(
-                wanted,
-                ids=self._ids,
-                capture_id=mark,
-                points=None,
-                normalises=self._normalises,
-            )
+        self.collections[wanted.name] = _Collection(self.made_of(wanted))
+
+    def made_of(self, wanted: CollectionSchema) -> CollectionSchema:
+        """The schema of a collection that is made as wanted."""
+        return msgspec.structs.replace(
+            wanted,
+            ids=self._ids,
+            capture_id=wanted.capture_id if self._marks else None,
+            points=None,
+            normalises=self._normalises,
         )
 
     def write(self, collection: str, write: Write) -> bool:

@@ -50,7 +50,7 @@ def test_points_of_unknown_origin_are_not_written_over(replicator: Run, tmp_path
     out.mkdir()
     (out / "articles.jsonl").write_text('{"id": 1, "vectors": {"": [1, 1]}}\n')
     result = replicator("export", str(out))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "error[target-not-empty]" in result.stderr
     assert replicator("export", str(out), "--wipe-target", "articles").exit_code == 0
 

@@ -10,9 +10,12 @@ import pytest
 
 from replicator.errors import CODES
 from replicator.migration.checks import run_checks
+from replicator.migration.standing import Standing
 from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.phase import Phase
 from replicator.model.point import Point, PointId
+from replicator.model.position import Partition
 from replicator.model.record import Capture, MigrationRecord
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert
@@ -32,6 +35,7 @@ async def check(
     wipe: list[str] | None = None,
     feed: Any = None,
     parts: list[object] | None = None,
+    positions: dict[Partition, int] | None = None,
 ) -> list[CheckFinding]:
     source, target = parts or [world.source.attach(), world.target.attach()]
     return await run_checks(
@@ -39,7 +43,7 @@ async def check(
         source=source,  # type: ignore[arg-type]
         target=target,  # type: ignore[arg-type]
         feed=feed or world.log.attach(),
-        record=record,
+        standing=Standing(record, positions or {world.log.name(0): 0}),
         wipe=wipe or [],
     )
 
@@ -106,7 +110,9 @@ async def test_a_target_with_points_of_unknown_origin_blocks() -> None:
 
 def captured(capture_id: str) -> MigrationRecord:
     return MigrationRecord(
-        name="test", capture=Capture(id=capture_id, positions={}, partitions=1, at=0.0)
+        name="test",
+        phase=Phase.STREAMING,
+        capture=Capture(id=capture_id, positions={}, partitions=1, at=0.0),
     )
 
 
