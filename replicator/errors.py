@@ -138,7 +138,10 @@ CODES: dict[str, str] = {
     "vector-not-finite": "Emit vectors without NaN or Infinity.",
     "payload-not-finite": "Emit payloads without NaN or Infinity.",
     "id-invalid": "Emit ids that the source and target can hold, or set `ids`.",
-    "rows-left": "See `replicator dead-letters list`; mend the rows and copy again.",
+    "rows-left": (
+        "List them with `replicator dead-letters list` (of an import: `--import DIRECTORY`), "
+        "mend them, and run the same command again."
+    ),
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
     "epoch-stale": (

@@ -131,11 +131,8 @@ class OfflineControl:
 
     async def abort(self) -> None:
         """As in Control: give up before the switch."""
-        state = await open_state(self._settings)
-        try:
-            record = await state.load()
-            if record is None:
-                raise self._missing()
+        async with self._locked() as (_, journal):
+            record = journal.record
             forward = record.direction is Direction.FORWARD
             if record.phase not in ABORTABLE or not forward:
                 raise Refused(
@@ -143,11 +140,30 @@ class OfflineControl:
                     f"{record.phase.value} ({record.direction.value}) cannot be aborted; after"
                     " the switch there is revert",
                 )
-            await Journal(state, record, clock.wall).move(
+            await journal.move(
                 Phase.ABORTED,
                 "aborted by a person, with no daemon running",
                 only_from=record.phase,
             )
+
+    async def discard_letters(self, numbers: Sequence[int]) -> int:
+        """As in Control: it writes no store, so it needs no daemon."""
+        async with self._locked() as (state, journal):
+            closed = await state.close_letters(numbers, LetterState.DISCARDED, "a person")
+            await journal.note(
+                "discard", "dead letters were given up", numbers=list(numbers), closed=closed
+            )
+        return closed
+
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[tuple[StateStore, Journal]]:
+        """The state under its lock, and its journal. Raises Refused("state-missing")."""
+        state = await open_state(self._settings)
+        try:
+            record = await state.load()
+            if record is None:
+                raise self._missing()
+            yield state, Journal(state, record, clock.wall)
         finally:
             await state.close()
 
@@ -193,10 +209,6 @@ class OfflineControl:
         self._refuse()
 
     async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
-        """Refused."""
-        self._refuse()
-
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
         """Refused."""
         self._refuse()
 

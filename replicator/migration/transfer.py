@@ -3,19 +3,41 @@ Export and import: a plain copy between one of the configured stores and a direc
 
 Both are migrations without a feed, with a state of their own beside the files: parallel,
 resumable after any crash, and verified at the end, because they run the same code.
+
+The files of a directory bear the names that their collections have at one side. An export notes
+which; so an import finds them again at either side, whatever they are called there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
+from replicator.clock import Clock
 from replicator.errors import Refused
+from replicator.migration.journal import Journal
+from replicator.model.phase import Phase
+from replicator.model.record import MigrationRecord
+from replicator.ports.state import StateStore
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings, StateSettings
 from replicator.settings.stores import JsonlSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
+
+_MANIFEST = "export.json"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export leaves beside its files."""
+
+    migration: str
+    side: str
+    """Whose names the files bear: `source` or `target`."""
+    collections: dict[str, int]
+    """Name → points."""
 
 
 def export_settings(
@@ -31,7 +53,7 @@ def export_settings(
         name=f"{settings.name}-export",
         source=store,
         target=JsonlSettings(path=directory),
-        collections=_as_they_are(settings, side, collections),
+        collections=[_as_it_is(name, name) for name in _named(settings, side, collections)],
         feed=NoFeedSettings(),
         state=StateSettings(path=str(Path(directory) / ".export.db")),
     )
@@ -40,20 +62,107 @@ def export_settings(
 def import_settings(
     settings: Settings, *, side: str, collections: list[str], directory: str
 ) -> Settings:
-    """Copy a directory's files into collections of the `side`. Raises Refused("not-found")."""
+    """
+    Copy a directory's files into collections of the `side`. Raises Refused("not-found") for a
+    name that is none of theirs.
+    """
     store = settings.source if side == "source" else settings.target
+    names = _named(settings, side, collections)
+    words = _words(settings, side, names, Path(directory))
     return msgspec.structs.replace(
         settings,
         name=f"{settings.name}-import",
         source=JsonlSettings(path=directory),
         target=store,
-        collections=_as_they_are(settings, side, collections),
+        collections=[_as_it_is(words[name], name) for name in names],
         feed=NoFeedSettings(),
         state=StateSettings(path=str(Path(directory) / ".import.db")),
     )
 
 
-def _as_they_are(settings: Settings, side: str, wanted: list[str]) -> list[CollectionSettings]:
+def leave_manifest(settings: Settings, side: str, points: dict[str, int]) -> None:
+    """Note, beside an export's files, whose names they bear. `settings` are the export's."""
+    assert isinstance(settings.target, JsonlSettings)
+    manifest = Manifest(
+        migration=settings.name.removesuffix("-export"), side=side, collections=points
+    )
+    path = Path(settings.target.path) / _MANIFEST
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """What the export left, if one did. Raises Refused("config-invalid")."""
+    try:
+        return msgspec.json.decode((directory / _MANIFEST).read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as exc:
+        raise Refused("config-invalid", f"{directory / _MANIFEST}: {exc}") from exc
+
+
+def default_directory(settings: Settings) -> str:
+    """Where an export goes, and an import looks, when nobody says."""
+    return f"{settings.name}-export"
+
+
+async def begin_again(
+    state: StateStore, clock: Clock, *, wiping: bool
+) -> MigrationRecord | None:
+    """
+    Let a transfer that is over begin once more, if there is a reason: rows of it were left and
+    may be mended by now, or the target may be emptied. Returns the record as it was.
+
+    Rows that were left are copied again under the same capture: what is at the target bears its
+    mark, is ours, and is written over.
+    """
+    record = await state.load()
+    if record is None or record.phase is not Phase.COMPLETE:
+        return record
+    left = (await state.letter_counts()).get("open", 0)
+    if not left and not wiping:
+        return record
+    following = MigrationRecord(
+        name=record.name,
+        attempt=record.attempt + 1,
+        phase=Phase.PLANNED if wiping else Phase.BACKFILL,
+        capture=None if wiping else record.capture,
+        fingerprint="" if wiping else record.fingerprint,
+    )
+    why = "the target may be emptied" if wiping else f"{left} rows were left"
+    await Journal(state, record, clock).begin(following, f"begun again: {why}")
+    return following
+
+
+def _words(settings: Settings, side: str, names: list[str], directory: Path) -> dict[str, str]:
+    """
+    Which file each collection of the side comes from: as the manifest says; without one, the
+    file of its own name, or, where none of those is there, of its name at the other side.
+    """
+    if side == "source":
+        other = {each.source: each.target for each in settings.collections}
+    else:
+        other = {each.target: each.source for each in settings.collections}
+    manifest = read_manifest(directory)
+    if manifest is not None and manifest.side != side:
+        # A file that somebody has renamed since bears the name that it was given.
+        return {
+            name: name if not _is_there(directory, other[name]) else other[name]
+            for name in names
+        }
+    if (
+        manifest is None
+        and not any(_is_there(directory, name) for name in names)
+        and all(_is_there(directory, other[name]) for name in names)
+    ):
+        return {name: other[name] for name in names}
+    return {name: name for name in names}
+
+
+def _is_there(directory: Path, name: str) -> bool:
+    return (directory / f"{quote(name, safe='')}.jsonl").exists()
+
+
+def _named(settings: Settings, side: str, wanted: Sequence[str]) -> list[str]:
     names = [c.source if side == "source" else c.target for c in settings.collections]
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -61,7 +170,10 @@ def _as_they_are(settings: Settings, side: str, wanted: list[str]) -> list[Colle
             "not-found",
             f"no collection {missing[0]!r} at the {side}; there are {', '.join(names)}",
         )
-    return [
-        CollectionSettings(source=name, target=name, ids="auto", transform=TransformSettings())
-        for name in wanted or names
-    ]
+    return list(wanted) or names
+
+
+def _as_it_is(source: str, target: str) -> CollectionSettings:
+    return CollectionSettings(
+        source=source, target=target, ids="auto", transform=TransformSettings()
+    )

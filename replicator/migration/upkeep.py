@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from replicator.errors import Refused, ReplicatorError
 from replicator.migration.engine import Engine
+from replicator.migration.healing import heal_copy
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair, only_forward
 from replicator.migration.suspects import Suspects
@@ -112,8 +113,15 @@ class Upkeep:
         return {partition: at.stable for partition, at in bounds.items() if partition in known}
 
     async def check_plain_copy(self) -> None:
-        """The verification that ends a plain copy. Raises when the stores differ."""
+        """
+        The verification that ends a plain copy; what differs is healed once. Raises when the
+        stores differ then: somebody goes on writing the source.
+        """
+        await heal_copy(self._engine)  # what an earlier try has found
         report = await self._verify(VerifyRequest())
+        if not report.equal:
+            await heal_copy(self._engine)
+            report = await self._verify(VerifyRequest())
         if not report.equal:
             raise ReplicatorError(
                 "recheck-mismatch",

@@ -110,7 +110,6 @@ def test_dead_letters_can_be_read_and_not_retried(replicator: Run) -> None:
         ["revert", "--yes"],
         ["complete", "--yes"],
         ["own", "source"],
-        ["dead-letters", "discard", "1"],
     ],
 )
 def test_what_needs_a_daemon_is_refused(replicator: Run, command: list[str]) -> None:
