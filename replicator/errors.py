@@ -71,6 +71,7 @@ CODES: dict[str, str] = {
     "daemon-unavailable": (
         "The daemon does not answer; see whether it runs, then ask `replicator status`."
     ),
+    "cancelled": "A person cancelled it; start it again when it suits.",
     "daemon-needed": "Start the daemon with `replicator run`, then give the command again.",
     "extra-missing": "Install the extra that the message names.",
     # log and feed
@@ -174,6 +175,34 @@ CODES: dict[str, str] = {
     ),
     "internal": "A defect in the replicator; report it with the log.",
 }
+
+
+CHANGELOG_HINTS: dict[str, str] = {
+    "topic-missing": (
+        "Let the application make the change log (docs/changelog-format.md), or correct "
+        "feed.path."
+    ),
+    "feed-unavailable": (
+        "The change log cannot be read or written just now; check feed.path, its folder, the "
+        "disk's space and permissions."
+    ),
+    "feed-stuck": "The reader of the change log is stuck; the process ends to be restarted.",
+    "retention-short": "Prune the change log later than the estimated copy time.",
+    "message-too-large": "Raise feed.event_bytes_max.",
+    "dead-letters-unavailable": (
+        "Dead letters cannot be written beside the change log; the stream waits until they can."
+    ),
+    "lag-unknown": "Make the change log readable; what is not known counts as infinite.",
+}
+"""Of codes whose sentence in CODES speaks of a broker: what to do where the feed is a change
+log."""
+
+
+def hint_of(code: str, feed: str = "") -> str:
+    """What to do about a code, where the feed is of this kind; empty for an unknown code."""
+    if feed == "changelog" and code in CHANGELOG_HINTS:
+        return CHANGELOG_HINTS[code]
+    return CODES.get(code, "")
 
 
 AWAY = frozenset(

@@ -117,6 +117,8 @@ def make_event_log(settings: Settings) -> EventLog:
         case ChangelogSettings(path=path):
             from replicator.feeds.changelog import ChangelogEventLog
 
+            if not Path(path).absolute().parent.is_dir():
+                raise Refused("config-invalid", f"feed.path: there is no folder for {path}")
             return ChangelogEventLog(path)
         case KafkaSettings():
             from replicator.feeds.kafka import KafkaEventLog

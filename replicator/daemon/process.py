@@ -28,6 +28,7 @@ from replicator.daemon.signals import StopSignals
 from replicator.daemon.until import Goal, Until
 from replicator.errors import Refused, ReplicatorError
 from replicator.http.server import HttpServer
+from replicator.settings.feeds import feed_kind
 from replicator.settings.settings import Settings
 from replicator.wiring import Assembly
 
@@ -78,7 +79,12 @@ async def _serve(settings: Settings, factory: Factory, until: Until | None) -> N
     )
     async with factory(settings) as assembly:
         service = assembly.service
-        server = HttpServer(settings.http, control=service, metrics=assembly.metrics)
+        server = HttpServer(
+            settings.http,
+            control=service,
+            metrics=assembly.metrics,
+            feed=feed_kind(settings.feed),
+        )
         await server.start()
         try:
             address.announce(settings.state.path, server.url)

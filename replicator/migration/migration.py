@@ -16,6 +16,7 @@ import msgspec
 
 from replicator import __version__
 from replicator.errors import Refused, ReplicatorError, first_cause
+from replicator.migration.advice import advised
 from replicator.migration.crossing import Crossing, Person
 from replicator.migration.cutover import StepHooks
 from replicator.migration.engine import Engine
@@ -34,6 +35,7 @@ from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import Status, VerifyStatus
 from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.ports.store import Fence, Switch
+from replicator.settings.feeds import feed_kind
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -202,7 +204,9 @@ class Migration:
             verification=self.verification,
             fence=self._begun.crossing.status(),
         )
-        status.blockers = await self._begun.crossing.blockers(CutoverRequest())
+        kind = feed_kind(self.parts.settings.feed)
+        status.not_ready = advised(status.not_ready, kind)
+        status.blockers = advised(await self._begun.crossing.blockers(CutoverRequest()), kind)
         status.can_cutover = not status.blockers and self.record.direction is Direction.FORWARD
         return status
 
@@ -278,15 +282,29 @@ class Migration:
 
     async def cutover(self, request: CutoverRequest) -> list[Blocker]:
         """Move the application to the target."""
-        return await self._begun.crossing.cross(request, Direction.FORWARD, "cutover")
+        return await self._cross(request, Direction.FORWARD, "cutover")
 
     async def revert(self, request: CutoverRequest) -> list[Blocker]:
         """Move the application back to the source."""
-        return await self._begun.crossing.cross(request, Direction.REVERSE, "revert")
+        return await self._cross(request, Direction.REVERSE, "revert")
+
+    async def _cross(
+        self, request: CutoverRequest, direction: Direction, name: str
+    ) -> list[Blocker]:
+        blockers = await self._begun.crossing.cross(request, direction, name)
+        return advised(blockers, feed_kind(self.parts.settings.feed))
 
     async def answer(self, yes: bool) -> None:
         """A person's answer to the question in the status."""
         self._person.answer(yes)
+
+    async def cancel_verification(self) -> bool:
+        """Stop the verification under way."""
+        return await self._operations.cancel("verify")
+
+    async def acknowledge(self, code: str, note: str) -> None:
+        """Nothing is latched yet that a person could clear."""
+        raise Refused("not-found", f"nothing is kept under {code!r} that could be acknowledged")
 
     # -- Control: the end ------------------------------------------------------------------
 

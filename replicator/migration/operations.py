@@ -34,6 +34,15 @@ class Operations:
         if not self.idle and (not names or self.name in names):
             raise Refused("phase-refused", f"{self.name} is under way; wait for it")
 
+    async def cancel(self, name: str) -> bool:
+        """Stop the operation of this name; False when it is not under way."""
+        task = self._task
+        if task is None or self.idle or self.name != name:
+            return False
+        task.cancel()
+        await asyncio.wait([task])
+        return True
+
     async def run(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run an operation to its end, whatever becomes of the caller. Raises Refused."""
         if self.draining:
@@ -44,6 +53,8 @@ class Operations:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if task.cancelled() and not self.draining:
+                raise Refused("cancelled", f"{name} was cancelled") from None
             if task.cancelled():
                 raise Refused(
                     "phase-refused", f"{name} was stopped: the process is shutting down"

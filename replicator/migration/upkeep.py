@@ -61,8 +61,11 @@ class Upkeep:
             await asyncio.sleep(max(1.0, due_s))
             try:
                 await self.verify(VerifyRequest())
-            except Refused:
-                continue  # not streaming just now, or something else is under way
+            except Refused as refused:
+                # Not streaming just now, or something else is under way. What a person has
+                # cancelled waits for its next turn.
+                if refused.code == "cancelled":
+                    await asyncio.sleep(interval_s)
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine
