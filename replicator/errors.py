@@ -88,10 +88,6 @@ CODES: dict[str, str] = {
     "partitioner-unchecked": (
         "Name the producers' partitioner in feed.partitioner, so that misplaced keys show."
     ),
-    "partitioner-mismatch": (
-        "Producers place keys in other partitions than feed.partitioner says; use one"
-        " partitioner everywhere."
-    ),
     "message-too-large": (
         "Raise max.message.bytes of the topic and feed.event_bytes_max together."
     ),

@@ -9,7 +9,8 @@ make or write anything: one judgement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.transform import Transform
+
+T = TypeVar("T")
 
 _ROWS_PER_S = 2000.0
 """A cautious rate of copying, for judging the log's retention before anything was measured."""
@@ -108,10 +111,13 @@ async def _parts(
 ) -> list[CheckFinding]:
     """What the parts say of themselves. The source is written too where there is a way back."""
     findings: list[CheckFinding] = []
-    looked: list[object] = [source, target, feed]
-    for part in looked:
+    looked: list[tuple[str, object]] = [("source", source), ("target", target), ("feed", feed)]
+    for role, part in looked:
         if isinstance(part, SelfCheck):
-            findings += await part.check()
+            findings += [
+                msgspec.structs.replace(each, code=_code_of(each.code, role))
+                for each in await part.check()
+            ]
     written: list[tuple[object, list[str]]] = [
         (target, [collection.target for collection in settings.collections])
     ]
@@ -124,6 +130,21 @@ async def _parts(
             except Retryable:
                 continue  # it is away, which its own check has said
     return findings
+
+
+def _code_of(code: str, role: str) -> str:
+    """A store that is away does not know which of the two it is; its code shall say so."""
+    if code != "store-unavailable":
+        return code
+    return "source-unavailable" if role == "source" else "target-unavailable"
+
+
+async def _of(role: str, answer: Awaitable[T]) -> T:
+    """What a store of this role answers, or its error with the role's code."""
+    try:
+        return await answer
+    except Unavailable as error:
+        raise Unavailable(_code_of(error.code, role), error.message) from error
 
 
 def _settle(settings: Settings, source: Store) -> list[CheckFinding]:
@@ -168,14 +189,14 @@ async def _collection(
     standing: Standing,
     wipe: Sequence[str],
 ) -> tuple[list[CheckFinding], int]:
-    schema = await source.describe(collection.source)
+    schema = await _of("source", source.describe(collection.source))
     if schema is None:
         raise Refused("source-missing", f"the source has no collection {collection.source!r}")
-    at_target = await target.describe(collection.target)
+    at_target = await _of("target", target.describe(collection.target))
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     there = at_target or await wanted_target(collection, schema, capture_id=None)
     try:
-        there = await _foreseen(collection, schema, there, target)
+        there = await _of("target", _foreseen(collection, schema, there, target))
     except Refused as error:
         subject = f"target/{collection.target}"
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
@@ -187,8 +208,8 @@ async def _collection(
         )
         for sentence in transform.lossy
     ]
-    findings += await sample_rows(collection, schema, there, transform, source)
-    return findings, await source.count(collection.source) or 0
+    findings += await _of("source", sample_rows(collection, schema, there, transform, source))
+    return findings, await _of("source", source.count(collection.source)) or 0
 
 
 async def _foreseen(

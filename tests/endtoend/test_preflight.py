@@ -148,7 +148,7 @@ async def target_away(case: Case) -> None:
         (aborted_copy, 2, "target-not-empty"),
         (another_plan, 2, "plan-changed"),
         (open_to_everyone, 2, "config-invalid"),
-        (target_away, 3, "store-unavailable"),
+        (target_away, 3, "target-unavailable"),
     ],
 )
 async def test_what_check_says_blocks_run_before_it_touches_anything(

@@ -138,4 +138,4 @@ async def test_a_job_fails_where_a_daemon_would_wait(
     nowhere = f"http://127.0.0.1:{free_port()}"
     daemon = rig.daemon((stores[0], nowhere), collections, feed)
     assert await daemon.run("--until", "backfilled") == 3
-    assert "error[store-unavailable]" in daemon.child.tail()
+    assert "error[target-unavailable]" in daemon.child.tail()
