@@ -169,7 +169,7 @@ class Backfill:
                         state = msgspec.structs.replace(state, done=True)
                         await self._state.advance(state)
                 except Retryable as error:
-                    backoff_s = await self._patience.rest(who, error, backoff_s)
+                    backoff_s = await self._patience.rest(who, error, backoff_s, self._stopping)
         finally:
             self._patience.over(who)
 

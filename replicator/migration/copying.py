@@ -24,10 +24,13 @@ class CopyJob:
         self._plain_copy_check = plain_copy_check
         self._stopping = asyncio.Event()
         self._backfill: Backfill | None = None
+        self._preparing: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """End at the next page's end, or before the copy begins."""
         self._stopping.set()
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._backfill is not None:
             self._backfill.stop()
 
@@ -41,6 +44,35 @@ class CopyJob:
             # Invariant 4: `settle` passes between the capture and the first row, anew at each
             # start.
             return
+        # No row is on its way yet: what waits here for a peer, or for the late-write bound, is
+        # cut short by a drain. A wipe that was sent is known to the guard.
+        self._preparing = asyncio.ensure_future(self._prepare(capture.id, fresh))
+        try:
+            await self._preparing
+        except asyncio.CancelledError:
+            if self._stopping.is_set() and self._preparing.cancelled():
+                return
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+            raise
+        self._backfill = Backfill(
+            source=parts.source,
+            target=parts.target,
+            writer=engine.writers[Direction.FORWARD],
+            atlas=engine.atlas or await engine.draw(),
+            state=parts.state,
+            letters=engine.letters,
+            patience=engine.patience,
+            pace=engine.pace,
+            settings=parts.settings.backfill,
+            metrics=parts.metrics,
+        )
+        if self._stopping.is_set() or not await self._backfill.run():
+            return
+        await self.follow_up()
+
+    async def _prepare(self, capture_id: str, fresh: bool) -> None:
+        engine, parts = self._engine, self._engine.parts
         if fresh:
             # Again, for what has changed since the capture: what follows may wipe the target.
             try:
@@ -55,26 +87,12 @@ class CopyJob:
             source=parts.source,
             target=parts.target,
             writer=writer,
-            capture_id=capture.id,
+            capture_id=capture_id,
             wipe=parts.wipe,
             resumed=not fresh,
             patience=engine.patience,
         )
-        self._backfill = Backfill(
-            source=parts.source,
-            target=parts.target,
-            writer=writer,
-            atlas=await engine.draw(),
-            state=parts.state,
-            letters=engine.letters,
-            patience=engine.patience,
-            pace=engine.pace,
-            settings=parts.settings.backfill,
-            metrics=parts.metrics,
-        )
-        if self._stopping.is_set() or not await self._backfill.run():
-            return
-        await self.follow_up()
+        await engine.draw()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
