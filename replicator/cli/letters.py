@@ -28,14 +28,14 @@ _OF_EXPORT = click.option(
     "--export",
     "exported",
     metavar="DIRECTORY",
-    type=click.Path(file_okay=False, exists=True),
+    type=click.Path(file_okay=False),
     help="Of the export to this directory, instead of the migration.",
 )
 _OF_IMPORT = click.option(
     "--import",
     "imported",
     metavar="DIRECTORY",
-    type=click.Path(file_okay=False, exists=True),
+    type=click.Path(file_okay=False),
     help="Of the import from this directory, instead of the migration.",
 )
 _NUMBERS = click.argument("numbers", metavar="NUMBER...", nargs=-1, type=click.IntRange(min=1))

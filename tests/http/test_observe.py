@@ -6,9 +6,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from replicator.errors import Fatal, Unavailable
+from replicator.errors import CODES, Fatal, Unavailable
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
+from replicator.migration.gate import BLOCKERS
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Phase
@@ -176,3 +177,23 @@ async def test_what_does_not_exist_is_said_in_our_own_form(
     async with http.get(f"{server.url}/v1/pause") as response:
         assert response.status == 405
         assert (await response.json())["error"]["code"] == "bad-request"
+
+
+async def test_every_blocker_goes_out_with_what_to_do(
+    server: HttpServer, http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    control.shown.blockers = [Blocker(code, "so it is") for code in BLOCKERS]
+    control.shown.not_ready = [Blocker("target-unavailable", "connection refused")]
+    async with http.get(f"{server.url}/v1/status") as response:
+        told = await response.json()
+    assert {each["code"]: each["hint"] for each in told["blockers"]} == BLOCKERS
+    assert told["not_ready"][0]["hint"] == CODES["target-unavailable"]
+
+
+async def test_a_hint_that_is_given_is_left_as_it_is(
+    server: HttpServer, http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    control.shown.blockers = [Blocker("lag-unknown", "so it is", "look at the change log")]
+    async with http.get(f"{server.url}/v1/status") as response:
+        [blocker] = (await response.json())["blockers"]
+    assert blocker["hint"] == "look at the change log"
