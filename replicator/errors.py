@@ -135,6 +135,10 @@ CODES: dict[str, str] = {
     "vector-not-finite": "Emit vectors without NaN or Infinity.",
     "payload-not-finite": "Emit payloads without NaN or Infinity.",
     "id-invalid": "Emit ids that the source and target can hold, or set `ids`.",
+    "source-written": (
+        "Somebody writes the source during a plain copy: stop the writers, or configure a "
+        "feed, and run the same command again."
+    ),
     "rows-left": (
         "List them with `replicator dead-letters list` (of an import: `--import DIRECTORY`), "
         "mend them, and run the same command again."
@@ -213,6 +217,17 @@ AWAY = frozenset(
     }
 )
 """Codes of a peer that does not answer just now: waiting may mend them."""
+
+LASTING = frozenset(
+    {
+        "source-missing",
+        "target-missing",
+        "target-incompatible",
+        "permission-denied",
+        "unsupported",
+    }
+)
+"""Codes that only a person mends, for those who know the code and not the error."""
 
 _PASSING = frozenset({"group-foreign", "transaction-open"})
 """Refusals that end by themselves once somebody else goes away."""

@@ -97,12 +97,7 @@ def import_(
     if not Path(place).is_dir():
         raise Refused("not-found", f"there is no directory {place}")
     settings = import_settings(told, side=side, collections=list(collections), directory=place)
-    try:
-        _carry("import", settings, wipe, as_json)
-    except ReplicatorError as error:
-        if error.code == "rows-left":
-            click.echo(f"see: replicator dead-letters list --import {place}", err=True)
-        raise
+    _carry("import", settings, wipe, as_json)
 
 
 def _carry(
@@ -116,7 +111,13 @@ def _carry(
     logs.quiet()
     wiped = options.wiped(settings, wipe)
     asyncio.run(_begin_again(label, settings, wiping=bool(wiped)))
-    status, points = run_loop(_run(label, settings, wiped))
+    try:
+        status, points = run_loop(_run(label, settings, wiped))
+    except ReplicatorError as error:
+        if error.code == "rows-left":
+            place = Path(settings.state.path).parent
+            click.echo(f"see: replicator dead-letters list --{label} {place}", err=True)
+        raise
     done = status.phase is Phase.COMPLETE
     if as_json:
         screen.print_json({"done": done, "copied": status.backfill.copied})

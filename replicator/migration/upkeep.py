@@ -127,7 +127,7 @@ class Upkeep:
             report = await self._verify(VerifyRequest())
         if not report.equal:
             raise ReplicatorError(
-                "recheck-mismatch",
+                "source-written",
                 f"copied, but {report.missing} keys are missing, {report.extra} extra, "
                 f"{report.different} different; was the source written meanwhile?",
             )

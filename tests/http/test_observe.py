@@ -9,11 +9,13 @@ import pytest
 from replicator.errors import CODES, Fatal, Unavailable
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
+from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Phase
 from replicator.model.status import LagStatus, PartitionStatus
+from replicator.settings.settings import HttpServerSettings
 from replicator.testing.memory_control import EPOCH_S, MemoryControl, streaming_status
 
 
@@ -197,3 +199,22 @@ async def test_a_hint_that_is_given_is_left_as_it_is(
     async with http.get(f"{server.url}/v1/status") as response:
         [blocker] = (await response.json())["blockers"]
     assert blocker["hint"] == "look at the change log"
+
+
+async def test_an_errors_hint_speaks_of_the_log_that_there_is(
+    http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    server = HttpServer(
+        HttpServerSettings(listen="127.0.0.1:0"),
+        control=control,
+        metrics=Metrics("articles", "1.0"),
+        feed="changelog",
+    )
+    await server.start()
+    try:
+        control.failure = Unavailable("feed-unavailable", "disk I/O error")
+        async with http.post(f"{server.url}/v1/pause", json={}) as response:
+            told = (await response.json())["error"]
+    finally:
+        await server.close()
+    assert told["hint"] == CHANGELOG_HINTS["feed-unavailable"]

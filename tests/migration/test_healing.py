@@ -59,7 +59,7 @@ async def test_a_copy_whose_source_is_never_quiet_fails_and_the_next_one_ends_it
         with pytest.raises(ReplicatorError) as caught:
             async with world.running(Phase.COMPLETE):
                 pass
-        assert caught.value.code == "recheck-mismatch"
+        assert caught.value.code == "source-written"
     world.restart()
     async with world.running(Phase.COMPLETE):
         pass
