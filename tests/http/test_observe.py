@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from replicator.errors import CODES, Fatal, Unavailable
+from replicator.errors import CHANGELOG_HINTS, CODES, Fatal, Unavailable
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
