@@ -65,7 +65,8 @@ async def preflight_or_refuse(
         first = lasting[0]
         raise Refused(first.code, f"{first.subject}: {first.message}{more}")
     if blocking:
-        raise Unavailable(blocking[0].code, blocking[0].message)
+        told = dict.fromkeys(finding.message for finding in blocking)
+        raise Unavailable(blocking[0].code, "; ".join(told))
     return findings
 
 
