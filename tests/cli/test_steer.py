@@ -10,6 +10,7 @@ from replicator.errors import Blocked, OwnershipUnknown, Refused, ReplicatorErro
 from replicator.model.phase import Direction, Phase
 from replicator.testing.memory_control import MemoryControl
 from tests.cli.conftest import Run, Served
+from tests.docs.tables import declared_commands
 
 
 def test_pause_and_resume_say_how_it_stands_then(
@@ -79,21 +80,28 @@ def test_an_error_is_one_line_with_its_hint_and_the_exit_code_tells(
     assert result.stderr == f"error[{error.code}]: {error.message}\nhint: {error.hint}\n"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["status"],
-        ["pause"],
-        ["verify"],
-        ["cutover", "--yes"],
-        ["dead-letters", "list"],
-        ["dead-letters", "retry", "1"],
-        ["journal"],
-        ["check"],
-        ["plan"],
-        ["emit", "-"],
-    ],
-)
+def with_json() -> list[list[str]]:
+    """Every command that reads the configuration and prints JSON, with what it needs."""
+    given = {
+        "own": ["source"],
+        "answer": ["yes"],
+        "acknowledge": ["misplaced-keys"],
+        "show": ["1"],
+        "retry": ["1"],
+        "discard": ["1"],
+        "cutover": ["--yes"],
+        "revert": ["--yes"],
+        "complete": ["--yes"],
+        "abort": ["--yes"],
+    }
+    return [
+        [*words, *given.get(words[-1], [])]
+        for words, command in declared_commands()
+        if "as_json" in {parameter.name for parameter in command.params} and words != ("demo",)
+    ]
+
+
+@pytest.mark.parametrize("command", with_json(), ids=" ".join)
 def test_with_json_an_error_is_json_too(
     replicator: Run, config: Path, command: list[str]
 ) -> None:
