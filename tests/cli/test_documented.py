@@ -83,7 +83,7 @@ def test_a_command_line_of_the_pages_does_what_it_says(
         control.shown.phase = Phase.HELD
     yes = ["--yes"] if words[0] in _ASKS and "--dry-run" not in words else []
     result = replicator(*words, *yes)
-    # What a state beside files or a question says is not there, is not there; the line is right.
+    # Where there is no import and no question, the line is right all the same.
     absent = any(
         f"error[{code}]" in result.stderr for code in ("state-missing", "phase-refused")
     )
