@@ -13,6 +13,7 @@ import uuid
 import msgspec
 
 from replicator.codecs.events import EventDecoder
+from replicator.errors import Refused
 from replicator.migration.checks import preflight_or_refuse
 from replicator.migration.journal import Journal
 from replicator.migration.mirror import Mirror
@@ -153,17 +154,22 @@ class Engine:
         """
         parts = self.parts
         standing = await read_standing(parts.state)
-        findings = await self.patience.until_answered(
-            lambda: preflight_or_refuse(
-                parts.settings,
-                source=parts.source,
-                target=parts.target,
-                feed=parts.feed,
-                standing=standing,
-                wipe=parts.wipe,
-            ),
-            or_refused=True,
-        )
+        try:
+            findings = await self.patience.until_answered(
+                lambda: preflight_or_refuse(
+                    parts.settings,
+                    source=parts.source,
+                    target=parts.target,
+                    feed=parts.feed,
+                    standing=standing,
+                    wipe=parts.wipe,
+                ),
+                or_refused=True,
+            )
+        except Refused as refused:
+            # The process ends with it; who looks at the state afterwards shall find out why.
+            await self.journal.note("check", refused.message, code=refused.code)
+            raise
         told = [f"{finding.code}: {finding.message}" for finding in findings]
         await self.journal.note("check", "nothing blocks", findings=told)
 

@@ -381,3 +381,5 @@ async def test_nothing_is_captured_or_written_before_the_preflight() -> None:
     assert world.record.phase is Phase.PLANNED
     assert 7 in world.target.points("books_v2")
     assert "BACKFILL" not in await world.steps()
+    last = (await world.entries())[-1]
+    assert (last.step, last.evidence) == ("check", {"code": "source-missing"})
