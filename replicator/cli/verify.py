@@ -36,13 +36,21 @@ _FINDINGS_SHOWN = 20
     help="A file with one query a line to compare both stores' results; stored points when"
     " absent.",
 )
-def verify(as_json: bool, level: str, search: Path | None) -> None:
+@click.option("--cancel", is_flag=True, help="Stop the verification under way instead.")
+def verify(as_json: bool, level: str, search: Path | None, cancel: bool) -> None:
     """Compare both stores while the stream runs.
 
     Exits with 1 when they differ.
     """
     from replicator.ports.control import VerifyRequest
 
+    if cancel:
+        cancelled = asyncio.run(_cancel())
+        if as_json:
+            screen.print_json({"cancelled": cancelled})
+        else:
+            click.echo("cancelled" if cancelled else "no verification is under way")
+        return
     queries = None if search is None else _queries(search)
     report = asyncio.run(_verify(VerifyRequest(level=level, queries=queries)))
     if as_json:
@@ -94,6 +102,13 @@ async def _verify(request: VerifyRequest) -> Report:
             line_s=settings.log.interval,
             figures=figures,
         )
+
+
+async def _cancel() -> bool:
+    from replicator.cli.connection import connection
+
+    async with connection(options.settings()) as control:
+        return await control.cancel_verification()
 
 
 async def _repair(collection: str | None) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 
 from replicator.errors import Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
+from replicator.migration.healing import heal_copy
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
 from replicator.migration.suspects import Suspects
@@ -62,13 +63,6 @@ class Upkeep:
         await self._stream_runs()
         return await self._operations.run("verify", lambda: self._verify(request))
 
-    async def cancel_verification(self) -> bool:
-        """End a verification that is under way; whether one was."""
-        if self._operations.under_way != "verify":
-            return False
-        await self._operations.end("a person cancelled it")
-        return True
-
     async def verify_regularly(self) -> None:
         """A full generation whenever the last one is older than `verify.interval`."""
         interval_s = self._parts.settings.verify.interval
@@ -81,6 +75,10 @@ class Upkeep:
             except Fatal:
                 raise
             except ReplicatorError as error:
+                if error.code == "cancelled":
+                    # What a person has cancelled waits for its next turn.
+                    await asyncio.sleep(interval_s)
+                    continue
                 if error.code != "phase-refused":  # not streaming, or something else is on
                     await self._engine.journal.note("verify", error.message, code=error.code)
                 await asyncio.sleep(min(float(interval_s), _AGAIN_S))
@@ -139,11 +137,18 @@ class Upkeep:
         return {partition: at.stable for partition, at in bounds.items() if partition in known}
 
     async def check_plain_copy(self) -> None:
-        """The verification that ends a plain copy. Raises when the stores differ."""
+        """
+        The verification that ends a plain copy; what differs is healed once. Raises when the
+        stores differ then: somebody goes on writing the source.
+        """
+        await heal_copy(self._engine)  # what an earlier try has found
         report = await self._verify(VerifyRequest())
         if not report.equal:
+            await heal_copy(self._engine)
+            report = await self._verify(VerifyRequest())
+        if not report.equal:
             raise ReplicatorError(
-                "recheck-mismatch",
+                "source-written",
                 f"copied, but {report.missing} keys are missing, {report.extra} extra, "
                 f"{report.different} different; was the source written meanwhile?",
             )

@@ -136,6 +136,20 @@ class Control(Protocol):
         """A person's answer to the question in `status().fence.question`."""
         ...
 
+    async def acknowledge(self, code: str, note: str) -> None:
+        """
+        A person's word that a latched fact (misplaced keys, an intruder, a log that was moved)
+        is dealt with. It is cleared, and journalled with the note and the evidence. Raises
+        Refused("not-found") when nothing is kept under the code.
+        """
+        ...
+
+    async def cancel_verification(self) -> bool:
+        """Stop the verification under way; what it had found so far stays found. False when
+        none is. Whoever waits for its report gets Refused("cancelled").
+        """
+        ...
+
     async def complete(self) -> None:
         """End the reverse window."""
         ...

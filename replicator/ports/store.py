@@ -214,6 +214,30 @@ class SelfCheck(Protocol):
         ...
 
 
+@runtime_checkable
+class WriteCheck(Protocol):
+    """A store that can tell, in preflight, whether it lets us write. Asked where we shall."""
+
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """
+        As `SelfCheck.check`, of a store whose collections of these names are going to be
+        written, those that are not there yet included.
+        """
+        ...
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A store that can tell what `ensure` would do, without doing it."""
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """
+        What `describe` would show after `ensure(wanted)`: of an absent collection, the one that
+        would be made. Changes nothing. Raises Refused where `ensure` would, but for the mark.
+        """
+        ...
+
+
 class Store(StoreReader, StoreWriter, StoreSearcher, Protocol):
     """A whole connector."""
 

@@ -153,6 +153,12 @@ class AttachedStore:
         """See StoreWriter."""
         await self._request(lambda _: [partial(self._store.mark, collection, mark)])
 
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """What `ensure` would make, or what is there."""
+        await self._travel()
+        held = self._store.collections.get(wanted.name)
+        return held.schema if held is not None else self._store.made_of(wanted)
+
     async def wipe(self, collection: str) -> None:
         """Drop every point and the mark, in one effect."""
         await self._request(lambda _: [partial(self._store.clear, collection)])

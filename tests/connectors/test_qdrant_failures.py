@@ -440,8 +440,12 @@ async def test_the_check_tells_a_key_that_may_only_read(
     interfered: QdrantStore, interference: Interference
 ) -> None:
     interference.refuse("UpdateAliases", Status.PERMISSION_DENIED, "Global manage access")
-    (finding,) = await interfered.check()
+    assert await interfered.check() == []
+    (finding,) = await interfered.check_writing([])
     assert (finding.severity, finding.code) == (Severity.WARNS, "permission-denied")
+    interference.refuse("Delete", Status.PERMISSION_DENIED, "write access to here")
+    (_, finding) = await interfered.check_writing(["here"])
+    assert (finding.severity, finding.code) == (Severity.BLOCKS, "permission-denied")
     interference.refuse("List", Status.UNAUTHENTICATED, "Must provide an API key")
     (finding,) = await interfered.check()
     assert (finding.severity, finding.code) == (Severity.BLOCKS, "permission-denied")

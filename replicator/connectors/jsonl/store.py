@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -51,6 +52,9 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "config-invalid",
 }
 """What waiting does not mend."""
+
+_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
+"""What an id may be in a file."""
 
 
 class JsonlStore:
@@ -300,6 +304,37 @@ class JsonlStore:
                 text = f"{self._directory} is no directory"
                 return [CheckFinding(Severity.BLOCKS, "config-invalid", "jsonl", text)]
             return []
+
+        return await self._do(look)
+
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """Whether the files may be written; the folder is asked where there is none yet."""
+
+        def look() -> list[CheckFinding]:
+            found = []
+            for path in map(self._path, collections):
+                place = next(each for each in (path, *path.absolute().parents) if each.exists())
+                if not os.access(place, os.W_OK):
+                    text = f"{place} may not be written"
+                    found.append(
+                        CheckFinding(Severity.BLOCKS, "permission-denied", "jsonl", text)
+                    )
+            return list(dict.fromkeys(found))
+
+        return await self._do(look)
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """A file holds whatever comes, unless another program's header says something else."""
+
+        def look() -> CollectionSchema:
+            return self._described(wanted.name) or CollectionSchema(
+                name=wanted.name,
+                vectors=wanted.vectors,
+                ids=_IDS,
+                string_bytes_max=ID_BYTES_MAX,
+                indexes=wanted.indexes,
+                points=0,
+            )
 
         return await self._do(look)
 

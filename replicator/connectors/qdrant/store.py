@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Sequence
 
-from replicator.connectors.qdrant import ranges
+from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.collection import Collections
 from replicator.connectors.qdrant.configuration import plan
@@ -169,7 +168,7 @@ class QdrantStore:
         return (await self._collections.aliases()).get(alias)
 
     async def check(self) -> list[CheckFinding]:
-        """Whether the server answers, is new enough, and lets this key read and write."""
+        """Whether the server answers, is new enough, and lets this key read."""
         try:
             health = await self._channel.read(
                 "Qdrant", "HealthCheck", wire().HealthCheckRequest()
@@ -178,7 +177,16 @@ class QdrantStore:
             await self._channel.read("Collections", "List", wire().ListCollectionsRequest())
         except ReplicatorError as exc:
             return [self._finding(Severity.BLOCKS, exc.code, exc.message)]
-        return findings + await self._check_writing()
+        return findings
+
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """Whether it lets this key write; see `WriteCheck`."""
+        told = await foresight.check_writing(self._channel, collections)
+        return [self._finding(severity, code, message) for severity, code, message in told]
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """See `Foresight`."""
+        return await foresight.foresee(self._channel, wanted)
 
     async def close(self) -> None:
         """Disconnect. Writes in flight are not waited for."""
@@ -206,22 +214,6 @@ class QdrantStore:
                     " outcome; 1.17 or newer says more",
                 )
             ]
-        return []
-
-    async def _check_writing(self) -> list[CheckFinding]:
-        """Try a change that changes nothing: delete an alias that nobody has."""
-        request = wire().ChangeAliases(timeout=self._channel.timeout_s)
-        request.actions.add().delete_alias.alias_name = f"replicator-check-{uuid.uuid4()}"
-        try:
-            await self._channel.change("UpdateAliases", request)
-        except ReplicatorError as exc:
-            if exc.code == "permission-denied":
-                message = (
-                    "this key may not create collections or move aliases; as a target, and for"
-                    f" the way back, it must be able to write its collections: {exc.message}"
-                )
-                return [self._finding(Severity.WARNS, exc.code, message)]
-            return [self._finding(Severity.WARNS, exc.code, exc.message)]
         return []
 
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:
