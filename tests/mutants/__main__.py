@@ -1,15 +1,16 @@
-"""`python -m tests.mutants [NAME…]`: plant faults, run their tests, print what became of them."""
+"""`python -m tests.mutants [NAME…]`: plant faults, run their tests, print what became."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
+from queue import Queue
 
 from tests.mutants.faults import Fault, load
 from tests.mutants.trial import Outcome, Scratch, Verdict
@@ -45,33 +46,31 @@ def chosen(faults: list[Fault], names: Sequence[str]) -> list[Fault]:
 
 def trials(faults: list[Fault], jobs: int) -> int:
     """Judge all, several at once, each worker in its own copy."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-        copies = threading.local()
-        made = iter(range(jobs))
+    free: Queue[Scratch] = Queue()
 
-        def scratch() -> Scratch:
-            if not hasattr(copies, "own"):
-                copies.own = Scratch(ROOT, Path(directory) / str(next(made)))
-            return copies.own
+    def judge(fault: Fault) -> Verdict:
+        scratch = free.get()
+        try:
+            return scratch.judge(fault)
+        finally:
+            free.put(scratch)
 
-        def judge(fault: Fault) -> Verdict:
-            return scratch().judge(fault)
-
-        broken = scratch_of(directory).sound(test for fault in faults for test in fault.tests)
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))
+        copies = [Scratch(ROOT, Path(directory) / str(number)) for number in range(jobs)]
+        for copy in copies:
+            stack.callback(copy.close)
+            free.put(copy)
+        broken = copies[0].sound(test for fault in faults for test in fault.tests)
         if broken:
             print(f"without any fault a test fails: {broken}")
             return 2
+        verdicts = []
         with ThreadPoolExecutor(jobs) as pool:
-            verdicts = []
             for verdict in pool.map(judge, faults):
                 print(line(verdict), flush=True)
                 verdicts.append(verdict)
     return told(verdicts)
-
-
-def scratch_of(directory: str) -> Scratch:
-    """The copy in which the tests are run without a fault."""
-    return Scratch(ROOT, Path(directory) / "sound")
 
 
 def line(verdict: Verdict) -> str:

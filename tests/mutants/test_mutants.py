@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,15 @@ def fault(old: str, new: str, path: str = "sums.py") -> Fault:
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scratch]:
     root, copy = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("copy")
     (root / "sums.py").write_text("def add(a, b):\n    return a + b\n\nUNTESTED = 1\n")
     (root / "test_sums.py").write_text(
         "import sums\n\n\ndef test_adds():\n    assert sums.add(1, 2) == 3\n"
     )
-    return Scratch(root, copy, ("sums.py", "test_sums.py"), within_s=30.0)
+    made = Scratch(root, copy, ("sums.py", "test_sums.py"), within_s=30.0)
+    yield made
+    made.close()
 
 
 def test_the_runner_knows_a_catch_a_hole_and_a_fault_that_rotted(scratch: Scratch) -> None:

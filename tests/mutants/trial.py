@@ -9,10 +9,12 @@ second, look the same to a check by time and size.
 from __future__ import annotations
 
 import compileall
+import json
 import os
 import py_compile
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +79,21 @@ class Scratch:
         compileall.compile_dir(
             directory, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
         )
+        self._out = directory / "out.txt"
+        # Sessions of their own: Ctrl-C ends us, and its closed input ends this.
+        self._warm = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("warm.py"))],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(directory), "COLUMNS": "200"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Let the process go."""
+        self._warm.communicate()
 
     def sound(self, tests: Iterable[str]) -> str:
         """Run tests without a fault: where they fail by themselves, a failure proves nothing.
@@ -95,12 +112,10 @@ class Scratch:
         path.write_text(fault.planted(text), encoding="utf-8")
         try:
             code, out = self._pytest(fault.tests, self._within_s)
-        except subprocess.TimeoutExpired:
-            code, out = None, ""
         finally:
             path.write_text(text, encoding="utf-8")
         seconds = time.monotonic() - started
-        if code is None:
+        if code == -signal.SIGALRM:
             return Verdict(
                 fault, Outcome.HUNG, f"no end within {self._within_s:.0f} s", seconds
             )
@@ -112,19 +127,17 @@ class Scratch:
         return Verdict(fault, Outcome.STALE, f"pytest ended with {code}: {out[-500:]}", seconds)
 
     def _pytest(self, tests: Iterable[str], within_s: float) -> tuple[int, str]:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE"),
-                *("-p", "no:cacheprovider", "-p", "no:xdist", *tests),
-            ],
-            cwd=self._directory,
-            env={**os.environ, "PYTHONPATH": str(self._directory), "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=within_s,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        assert self._warm.stdin is not None
+        assert self._warm.stdout is not None
+        arguments = [
+            *("-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"),
+            *tests,
+        ]
+        request = {"arguments": arguments, "within_s": within_s, "out": str(self._out)}
+        self._warm.stdin.write(json.dumps(request) + "\n")
+        self._warm.stdin.flush()
+        code = int(self._warm.stdout.readline())
+        return code, self._out.read_text(encoding="utf-8", errors="replace")
 
 
 def _first_failure(out: str) -> str:
