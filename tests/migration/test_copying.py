@@ -28,7 +28,7 @@ EMPTY = msgspec.structs.replace(BOOKS, name="books_v2")
 
 @virtual
 async def test_a_change_whose_event_came_before_the_capture_is_waited_for() -> None:
-    world = World()
+    world = World(bound_s=0.0)
     world.emit(upsert(7, n=7))  # behind the capture: nobody replays it
     asyncio.get_running_loop().call_later(
         SETTLE_S - 0.1, lambda: world.write(upsert(7, n=7), emit=False)
@@ -39,7 +39,7 @@ async def test_a_change_whose_event_came_before_the_capture_is_waited_for() -> N
 
 @virtual
 async def test_a_source_that_shows_its_writes_late_is_waited_for() -> None:
-    world = World(staleness_s=3.0)
+    world = World(staleness_s=3.0, bound_s=0.0)
     scans = scans_of(world)
     began = now()
     async with world.running():
@@ -48,7 +48,7 @@ async def test_a_source_that_shows_its_writes_late_is_waited_for() -> None:
 
 @virtual
 async def test_a_process_that_finds_no_chunks_waits_for_settle_anew() -> None:
-    world = World()
+    world = World(bound_s=0.0)
     scans = scans_of(world)
     async with killed(world, Phase.BACKFILL):
         await asyncio.sleep(SETTLE_S - 0.1)

@@ -100,7 +100,7 @@ class Scratch:
         Empty when all pass.
         """
         code, out = self._pytest(sorted(set(tests)), self._within_s * 10)
-        return "" if code == 0 else _first_failure(out) or out[-2000:]
+        return "" if code == 0 else _first_failure(out) or f"pytest ended with {code}: {out}"
 
     def judge(self, fault: Fault) -> Verdict:
         """Plant a fault, run its tests, take it out again."""
@@ -131,6 +131,7 @@ class Scratch:
         assert self._warm.stdout is not None
         arguments = [
             *("-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist"),
+            *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # imported before: it is warm
             *tests,
         ]
         request = {"arguments": arguments, "within_s": within_s, "out": str(self._out)}

@@ -15,9 +15,9 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
-# No plugins of pytest: it wants to import those itself, and rewrite their assertions.
 _SLOW = (
     *("pytest", "hypothesis", "hypothesis.strategies", "numpy", "msgspec", "structlog"),
     *("aiohttp", "aiohttp.web", "aiokafka", "aiosqlite", "uvloop", "prometheus_client"),
@@ -51,6 +51,8 @@ def run(request: dict[str, Any]) -> None:
     code = 3
     try:
         code = int(pytest.main(request["arguments"]))
+    except BaseException:  # noqa: BLE001 - whatever it is, the child ends here, and says so
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
