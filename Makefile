@@ -13,7 +13,7 @@ SEEDS ?= 10000
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint format docs bench simulate mutants soak clean
+.PHONY: help demo demo-kafka test lint format docs bench simulate mutants failpoints soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 
 mutants: $(READY) ## faults made by hand, one at a time: the tests notice each
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+failpoints: $(READY) ## real processes that die, hang or fail at every place by name
+	FAILPOINTS=all $(BIN)/python -m pytest -n 2 tests/failpoints
 
 bench: $(READY) ## throughput and latency of the data path on this machine
 	$(BIN)/python -m tests.benchmarks $(ARGS)

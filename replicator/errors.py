@@ -169,6 +169,7 @@ CODES: dict[str, str] = {
     "draining-timeout": (
         "The stream did not drain in time; what was in flight is repeated at the next start."
     ),
+    "failpoint": "A failpoint was reached on purpose; unset REPLICATOR_FAILPOINTS.",
     "internal": "A defect in the replicator; report it with the log.",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from replicator import failpoints
 from replicator.errors import Blocked
 from replicator.migration.backfill import Backfill, prepare_target
 from replicator.migration.engine import Engine
@@ -54,6 +55,7 @@ class CopyJob:
             resumed=not fresh,
             patience=engine.patience,
         )
+        await failpoints.reached("copy.before-first-row")
         self._backfill = Backfill(
             source=parts.source,
             target=parts.target,
@@ -106,3 +108,4 @@ class CopyJob:
             only_from=Phase.BACKFILL,
             replay_until={partition: at.end for partition, at in bounds.items()},
         )
+        await failpoints.reached("replay.began")

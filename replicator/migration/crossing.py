@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from typing import Protocol
 
+from replicator import failpoints
 from replicator.errors import OwnershipUnknown, Refused, ReplicatorError
 from replicator.migration.cutover import Cutover, StepHooks
 from replicator.migration.engine import Engine
@@ -186,7 +187,9 @@ class Crossing:
             record = self._record
             if record.fence_closed and record.phase not in closed_in:
                 try:
+                    await failpoints.reached("crossing.before-open")
                     await self._fence.open()
+                    await failpoints.reached("crossing.after-open")
                 except ReplicatorError as error:
                     self._engine.patience.saw(self, error)
                     await asyncio.sleep(_OPEN_RETRY_S)

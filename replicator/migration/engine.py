@@ -12,6 +12,7 @@ import uuid
 
 import msgspec
 
+from replicator import failpoints
 from replicator.codecs.events import EventDecoder
 from replicator.migration.journal import Journal
 from replicator.migration.mirror import Mirror
@@ -160,6 +161,7 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
+        await failpoints.reached("capture.before-persist")
         await self.parts.state.commit(positions, {})
         self.persisted = positions
         # Invariant 4: the capture is persisted before any source row is read.
@@ -171,6 +173,7 @@ class Engine:
             capture=capture,
             fingerprint=self.parts.fingerprint,
         )
+        await failpoints.reached("capture.persisted")
 
     def stop_stream(self) -> None:
         """Let `follow` end with nothing half done."""

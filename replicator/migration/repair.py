@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from replicator import failpoints
 from replicator.errors import Refused, Rejected
 from replicator.migration.mirror import Mirror
 from replicator.model.event import ChangeEvent, Key, Op
@@ -59,11 +60,13 @@ class Repair:
         letters settled.
         """
         async with self._stream.holding(keys):
+            await failpoints.reached("repair.holding")
             # One that is kept from here on may concern what the image does not show yet.
             letters = await self._state.letters_of(keys)
             # Whatever was applied to these keys, the source shows it from here on.
             await asyncio.sleep(self._show_after_s)
             refused = await self._stream.applier.apply([(key, None) for key in keys])
+        await failpoints.reached("repair.after-write")
         healed = [key for key in keys if key not in refused]
         await self._state.clear_findings(healed)
         made_up_for = [
@@ -97,6 +100,7 @@ class Repair:
         assert letter.partition is not None
         lane = self._stream.lanes[letter.partition]
         async with self._stream.holding([key]):
+            await failpoints.reached("retry.holding")
             end = lane.watermark.tracked_to
             try:
                 event = await self._patience.until_answered(
@@ -112,6 +116,7 @@ class Repair:
                 refused = await self._stream.applier.apply([(key, event)])
             if key in refused:
                 return refused[key].message
+        await failpoints.reached("retry.after-write")
         replayed = [
             other
             for other in await self._state.letters_of([key])

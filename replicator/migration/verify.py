@@ -16,6 +16,7 @@ from functools import partial
 
 import msgspec
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.mirror import Gap, Mirror
@@ -115,7 +116,9 @@ class Verification:
                 search=await self._search(queries),
             )
             if level == "full":
+                await failpoints.reached("verify.before-complete")
                 await self._complete(generation, begun_at)
+                await failpoints.reached("verify.after-complete")
             await self._state.put("report", msgspec.json.encode(report))
         finally:
             progress.phase = "idle"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import Rejected, Retryable
 from replicator.metrics import Metrics
@@ -76,7 +77,9 @@ class DeadLetters:
                 self.trouble = Blocker("dead-letters-unavailable", error.message)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, self._backoff_max_s)
+        await failpoints.reached("letters.after-keep")
         await self._state.add_letters(list(zip(refs, rejected, strict=True)))
+        await failpoints.reached("letters.after-index")
         self.trouble = None
         for record in rejected:
             self._metrics.rejected(record.code)

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import Refused, Rejected, Retryable, Unavailable
 from replicator.metrics import Metrics
@@ -223,7 +224,9 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
+            await failpoints.reached("stream.before-commit")
             await self._persist(moved, settled)
+            await failpoints.reached("stream.after-commit")
         if self._published != self._committed:
             await self._publish()
 
@@ -252,6 +255,7 @@ class Stream:
         else:
             self._published = positions
             self._patience.over(self)
+            await failpoints.reached("stream.after-publish")
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -427,7 +431,9 @@ class Stream:
                 self._versions.applied(work.event)
             else:
                 self._versions.applied_to(work.key, work.version)
+        await failpoints.reached("stream.before-write")
         refused = await self.applier.apply([(work.key, work.event) for _, work in batch])
+        await failpoints.reached("stream.after-write")
         for lane, work in batch:
             if work.key in refused:
                 await self.applier.bury(lane.partition, work, refused[work.key])

@@ -26,7 +26,7 @@ import msgspec
 
 from tests.mutants.faults import Fault, rotten
 
-WITHIN_S = 120.0
+WITHIN_S = 60.0
 """One trial: the tests named take seconds, and on virtual time what waits in vain fails. Less
 takes a busy machine for a hang."""
 
