@@ -83,7 +83,17 @@ class Trial:
         """A command of a process that streams meets the place."""
         self.armed(place, action)
         await self.settled()
-        asking = asyncio.create_task(self.daemon.post(path, **body))
+        await self.insists(path, place, action, **body)
+
+    async def insists(self, path: str, place: str, action: str, **body: Any) -> None:
+        """Ask until the place is met: a gate may close in between, for the writers go on."""
+
+        async def ask() -> None:
+            while True:
+                await self.daemon.post(path, **body)
+                await asyncio.sleep(0.2)
+
+        asking = asyncio.create_task(ask())
         try:
             await self.meets(place, action)
         finally:
@@ -105,18 +115,12 @@ class Trial:
             return
         if operation == "cutover":
             await self.daemon.did("verify", level="full")
-        await self.until_open(operation)
-        await self.daemon.did(operation)
-        assert (await self.settled())["application_may_write"] == store
 
-    async def until_open(self, operation: str) -> None:
-        """What the gate waits for by itself has passed."""
+        async def crossed() -> bool:
+            await self.daemon.post(operation)
+            return bool((await self.settled())["application_may_write"] == store)
 
-        async def is_open() -> bool:
-            _, answer = await self.daemon.post(operation, dry_run=True)
-            return isinstance(answer, dict) and answer.get("blockers") == []
-
-        await until(is_open, f"the gate of a {operation} opens")
+        await until(crossed, f"the application is on the {store}")
 
     async def verdict(self) -> None:
         """Everything applied: no difference, and the letters that belong there."""
@@ -229,13 +233,7 @@ async def crosses(trial: Trial, place: str, action: str, operation: str, store: 
     async with trial.app.writing(pause_s=0.03):
         trial.armed(place, action)
         await trial.settled()
-        await trial.until_open(operation)
-        asking = asyncio.create_task(trial.daemon.post(operation))
-        try:
-            await trial.meets(place, action)
-        finally:
-            asking.cancel()
-            await asyncio.wait([asking])
+        await trial.insists(operation, place, action)
         await trial.daemon.start()
         await trial.cross(operation, store)
         changes = trial.app.changes

@@ -15,6 +15,7 @@ import pytest
 from replicator.errors import ReplicatorError, Unavailable
 from replicator.model.phase import Phase
 from replicator.model.point import Point
+from replicator.model.position import Bounds, Partition
 from replicator.model.write import Delete, Upsert
 from tests.migration.lives import at_the_copys_end, killed, scans_of
 from tests.migration.rig import SETTLE_S, World
@@ -223,12 +224,19 @@ async def test_replay_lasts_until_everything_up_to_the_copys_end_is_applied() ->
 @virtual
 async def test_another_topic_that_answers_at_the_copys_end_is_not_believed() -> None:
     world = World()
+    feed = world.migration.parts.feed
+    assert feed is not None
+    really, glitches = feed.bounds, [False]
 
-    def glitch() -> None:
-        world.log.glitch = True
-        asyncio.get_running_loop().call_later(0.05, setattr, world.log, "glitch", False)
+    async def bounds() -> dict[Partition, Bounds]:
+        found = await really()
+        if glitches.pop():
+            found = {**found, world.log.name(7): Bounds(start=0, end=9, stable=9)}
+        glitches.append(False)
+        return found
 
-    at_the_copys_end(world, glitch)
+    feed.bounds = bounds  # type: ignore[method-assign]
+    at_the_copys_end(world, lambda: glitches.append(True))
     async with world.running(Phase.BLOCKED):
         assert world.record.reason_code == "partitions-changed"
 
