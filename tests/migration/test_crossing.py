@@ -250,6 +250,24 @@ async def test_a_process_that_dies_while_fenced_leaves_a_record_that_says_so() -
     assert noted[0], "a restart must know that it may be closed, before it is"
 
 
+@virtual
+async def test_an_attempt_that_was_overtaken_before_it_fenced_closes_no_fence() -> None:
+    world = World()
+
+    async def overtake() -> None:
+        world.log.grow(2)
+        await world.until(lambda: world.record.phase is Phase.BLOCKED)
+
+    async with world.running():
+        await world.verify()
+        world.hooks.work["before_fence"] = overtake
+        with pytest.raises(Refused) as caught:
+            await cut_over(world)
+        assert caught.value.code == "phase-refused"
+        assert world.fence.calls == []
+        assert world.record.phase is Phase.BLOCKED
+
+
 # -- after it ------------------------------------------------------------------------------
 
 
@@ -312,6 +330,22 @@ async def test_a_cutover_is_done_when_the_application_may_write() -> None:
         await cut_over(world)
         assert not world.fence.is_closed
         assert not world.record.fence_closed
+
+
+@virtual
+async def test_a_revert_writes_no_image_that_its_version_has_overtaken() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        await cut_over(world)
+        await world.until(lambda: world._is_in(Phase.STREAMING))
+        world.emit(upsert(1, version=5, n=5), upsert(1, version=3, n=3))
+        await world.until_applied()
+        assert world.source.points("books")[1].payload == {"n": 5}
+        await migration.revert(CutoverRequest())
+        assert world.source.points("books")[1].payload == {"n": 5}
+        [*_, compared] = [x for x in await world.entries() if "repaired" in x.evidence]
+        assert compared.evidence["repaired"] == 0
 
 
 @virtual
