@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
 from replicator.migration import upkeep
 from replicator.model.phase import Phase
 from replicator.model.point import Point
-from replicator.model.schema import IdKinds
+from replicator.model.schema import Distance, IdKinds, VectorSchema
 from replicator.model.write import Delete, Upsert
 from replicator.ports.control import CutoverRequest
 from replicator.settings.transform import TransformSettings
@@ -174,3 +175,22 @@ async def test_a_stray_at_the_id_of_a_key_is_gone_before_that_key_is_written() -
             await migration.repair(None)
             assert [held["n"] for held in world.payloads().values()] == [1]
             assert (await world.verify()).equal
+
+
+# -- stores that keep a vector's direction only --------------------------------------------
+
+
+@virtual
+async def test_a_store_that_normalises_is_equal_to_one_that_does_not() -> None:
+    world = World()
+    world.source = MemoryStore("source", normalises=False)
+    cosine = {"v": VectorSchema(size=2, distance=Distance.COSINE)}
+    world.source.create(msgspec.structs.replace(BOOKS, vectors=cosine))
+    world.images = Images(world.source.attach())
+    world.restart()
+    world.source.write("books", Upsert(Point(1, {"v": vector(8.0)}, {})))
+    async with world.running():
+        held = world.held(1)
+        assert held is not None
+        assert held.vectors["v"] == vector(1.0)
+        assert (await world.verify()).equal
