@@ -52,7 +52,7 @@ simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
 
 mutants: $(READY) ## faults made by hand, one at a time: the tests notice each
-	$(BIN)/python -m tests.mutants $(ARGS)
+	$(BIN)/python -m tests.mutants --jobs 2 $(ARGS)
 
 failpoints: $(READY) ## real processes that die, hang or fail at every place by name
 	FAILPOINTS=all $(BIN)/python -m pytest -n 2 tests/failpoints

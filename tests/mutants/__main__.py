@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from queue import Queue
 
-from tests.mutants.faults import Fault, load
+from tests.mutants.faults import Fault, load, rotten
 from tests.mutants.trial import Outcome, Scratch, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names", nargs="*", help="faults, or patterns, or files; all by default"
     )
     parser.add_argument("--jobs", type=int, default=1, help="trials at once")
+    parser.add_argument("--check", action="store_true", help="only look for what has rotted")
     options = parser.parse_args(arguments)
     faults = chosen(load(), options.names)
     if not faults:
         parser.error("no fault of that name")
+    if options.check:
+        return checked(faults)
     return trials(faults, max(1, options.jobs))
 
 
@@ -42,6 +45,18 @@ def chosen(faults: list[Fault], names: Sequence[str]) -> list[Fault]:
         if not names
         or any(fnmatch(fault.name, each) or fnmatch(fault.path, f"*{each}") for each in names)
     ]
+
+
+def checked(faults: list[Fault]) -> int:
+    """Name the faults that cannot be planted in the code of today; plant none."""
+    stale = [
+        Verdict(fault, Outcome.STALE, reason, 0.0)
+        for fault in faults
+        if (reason := rotten(fault, ROOT))
+    ]
+    for verdict in stale:
+        print(line(verdict))
+    return 1 if stale else 0
 
 
 def trials(faults: list[Fault], jobs: int) -> int:

@@ -652,3 +652,26 @@ async def test_nobody_is_shown_a_position_before_it_is_persisted() -> None:
         await rig.until(lambda: 2 in rig.payloads())
         await committing
         assert rig.log.group == await rig.state.positions() == {rig.first: 1}
+
+
+@virtual
+async def test_a_letter_that_is_made_up_for_while_another_is_being_settled_is_settled_too() -> (
+    None
+):
+    rig = Rig(commit_interval=Duration(1000))
+    async with rig.streaming() as stream:
+        slow_commits(rig, 3.0)
+        rig.emit_bad(1)
+        rig.emit(upsert(1, n=1))
+        await rig.until(lambda: rig.payloads() == {1: {"n": 1}})
+        committing = asyncio.create_task(stream.commit())
+        await asyncio.sleep(1)
+        rig.emit_bad(1)
+        rig.emit(upsert(1, n=2))
+        await rig.until(lambda: rig.payloads() == {1: {"n": 2}})
+        await committing
+        await stream.commit()
+        assert await rig.letters_now() == [
+            (0, "value-malformed", "settled"),
+            (2, "value-malformed", "settled"),
+        ]
