@@ -302,3 +302,12 @@ async def test_a_process_that_ends_at_a_place_leaves_nothing_that_the_next_canno
 ) -> None:
     await story(trial, place, action)
     await trial.verdict()
+
+
+async def test_a_daemon_that_is_told_of_a_place_that_does_not_exist_does_not_start(
+    rig: Rig, stores: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = rig.daemon(stores, rig.collections(), {"kind": "none"})
+    monkeypatch.setenv(VARIABLE, "nowhere=die")
+    assert await daemon.run() == 2
+    assert "there is no failpoint 'nowhere'" in daemon.child.tail()
