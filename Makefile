@@ -6,14 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Arguments for the demonstration or the benchmarks, as in: make demo ARGS="--revert --crash"
+# Arguments for the target, as in: make demo ARGS="--revert --crash"
 ARGS ?=
 # How many seeds the simulation runs, and for how long the soak goes on.
 SEEDS ?= 10000
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint format docs bench simulate soak clean
+.PHONY: help demo demo-kafka test lint format docs bench simulate mutants failpoints soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 
 simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
+
+mutants: $(READY) ## faults made by hand, one at a time: the tests notice each
+	$(BIN)/python -m tests.mutants --jobs 2 $(ARGS)
+
+failpoints: $(READY) ## real processes that die, hang or fail at every place by name
+	FAILPOINTS=all $(BIN)/python -m pytest -n 2 tests/failpoints
 
 bench: $(READY) ## throughput and latency of the data path on this machine
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -229,6 +229,7 @@ CODES: dict[str, str] = {
     "draining-timeout": (
         "The stream did not drain in time; what was in flight is repeated at the next start."
     ),
+    "failpoint": "A failpoint was reached on purpose; unset REPLICATOR_FAILPOINTS.",
     "internal": "A defect in the replicator; report it with the log.",
     # settings of a collection that do not reach the target
     **LOSSES,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import os
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from replicator import failpoints
 from replicator.daemon import address, logs
 from replicator.daemon.heartbeat import fields, heartbeat
 from replicator.daemon.lifetime import Lifetime
@@ -48,6 +50,8 @@ def run_daemon(settings: Settings, factory: Factory, goal: Goal | None = None) -
     was begun is finished; raises the ReplicatorError that ended it otherwise.
     """
     logs.configure(settings.log)
+    if armed := failpoints.arm(os.environ.get(failpoints.VARIABLE, "")):
+        log.warning("failpoints armed", places=armed)
     run_loop(_serve(settings, factory, None if goal is None else Until(goal)))
 
 

@@ -19,6 +19,7 @@ from functools import partial
 
 import msgspec
 
+from replicator import failpoints
 from replicator.errors import Blocked, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.migration.pace import Pace
@@ -162,6 +163,7 @@ class Backfill:
                 group.create_task(self._read_chunks(todo), name=f"backfill reader {number}")
         if self._stopping.is_set():
             return False
+        await failpoints.reached("backfill.before-finish")
         plans = await read_plans(self._state)
         for route in self._atlas.forward.values():
             if isinstance(self._target, Planner) and route.store in plans:
@@ -172,6 +174,7 @@ class Backfill:
                 "index-build", f"{route.store}: the target builds its index"
             ):
                 await self._lease.while_held(self._patience.until_answered(ending))
+        await failpoints.reached("backfill.after-finish")
         return True
 
     async def _chunks(self) -> list[ChunkState]:
@@ -245,6 +248,7 @@ class Backfill:
         rows = len(page.points) + len(page.rejected)
         await self._pace.rows(rows)
         if writes:
+            await failpoints.reached("backfill.before-write")
             written = await self._writer.write(self._lease, route.store, list(writes.values()))
             refused += [
                 self._letters.of_row(keys[point_id], error, None, "")
@@ -252,11 +256,13 @@ class Backfill:
             ]
         if refused:
             await self._letters.keep_rows(refused)
+        await failpoints.reached("backfill.after-write")
         # Invariant 8: the cursor moves only past rows that are durable.
         state = ChunkState(
             state.chunk, page.cursor, state.rows + rows, done=page.cursor is None
         )
         await self._state.advance(state)
+        await failpoints.reached("backfill.after-cursor")
         self._pace.progress.copied += rows
         self._metrics.backfill_records.inc(rows)
         return state

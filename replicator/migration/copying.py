@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from replicator import failpoints
 from replicator.errors import Blocked, Refused
 from replicator.migration.backfill import Backfill, prepare_target
 from replicator.migration.engine import Engine
@@ -86,6 +87,7 @@ class CopyJob:
             )
             await engine.identity.claim(lease)
             await lease.sleep(settled_at - asyncio.get_running_loop().time())
+        await failpoints.reached("copy.before-first-row")
 
     async def _look_again(self) -> None:
         """The preflight, for what has changed since the capture: what follows may wipe the
@@ -155,3 +157,4 @@ class CopyJob:
             only_from=Phase.BACKFILL,
             replay_until={partition: at.end for partition, at in bounds.items()},
         )
+        await failpoints.reached("replay.began")

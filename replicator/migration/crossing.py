@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from replicator import failpoints
 from replicator.errors import (
     Blocked,
     EpochAhead,
@@ -358,7 +359,9 @@ class Crossing:
             record = self._record
             if record.fence_closed and not _stays_closed(record):
                 try:
+                    await failpoints.reached("crossing.before-open")
                     await self._fence.open(_attempt_of(record))
+                    await failpoints.reached("crossing.after-open")
                 except ReplicatorError as error:
                     self._engine.patience.saw(self, error)
                     await asyncio.sleep(_OPEN_RETRY_S)

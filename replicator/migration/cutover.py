@@ -26,6 +26,7 @@ from typing import Protocol
 
 import msgspec
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import (
     Blocked,
@@ -216,12 +217,15 @@ class Cutover:
         )
         if not begun:
             raise self._overtaken()
+        await failpoints.reached("crossing.fencing")
         await self._step("fence", "closing the writer fence")
         # The holder's deadline leaves room for the switch itself, which the attempt's does not
         # bound.
         await self._close(self._ends_at - asyncio.get_running_loop().time() + _GRACE_S)
+        await failpoints.reached("crossing.closed")
         await self._hooks.run("after_fence", direction)
         vector = await self._vector()
+        await failpoints.reached("crossing.vector")
         fenced_at = asyncio.get_running_loop().time()
         await self._step("drain", "waiting until everything before the fence is applied")
         while not self._reached(vector):  # bounded by the attempt
@@ -229,8 +233,10 @@ class Cutover:
                 raise self._overtaken()
             await self._path.commit()  # the writers wait: not for the interval as well
             await asyncio.sleep(_POLL_S)
+        await failpoints.reached("crossing.drained")
         await self._look(vector)
         self._rest = await self._path.quiesce(f"a {self.status.operation} is under way")
+        await failpoints.reached("crossing.rested")
         if self._fence.rests_on_word:
             # Nobody flushed. A change whose event is in the log may still be on its way to the
             # store, and one that is in the store may still be on its way to the log.
@@ -245,10 +251,12 @@ class Cutover:
             passes=done.passes,
             repaired=done.repaired,
         )
+        await failpoints.reached("crossing.rechecked")
         if not self._fence.rests_on_word:
             await self._look_for_stragglers(fenced_at + _LOOK_S)
         await self._step("before_switch", "running the hook before the switch")
         await self._hooks.run("before_switch", direction)
+        await failpoints.reached("crossing.before-switching")
         await self._look(vector)
         return vector
 
@@ -372,8 +380,10 @@ class Cutover:
         await self._step("switch", f"switching traffic to the {_store(direction)}")
         keeper = asyncio.create_task(self._keep_closed(), name="fence keeper")
         try:
+            await failpoints.reached("crossing.switching")
             if not asked:
                 await self._move_traffic(direction)
+            await failpoints.reached("crossing.switched")
             await self._show_hook("after_switch", direction)
             if self._has_lapsed():
                 # Whoever was admitted in the lapse has flushed once the fence is closed anew.
@@ -393,6 +403,7 @@ class Cutover:
             incarnation=record.incarnation + 1,
             fence_vector={},
         )
+        await failpoints.reached("crossing.streaming")
         self._path.wake()
         self.status.step = "open"
 

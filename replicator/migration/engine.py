@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from replicator import failpoints
 from replicator.codecs.events import EventDecoder
 from replicator.errors import Refused
 from replicator.migration.checks import preflight_or_refuse
@@ -220,6 +221,7 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
+        await failpoints.reached("capture.before-persist")
         await self.patience.until_answered(self.identity.pin)
         await self.parts.state.commit(positions, {}, bookmarks)
         self.persisted = positions
@@ -236,6 +238,7 @@ class Engine:
             log=log,
             fingerprint=self.parts.fingerprint,
         )
+        await failpoints.reached("capture.persisted")
 
     def stop_stream(self) -> None:
         """Let `follow` end with nothing half done."""

@@ -42,7 +42,7 @@ class Operations:
         return None if self.idle else self.name
 
     async def cancel(self, name: str) -> bool:
-        """Stop the operation of this name on a person's word; False when it is not under way."""
+        """Stop this operation on a person's word; False when it is not under way."""
         if self.under_way != name:
             return False
         self._by_person = True

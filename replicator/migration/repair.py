@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from replicator import failpoints
 from replicator.errors import EpochAhead, Rejected
 from replicator.migration.mirror import Mirror
 from replicator.model.event import ChangeEvent, Key, Op
@@ -68,6 +69,7 @@ class Repair:
         letters settled.
         """
         async with self._holding(keys):
+            await failpoints.reached("repair.holding")
             # One that is kept from here on may concern what the image does not show yet.
             letters = await self._state.letters_of(keys)
             # Whatever was applied to these keys, the source shows it from here on.
@@ -75,6 +77,7 @@ class Repair:
             refused = await self._stream.applier.apply(
                 self._lease, [(key, None) for key in keys]
             )
+        await failpoints.reached("repair.after-write")
         healed = [key for key in keys if key not in refused]
         await self._state.clear_findings(healed)
         made_up_for = [
@@ -116,6 +119,7 @@ class Repair:
         assert letter.partition is not None
         lane = self._stream.lanes[letter.partition]
         async with self._holding([key]):
+            await failpoints.reached("retry.holding")
             end = lane.watermark.tracked_to
             reading = self._patience.until_answered(
                 lambda: self._folded(letter, key, lane.partition, end)
@@ -127,6 +131,7 @@ class Repair:
             refused = {} if event is None else await self._apply(key, event)
             if key in refused:
                 return refused[key].message
+        await failpoints.reached("retry.after-write")
         replayed = [
             other
             for other in await self._state.letters_of([key])

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from replicator import failpoints
 from replicator.errors import Blocked, EpochAhead, Refused, Retryable, first_cause
 from replicator.migration.copying import CopyJob
 from replicator.migration.engine import Engine
@@ -285,9 +286,11 @@ class Supervisor:
         if record.phase is Phase.REPLAY and not record.paused:
             committed = self._engine.committed
             if all(committed.get(p, -1) >= end for p, end in record.replay_until.items()):
+                await failpoints.reached("replay.before-end")
                 await self._engine.journal.move(
                     Phase.STREAMING,
                     "everything up to the copy's end is applied",
                     only_from=Phase.REPLAY,
                 )
+                await failpoints.reached("replay.ended")
                 self._attention.set()

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import Retryable
 from replicator.migration.mirror import Gap, Mirror
@@ -131,7 +132,9 @@ class Verification:
                 warnings=self._warnings(counts, search, begun_at == self._positions()),
             )
             if level == "full":
+                await failpoints.reached("verify.before-complete")
                 await self._complete(generation, begun_at)
+                await failpoints.reached("verify.after-complete")
             await self._state.put("report", msgspec.json.encode(report))
         finally:
             progress.phase = "idle"

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.codecs.wire import version_of
 from replicator.errors import Refused, Rejected, Retryable
@@ -118,7 +119,9 @@ class DeadLetters:
     async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
         """Keep records; returns when they are durable. Waits as long as that takes."""
         refs = await self._until_answered(partial(self.log.keep, rejected))
+        await failpoints.reached("letters.after-keep")
         await self._state.add_letters(list(zip(refs, rejected, strict=True)))
+        await failpoints.reached("letters.after-index")
         for record in rejected:
             self._metrics.rejected(record.code)
             if self._keys is not None and record.event_key is not None:

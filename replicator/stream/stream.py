@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 
 import msgspec
 
+from replicator import failpoints
 from replicator.clock import Clock
 from replicator.errors import EpochAhead, Refused, Rejected, Retryable, Unavailable
 from replicator.metrics import Metrics
@@ -228,6 +229,7 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
+            await failpoints.reached("stream.before-commit")
             # Taken with the positions: each is of the last record before one of them.
             marks = {
                 partition: bookmark_of(last)
@@ -235,6 +237,7 @@ class Stream:
                 if (last := self.lanes[partition].watermark.last) is not None
             }
             await self._persist(moved, settled, marks)
+            await failpoints.reached("stream.after-commit")
         if self._published != self._committed:
             await self._publish()
 
@@ -265,6 +268,7 @@ class Stream:
         else:
             self._published = positions
             self._patience.over(self)
+            await failpoints.reached("stream.after-publish")
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -451,8 +455,10 @@ class Stream:
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
         void = {work.key for _, work in batch if self.applier.is_void(work)}
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
+        await failpoints.reached("stream.before-write")
         try:
             refused = await self.applier.apply(self._lease, changes)
+            await failpoints.reached("stream.after-write")
             for lane, work in batch:
                 if work.key in void or work.key in refused:
                     await self.applier.one_by_one(

@@ -15,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from replicator.cli.main import cli
 from replicator.errors import CHANGELOG_HINTS, CODES
+from replicator.failpoints import PLACES
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
 
@@ -44,6 +45,14 @@ def blockers() -> Iterator[str]:
     yield "| --- | --- |"
     for code, hint in sorted(BLOCKERS.items()):
         yield f"| `{code}` | {_cell(hint)} |"
+
+
+def failpoints() -> Iterator[str]:
+    """Every place at which a test can stop the process."""
+    yield "| place | what is true there |"
+    yield "| --- | --- |"
+    for place, sentence in PLACES.items():
+        yield f"| `{place}` | {_cell(sentence)} |"
 
 
 def metrics() -> Iterator[str]:
@@ -107,6 +116,7 @@ TABLES: dict[str, tuple[Path, Callable[[], Iterator[str]]]] = {
     "errors": (DOCS / "errors.md", errors),
     "changelog": (DOCS / "errors.md", changelog),
     "blockers": (DOCS / "errors.md", blockers),
+    "failpoints": (DOCS / "failpoints.md", failpoints),
     "metrics": (DOCS / "metrics.md", metrics),
     "commands": (DOCS / "commands.md", commands),
 }

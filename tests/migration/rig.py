@@ -160,6 +160,7 @@ class World:
         self.fence = Fence(rests_on_word=rests_on_word)
         self.switch = Switch()
         self.hooks = Hooks()
+        self.person = Person()
         self.settings = Settings(
             name="test",
             source=JsonlSettings(path="nowhere"),
@@ -223,7 +224,7 @@ class World:
             fence=self.fence,
             switch=self.switch,
             hooks=self.hooks,
-            person=Person(),
+            person=self.person,
         )
 
     # -- the application -------------------------------------------------------------------

@@ -156,3 +156,14 @@ async def test_whoever_waits_for_changes_hears_of_each() -> None:
         assert not waiting.done()
         await journal.change("pause", "x", paused=paused)
         await waiting
+
+
+@virtual
+async def test_of_two_changes_at_once_neither_takes_back_the_other() -> None:
+    journal, state = await journal_in(Phase.STREAMING, latency_s=0.1)
+    await asyncio.gather(
+        journal.change("pause", "paused", paused=True),
+        journal.change("fence", "closed", fence_closed=True),
+    )
+    assert (journal.record.paused, journal.record.fence_closed) == (True, True)
+    assert (await state.load()) == journal.record

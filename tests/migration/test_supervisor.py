@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
+import pytest
 
-from replicator.model.phase import Phase
+from replicator.errors import ReplicatorError
+from replicator.model.phase import Direction, Phase
+from replicator.model.point import Point, PointId
+from replicator.model.write import Receipt, Upsert, WriteBatch
+from replicator.ports.control import CutoverRequest
+from tests.migration.lives import until_the_gate_opens
 from tests.migration.rig import World
-from tests.stream.rig import now, patch, upsert, virtual
+from tests.stream.rig import BOOKS, now, patch, point, upsert, virtual
 
 
 @virtual
@@ -54,3 +61,138 @@ async def test_a_patch_in_a_log_declared_free_of_patches_stops_everything() -> N
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         assert world.record.reason_code == "patch-on-compacted"
         assert world.payloads() == {1: {"n": 1}}
+
+
+# -- what may not overlap ------------------------------------------------------------------
+
+
+@virtual
+async def test_the_last_comparison_begins_only_when_no_write_is_under_way() -> None:
+    world = World()
+    reads: list[tuple[float, bool]] = []
+    async with world.running():
+        await world.verify()
+        fetch = world.door._store.fetch
+        under_way = 0
+
+        async def seen(collection: str, ids: list[PointId]) -> dict[PointId, Point]:
+            reads.append((now(), bool(under_way)))
+            found: dict[PointId, Point] = await fetch(collection, ids)
+            return found
+
+        really = world.door._store.apply
+
+        async def slow(batch: WriteBatch) -> Receipt:
+            nonlocal under_way
+            under_way += 1
+            try:
+                await asyncio.sleep(0.5)
+                receipt: Receipt = await really(batch)
+                return receipt
+            finally:
+                under_way -= 1
+
+        world.door._store.apply = slow
+        world.door.fetch = seen  # type: ignore[attr-defined]
+        reads.clear()
+        world.write(*(upsert(number, n=1) for number in range(20)))
+        await until_the_gate_opens(world)
+        await world.migration.cutover(CutoverRequest())
+        assert reads
+        assert not any(busy for _, busy in reads)
+
+
+@virtual
+async def test_the_stream_is_over_before_the_last_comparison_reads_the_log() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.write(upsert(1, n=1))
+        await world.until_applied()
+        feed = migration.parts.feed
+        assert feed is not None
+        read, rests = feed.read, []
+
+        def noted(*arguments: Any) -> Any:
+            rests.append(migration.engine.stream is None)
+            return read(*arguments)
+
+        feed.read = noted  # type: ignore[method-assign]
+        await migration.cutover(CutoverRequest())
+        assert rests == [True]
+
+
+@virtual
+async def test_a_switch_that_a_cutover_of_this_process_makes_is_not_made_beside_it() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.switch.takes_s = 20.0
+        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        await world.until(lambda: world.record.phase is Phase.SWITCHING)
+        # Whatever looks at the record meanwhile: a probe, a client that asks to resume.
+        await migration.resume()
+        await asyncio.sleep(5)
+        await crossing
+        assert len(world.switch.calls) == 1
+        assert world.record.direction is Direction.REVERSE
+
+
+# -- failures ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_what_blocks_while_fenced_goes_back_to_streaming_when_it_is_mended() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.door.held = {1}
+        world.fence.on_close = lambda: world.log.grow(2)
+        world.write(upsert(1, n=1))
+        await until_the_gate_opens(world)
+        with pytest.raises(ReplicatorError):
+            await migration.cutover(CutoverRequest())
+        await world.until(lambda: world.record.phase is Phase.BLOCKED)
+        await world.until(lambda: not world.record.fence_closed)
+        assert world.record.back_to is Phase.STREAMING
+        world.door.release()
+
+
+@virtual
+async def test_a_topic_that_answers_wrongly_for_a_while_does_not_leave_the_switch() -> None:
+    """From the point of no return there is no way but forward, or to a person."""
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.switch.takes_s = 20.0
+        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        await world.until(lambda: world.record.phase is Phase.SWITCHING)
+        world.log.glitch = True
+        await asyncio.sleep(5)
+        assert world.record.phase is Phase.SWITCHING
+        world.log.glitch = False
+        await crossing
+        assert world.record.direction is Direction.REVERSE
+
+
+@virtual
+async def test_a_job_that_fails_for_good_blocks_once_and_is_not_begun_again() -> None:
+    world = World()
+    world.target.create(msgspec.structs.replace(BOOKS, name="books_v2", capture_id="another"))
+    world.spoil(Upsert(point(1)))
+    async with world.running(Phase.BLOCKED):
+        entries = len(await world.entries())
+        await asyncio.sleep(120)
+        assert len(await world.entries()) == entries
+
+
+@virtual
+async def test_a_defect_in_a_job_ends_the_process() -> None:
+    world = World()
+
+    async def broken(*_: Any) -> Any:
+        raise KeyError("a defect")
+
+    world.door.describe = broken  # type: ignore[attr-defined]
+    with pytest.raises(KeyError):
+        await world.migration.run()

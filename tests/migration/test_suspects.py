@@ -7,7 +7,7 @@ import asyncio
 from replicator.migration.mirror import Gap
 from replicator.migration.suspects import Suspects
 from replicator.model.finding import Difference
-from replicator.model.position import Positions
+from replicator.model.position import Polled, Positions
 from replicator.model.write import Delete
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import key, now, upsert, virtual
@@ -107,6 +107,32 @@ async def test_an_event_read_before_the_settling_began_is_an_excuse_too() -> Non
         # The first look was spoilt by the event; only the second, five and five seconds later,
         # could find it.
         assert now() > 20
+
+
+@virtual
+async def test_an_event_that_is_in_the_log_and_not_read_yet_is_an_excuse_too() -> None:
+    world = World()
+    world.seed(1)
+    async with world.running() as migration:
+        world.spoil(Delete(1))
+        feed = migration.parts.feed
+        assert feed is not None
+        poll, away_s = feed.poll, 0.0
+
+        async def slow(records_max: int, timeout_s: float) -> Polled:
+            await asyncio.sleep(away_s)
+            return await poll(records_max, timeout_s)
+
+        feed.poll = slow  # type: ignore[method-assign]
+        suspects = suspects_of(world, show_after_s=7.0)
+        suspects.add(missing(1))
+        settling = asyncio.create_task(suspects.settle())
+        await asyncio.sleep(12)  # it was looked at, and still differed
+        away_s = 60.0
+        await asyncio.sleep(1)
+        world.write(upsert(1, n=2))
+        assert await settling == []
+        assert world.payloads() == {1: {"n": 2}}
 
 
 @virtual

@@ -8,8 +8,9 @@ from random import Random
 import pytest
 
 from replicator.errors import Blocked, OutcomeUnknown
+from replicator.model.event import Key
 from replicator.model.phase import Direction
-from replicator.model.position import Place, bookmark_of
+from replicator.model.position import Place, Positions, bookmark_of
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration, Size
 from replicator.testing.faults import Fault, Faults
@@ -709,3 +710,76 @@ async def test_a_stream_whose_feed_is_away_stops_at_once() -> None:
         began = now()
     assert now() - began < 1
     assert rig.patience.trouble is None
+
+
+# -- positions, as others see them ---------------------------------------------------------
+
+
+def slow_commits(rig: Rig, *seconds: float) -> list[int]:
+    """Let the next commits take their time before they are durable; what is persisted, in
+    order.
+    """
+    persisted: list[int] = []
+    commit, delays = rig.state.commit, list(seconds)
+
+    async def slow(positions: Positions, settled: dict[Key, int]) -> None:
+        await asyncio.sleep(delays.pop(0) if delays else 0.0)
+        await commit(positions, settled)
+        persisted.extend(positions.values())
+
+    rig.state.commit = slow  # type: ignore[method-assign]
+    return persisted
+
+
+@virtual
+async def test_of_two_commits_at_once_the_later_positions_are_persisted_last() -> None:
+    rig = Rig(commit_interval=Duration(1000))
+    async with rig.streaming() as stream:
+        persisted = slow_commits(rig, 3.0)
+        rig.emit(upsert(1))
+        await rig.until(lambda: 1 in rig.payloads())
+        first = asyncio.create_task(stream.commit())
+        await asyncio.sleep(1)
+        rig.emit(upsert(2))
+        await rig.until(lambda: 2 in rig.payloads())
+        await asyncio.gather(first, stream.commit())
+        assert persisted == [1, 2]
+        assert stream.committed == {rig.first: 2}
+
+
+@virtual
+async def test_nobody_is_shown_a_position_before_it_is_persisted() -> None:
+    rig = Rig(commit_interval=Duration(1000))
+    async with rig.streaming() as stream:
+        slow_commits(rig, 3.0)
+        rig.emit(upsert(1))
+        await rig.until(lambda: 1 in rig.payloads())
+        committing = asyncio.create_task(stream.commit())
+        await asyncio.sleep(1)
+        rig.emit(upsert(2))
+        await rig.until(lambda: 2 in rig.payloads())
+        await committing
+        assert rig.log.group == await rig.state.positions() == {rig.first: 1}
+
+
+@virtual
+async def test_a_letter_that_is_made_up_for_while_another_is_being_settled_is_settled_too() -> (
+    None
+):
+    rig = Rig(commit_interval=Duration(1000))
+    async with rig.streaming() as stream:
+        slow_commits(rig, 3.0)
+        rig.emit_bad(1)
+        rig.emit(upsert(1, n=1))
+        await rig.until(lambda: rig.payloads() == {1: {"n": 1}})
+        committing = asyncio.create_task(stream.commit())
+        await asyncio.sleep(1)
+        rig.emit_bad(1)
+        rig.emit(upsert(1, n=2))
+        await rig.until(lambda: rig.payloads() == {1: {"n": 2}})
+        await committing
+        await stream.commit()
+        assert await rig.letters_now() == [
+            (0, "value-malformed", "settled"),
+            (2, "value-malformed", "settled"),
+        ]

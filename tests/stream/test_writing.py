@@ -255,3 +255,16 @@ async def test_a_wipe_with_an_unknown_outcome_holds_the_writes_of_others_too() -
     await rig.writer.write(rig.lease, "books", [image(1)])
     assert [at for at, _ in rig.door.batches] == [5.0]
     await wiping
+
+
+@virtual
+async def test_a_wipe_waits_until_no_earlier_write_may_land() -> None:
+    rig = Rig(bound_s=5.0)
+    asked: list[float] = []
+
+    async def wipe() -> None:
+        asked.append(now())
+
+    rig.writer.guard.suspect()
+    await rig.writer.administer(wipe)
+    assert asked == [5.0]

@@ -1,0 +1,61 @@
+"""Lives of a process that end as `kill -9` ends them, and what a test lays in a store's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from replicator.migration.migration import Migration
+from replicator.model.phase import Phase
+from replicator.ports.control import CutoverRequest
+from tests.migration.rig import World
+from tests.stream.rig import now
+
+
+@asynccontextmanager
+async def killed(world: World, phase: Phase = Phase.STREAMING) -> AsyncIterator[Migration]:
+    """A process from when it has reached a phase to its death at the end of the block; the next
+    one is made.
+    """
+    task = asyncio.create_task(world.migration.run())
+    try:
+        await world.until(lambda: task.done() or world._is_in(phase))
+        if task.done():
+            task.result()
+        yield world.migration
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    world.restart()
+
+
+def scans_of(world: World) -> list[float]:
+    """When the source is scanned, from now on."""
+    times: list[float] = []
+    scan = world.images._store.scan
+
+    def noted(*arguments: Any) -> Any:
+        times.append(now())
+        return scan(*arguments)
+
+    world.images.scan = noted  # type: ignore[attr-defined]
+    return times
+
+
+def at_the_copys_end(world: World, act: Callable[[], None]) -> None:
+    """Do something when every row is copied, before the next phase."""
+    finish = world.door._store.finish_bulk
+
+    async def finish_bulk(collection: str) -> None:
+        await finish(collection)
+        act()
+
+    world.door.finish_bulk = finish_bulk  # type: ignore[attr-defined]
+
+
+async def until_the_gate_opens(world: World) -> None:
+    """What the gate waits for by itself passes; the loop's limits end what never comes."""
+    while await world.migration.cutover(CutoverRequest(dry_run=True)):
+        await asyncio.sleep(0.1)

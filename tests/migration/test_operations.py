@@ -1,0 +1,156 @@
+"""Long operations: one at a time, to the end whoever asked, and ended by a drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from replicator.errors import Refused
+from replicator.migration.migration import Migration
+from replicator.migration.operations import Operations
+from replicator.model.phase import Direction, Phase
+from replicator.model.write import Delete
+from replicator.ports.control import CutoverRequest, VerifyRequest
+from tests.migration.rig import SETTLE_S, World
+from tests.stream.rig import now, virtual
+
+Command = Callable[[Migration], Awaitable[Any]]
+
+COMMANDS: dict[str, Command] = {
+    "verify": lambda migration: migration.verify(VerifyRequest()),
+    "repair": lambda migration: migration.repair("books"),
+    "retry": lambda migration: migration.retry_letters(None),
+    "cutover": lambda migration: migration.cutover(CutoverRequest()),
+}
+
+
+@virtual
+async def test_an_operation_beside_another_is_refused_and_begins_nothing() -> None:
+    operations, begun = Operations(), []
+    release = asyncio.Event()
+
+    async def long() -> str:
+        await release.wait()
+        return "done"
+
+    async def other() -> None:
+        begun.append("other")
+
+    first = asyncio.create_task(operations.run("repair", long))
+    await asyncio.sleep(0)
+    with pytest.raises(Refused, match="repair is under way"):
+        await operations.run("verify", other)
+    assert begun == []
+    release.set()
+    assert await first == "done"
+    await operations.run("verify", other)
+    assert begun == ["other"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@virtual
+async def test_no_command_begins_while_a_repair_holds_its_keys(name: str) -> None:
+    world = World()
+    world.seed(1, 2)
+    async with world.running() as migration:
+        await world.verify()
+        began = now()
+        repairing = asyncio.create_task(migration.repair("books"))
+        await asyncio.sleep(SETTLE_S / 2)
+        with pytest.raises(Refused):
+            await COMMANDS[name](migration)
+        assert now() - began < SETTLE_S, "it is refused at once, not done afterwards"
+        assert not repairing.done()
+        assert await repairing == 2
+
+
+@virtual
+async def test_nothing_is_ended_or_given_up_while_a_revert_runs_its_first_hook() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        await migration.cutover(CutoverRequest())
+        await world.until(lambda: world._is_in(Phase.STREAMING))
+        world.hooks.work["before_fence"] = lambda: asyncio.sleep(5)
+        reverting = asyncio.create_task(migration.revert(CutoverRequest()))
+        await asyncio.sleep(1)
+        assert world.record.phase is Phase.STREAMING
+        for command in (migration.complete, migration.pause):
+            with pytest.raises(Refused, match="revert is under way"):
+                await command()
+        await reverting
+        assert (world.record.phase, world.record.direction) == (
+            Phase.STREAMING,
+            Direction.FORWARD,
+        )
+
+
+@virtual
+async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.switch.takes_s = 5.0
+        asking = asyncio.create_task(migration.cutover(CutoverRequest()))
+        await world.until(lambda: world.record.phase is Phase.FENCING)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await world.until(lambda: world.record.direction is Direction.REVERSE)
+
+
+@virtual
+async def test_a_drain_waits_for_the_operation_that_it_stops_and_lets_none_begin() -> None:
+    operations, ended = Operations(), []
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(3)
+            ended.append(now())
+
+    running = asyncio.create_task(operations.run("cutover", cleans_up))
+    await asyncio.sleep(1)
+    operations.draining = True
+    await operations.end()
+    assert ended == [now()]
+    with pytest.raises(Refused, match="shutting down"):
+        await running
+    with pytest.raises(Refused, match="shutting down"):
+        await operations.run("verify", cleans_up)
+    assert ended == [now()]
+
+
+@virtual
+async def test_an_operation_is_named_to_whoever_may_not_go_beside_it() -> None:
+    operations = Operations()
+    release = asyncio.Event()
+    running = asyncio.create_task(operations.run("revert", release.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(Refused, match="revert is under way"):
+        operations.refuse_beside("cutover", "revert")
+    operations.refuse_beside("repair")
+    release.set()
+    await running
+    operations.refuse_beside()
+
+
+@virtual
+async def test_an_abort_ends_what_it_may_go_beside() -> None:
+    world = World()
+    world.seed(1)
+    task = asyncio.create_task(world.migration.run())
+    await world.until(lambda: world._is_in(Phase.STREAMING))
+    world.spoil(Delete(1))
+    repairing = asyncio.create_task(world.migration.repair("books"))
+    await asyncio.sleep(SETTLE_S / 2)
+    await world.migration.abort()
+    assert repairing.done()
+    assert world.payloads() == {}, "nothing is written for a migration that was given up"
+    with pytest.raises(Refused):
+        await repairing
+    await task
+    assert world.record.phase is Phase.ABORTED
