@@ -244,7 +244,9 @@ class Stream:
     async def _persist(
         self, moved: Positions, settled: dict[Key, Place], marks: dict[Partition, Bookmark]
     ) -> None:
-        await self._state.commit(moved, settled, marks, direction=self._letters.direction)
+        # Whichever way they arose: after a later whole image, which its owner holds and the
+        # other store was given, the two are one in that key.
+        await self._state.commit(moved, settled, marks)
         self._committed.update(moved)
         for key, place in settled.items():
             if self._lettered.get(key) == place:
