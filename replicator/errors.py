@@ -78,6 +78,11 @@ CODES: dict[str, str] = {
     "log-truncated": (
         "The log no longer holds our position; abort, wipe the target and start a new capture."
     ),
+    "log-replaced": (
+        "The log is not the one whose positions are persisted. Bring the right one back, then "
+        "`replicator resume`; after a deliberate move of it, `replicator acknowledge "
+        "log-replaced` and verify in full."
+    ),
     "partitions-changed": "The topic's partition count changed; abort and start a new capture.",
     "log-compacted": (
         "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
@@ -149,8 +154,38 @@ CODES: dict[str, str] = {
     "ownership-unknown": (
         "Find out which store the application writes, then `replicator own source|target`."
     ),
+    "epoch-denied": (
+        "A writer stamps an epoch that the switch does not know; find out where it got it, "
+        "then retry or discard the letter."
+    ),
+    "epoch-ahead": (
+        "Traffic was moved without this daemon. Find out which store the application writes, "
+        "then `replicator own source|target`."
+    ),
+    "mark-newer": (
+        "Another daemon works on this migration, or this state is older than the target. Stop "
+        "the other one, or restore the right state; if this one is right, "
+        "`replicator acknowledge mark-newer`."
+    ),
+    "switch-at-target": (
+        "Send the traffic to the source before a new migration begins, or exchange source and "
+        "target."
+    ),
+    "mark-lost": (
+        "The target collection was wiped, restored or replaced: abort, then start a new copy."
+    ),
+    "alias-moved": (
+        "A configured name now stands for another collection; move the alias back, or abort."
+    ),
+    "same-collection": "Name a target collection that is not the source collection itself.",
+    "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
+    "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
+    ),
+    "fence-lapsed": (
+        "The fence's deadline passed during the attempt; give it a longer --timeout, then try "
+        "again."
     ),
     "fence-ignored": "A writer went on after the fence had closed; stop it, then try again.",
     "switch-failed": "The traffic switch failed; see its message and `replicator status`.",
@@ -226,6 +261,17 @@ class Blocked(ReplicatorError):
 
 class OwnershipUnknown(ReplicatorError):
     """Which store the application writes is not known. Never retried."""
+
+
+class EpochAhead(OwnershipUnknown):
+    """An event of a later epoch than any that we have heard of."""
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__("epoch-ahead", message)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.message, self.epoch))
 
 
 class Fatal(ReplicatorError):

@@ -33,6 +33,7 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Store
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease, Revoked
 from replicator.stream.patience import Patience
 from replicator.stream.writing import Writer
 
@@ -43,6 +44,7 @@ async def prepare_target(
     source: Store,
     target: Store,
     writer: Writer,
+    lease: Lease,
     capture_id: str,
     wipe: Sequence[str],
     resumed: bool,
@@ -65,7 +67,7 @@ async def prepare_target(
             # A new capture never trusts an old copy: what was deleted since would live on.
             count = await patience.until_answered(partial(target.count, name))
             if name in wipe and not resumed:
-                await writer.administer(partial(target.wipe, name))
+                await writer.administer(lease, partial(target.wipe, name))
             elif count != 0:
                 raise Blocked(
                     "target-not-empty",
@@ -76,7 +78,7 @@ async def prepare_target(
             partial(describe_source, source, collection.source)
         )
         wanted = await wanted_target(collection, schema, capture_id=capture_id)
-        await writer.administer(partial(target.ensure, wanted))
+        await writer.administer(lease, partial(target.ensure, wanted))
 
 
 class Backfill:
@@ -90,6 +92,7 @@ class Backfill:
         source: Store,
         target: Store,
         writer: Writer,
+        lease: Lease,
         atlas: Atlas,
         state: StateStore,
         letters: DeadLetters,
@@ -101,6 +104,7 @@ class Backfill:
         self._source = source
         self._target = target
         self._writer = writer
+        self._lease = lease
         self._atlas = atlas
         self._state = state
         self._letters = letters
@@ -128,7 +132,11 @@ class Backfill:
             return False
         await failpoints.reached("backfill.before-finish")
         for route in self._atlas.forward.values():
-            await self._patience.until_answered(partial(self._target.finish_bulk, route.store))
+            ending = partial(self._target.finish_bulk, route.store)
+            with self._patience.waits.waiting(
+                "index-build", f"{route.store}: the target builds its index"
+            ):
+                await self._lease.while_held(self._patience.until_answered(ending))
         await failpoints.reached("backfill.after-finish")
         return True
 
@@ -151,8 +159,11 @@ class Backfill:
         return None if None in counts else sum(count or 0 for count in counts)
 
     async def _read_chunks(self, todo: list[ChunkState]) -> None:
-        while todo and not self._stopping.is_set():
-            await self._copy(todo.pop(0))
+        try:
+            while todo and not self._stopping.is_set():
+                await self._copy(todo.pop(0))
+        except Revoked:
+            return  # what was in flight is answered; the rest is copied by the next run
 
     async def _copy(self, state: ChunkState) -> None:
         """Copy the rest of a chunk, through any number of failures of the source."""
@@ -172,7 +183,8 @@ class Backfill:
                         state = msgspec.structs.replace(state, done=True)
                         await self._state.advance(state)
                 except Retryable as error:
-                    backoff_s = await self._patience.rest(who, error, backoff_s)
+                    resting = self._patience.rest(who, error, backoff_s)
+                    backoff_s = await self._lease.while_held(resting)
         finally:
             self._patience.over(who)
 
@@ -198,7 +210,7 @@ class Backfill:
         await self._pace.rows(rows)
         if writes:
             await failpoints.reached("backfill.before-write")
-            written = await self._writer.write(route.store, list(writes.values()))
+            written = await self._writer.write(self._lease, route.store, list(writes.values()))
             refused += [
                 self._letters.of_row(keys[point_id], error, None, "")
                 for point_id, error in written.rejected.items()

@@ -1,20 +1,24 @@
 """
-The job of phase BACKFILL: settle, prepare the target, copy, and the phase that follows.
+The job of phase BACKFILL: prepare the target while `settle` passes, copy, and the phase that
+follows.
 
 Between the capture and the first row `settle` passes, anew at each start until chunks are cut:
-a process that died in between left nothing that says how much of it had passed.
+a process that died in between left nothing that says how much of it had passed. Making the
+target ready reads no row, and uses the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from replicator import failpoints
 from replicator.errors import Blocked
 from replicator.migration.backfill import Backfill, prepare_target
 from replicator.migration.engine import Engine
 from replicator.model.phase import Direction, Phase
+from replicator.stream.ownership import Lease, Purpose, Revoked
 
 
 class CopyJob:
@@ -27,40 +31,85 @@ class CopyJob:
         self._backfill: Backfill | None = None
 
     def stop(self) -> None:
-        """End at the next page's end, or before the copy begins."""
+        """End at once, or with the pages whose writes are in flight."""
         self._stopping.set()
+        self._engine.ownership.revoke(Purpose.PREPARE, Purpose.BACKFILL)
         if self._backfill is not None:
             self._backfill.stop()
 
     async def run(self) -> None:
         """Everything from the capture to the phase after the copy, or until `stop`."""
+        engine = self._engine
+        await engine.letters.load()
+        fresh = not await engine.parts.state.chunks()
+        epoch = engine.journal.record.epoch
+        try:
+            with engine.ownership.lease(Direction.FORWARD, Purpose.PREPARE, epoch) as lease:
+                await self._prepare(lease, fresh=fresh)
+            with engine.ownership.lease(Direction.FORWARD, Purpose.BACKFILL, epoch) as lease:
+                if not await self._copy(lease):
+                    return
+        except Revoked:
+            return
+        await self.follow_up()
+
+    async def _prepare(self, lease: Lease, *, fresh: bool) -> None:
+        """Look, make the target ready, and let `settle` pass meanwhile."""
         engine, parts = self._engine, self._engine.parts
         capture = engine.journal.record.capture
         assert capture is not None
-        fresh = not await parts.state.chunks()
-        if fresh and await self._stopped_within(engine.show_after_s):
-            # Invariant 4: `settle` passes between the capture and the first row, anew at each
-            # start.
+        # Invariant 4: `settle` passes between the capture and the first row, anew at each
+        # start.
+        settle_s = engine.show_after_s if fresh else 0.0
+        settled_at = asyncio.get_running_loop().time() + settle_s
+        with engine.waits.waiting(
+            "settle",
+            "letting every change from before the capture become readable",
+            seconds=settle_s,
+        ):
+            if not fresh:
+                await lease.while_held(engine.identity.look_patiently())
+            else:
+                await lease.while_held(self._absolve_what_is_absent())
+            # What lands late is seen before a target is judged to be empty.
+            await lease.while_held(engine.writers[Direction.FORWARD].guard.clear())
+            await prepare_target(
+                parts.settings,
+                source=parts.source,
+                target=parts.target,
+                writer=engine.writers[Direction.FORWARD],
+                lease=lease,
+                capture_id=capture.id,
+                wipe=parts.wipe,
+                resumed=not fresh,
+                patience=engine.patience,
+            )
+            await engine.identity.claim(lease)
+            await lease.sleep(settled_at - asyncio.get_running_loop().time())
+
+    async def _absolve_what_is_absent(self) -> None:
+        """
+        A write of an earlier migration that is still on its way to a collection that is not
+        there has nowhere to land, in a store that does not create on write.
+        """
+        engine, parts = self._engine, self._engine.parts
+        if parts.target.creates_on_write:
             return
-        await engine.letters.load()
-        writer = engine.writers[Direction.FORWARD]
-        await writer.guard.clear()
-        await prepare_target(
-            parts.settings,
-            source=parts.source,
-            target=parts.target,
-            writer=writer,
-            capture_id=capture.id,
-            wipe=parts.wipe,
-            resumed=not fresh,
-            patience=engine.patience,
-        )
+        for collection in parts.settings.collections:
+            describing = partial(parts.target.describe, collection.target)
+            if await engine.patience.until_answered(describing, or_refused=True) is not None:
+                return
+        engine.writers[Direction.FORWARD].guard.absolve()
+
+    async def _copy(self, lease: Lease) -> bool:
+        engine, parts = self._engine, self._engine.parts
         await failpoints.reached("copy.before-first-row")
         self._backfill = Backfill(
             source=parts.source,
             target=parts.target,
-            writer=writer,
-            atlas=await engine.draw(),
+            writer=engine.writers[Direction.FORWARD],
+            lease=lease,
+            atlas=await lease.while_held(engine.draw()),
             state=parts.state,
             letters=engine.letters,
             patience=engine.patience,
@@ -68,17 +117,7 @@ class CopyJob:
             settings=parts.settings.backfill,
             metrics=parts.metrics,
         )
-        if self._stopping.is_set() or not await self._backfill.run():
-            return
-        await self.follow_up()
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return not self._stopping.is_set() and await self._backfill.run()
 
     async def follow_up(self) -> None:
         """Enter the phase that follows the copy."""

@@ -9,30 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-
-import msgspec
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from replicator import failpoints
 from replicator.codecs.events import EventDecoder
+from replicator.migration.identity import Identity
 from replicator.migration.journal import Journal
+from replicator.migration.log_identity import bookmarks_before
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
 from replicator.migration.pace import Pace
 from replicator.migration.parts import Parts
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.migration.routes import Atlas, draw_atlas
-from replicator.migration.verify import Verified
+from replicator.migration.verified import Verified, read_verified
+from replicator.model.event import ChangeEvent
+from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
-from replicator.model.position import Positions
-from replicator.model.record import Capture
+from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, Record
+from replicator.model.record import Capture, EvidenceContext
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
 from replicator.stream.apply import Applier
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
 from replicator.stream.patience import Patience
 from replicator.stream.stream import Counters, Stream
+from replicator.stream.waits import Waits
 from replicator.stream.writing import Writer
 
 
@@ -44,7 +50,9 @@ class Engine:
         self.parts = parts
         self.journal = journal
         self.counters = Counters()
-        self.patience = Patience(settings.stream)
+        self.ownership = Ownership()
+        self.waits = Waits(parts.clock, parts.on_wait)
+        self.patience = Patience(settings.stream, self.waits)
         self.writers = {
             Direction.FORWARD: self._writer(parts.target, settings.target.__class__),
             Direction.REVERSE: self._writer(parts.source, settings.source.__class__),
@@ -56,16 +64,27 @@ class Engine:
             clock=parts.clock,
             backoff_max_s=settings.stream.backoff_max,
         )
+        self.identity = Identity(parts, journal, patience=self.patience, writers=self.writers)
         self.pace = Pace(settings.backfill.rate_max)
+        self.route_epoch: Callable[[], Awaitable[int]] = _declared_nowhere
+        """The route's epoch before we came; set by `crossing`, which knows the switch."""
         self.stream_settings = settings.stream
         self.observer: Observer | None = None
         if parts.feed is not None:
             stuck = getattr(settings.feed, "stuck_after", None)
             self.observer = Observer(
-                parts.feed, clock=parts.clock, counters=self.counters, stuck_after_s=stuck
+                parts.feed,
+                clock=parts.clock,
+                counters=self.counters,
+                stuck_after_s=stuck,
+                positions=lambda: self.committed,
             )
         self.stream: Stream | None = None
+        self._streams: Lease | None = None
+        """Of the stream that runs, or is about to."""
         self.atlas: Atlas | None = None
+        self.verified_in: EvidenceContext | None = None
+        """The context of the last full verification."""
         self.persisted: Positions = {}
         """The persisted positions as of the last stream's end, while none runs."""
 
@@ -75,6 +94,7 @@ class Engine:
             connector=str(kind.__struct_config__.tag),  # type: ignore[attr-defined]
             settings=self.parts.settings.stream,
             metrics=self.parts.metrics,
+            waits=self.waits,
         )
 
     # -- facts -----------------------------------------------------------------------------
@@ -99,9 +119,8 @@ class Engine:
 
     @property
     def trouble(self) -> Blocker | None:
-        """What is being waited for just now, if anything."""
-        writer = self.writers[self.journal.record.direction]
-        return writer.trouble or self.patience.trouble or self.letters.trouble
+        """What is being waited for against all plans, if anything."""
+        return self.waits.first
 
     @property
     def may_wait_for_images(self) -> bool:
@@ -149,10 +168,17 @@ class Engine:
         """Phase PLANNED: take the positions from which everything will be replayed."""
         feed = self.parts.feed
         positions: Positions = {}
+        bookmarks: dict[Partition, Bookmark] = {}
+        log: LogIdentity | None = None
+        epoch = max(self.journal.record.epoch, await self.route_epoch())
         if feed is not None:
             bounds = await self.patience.until_answered(feed.bounds)
             # An open transaction's records lie below the end and become visible later.
             positions = {partition: min(at.stable, at.end) for partition, at in bounds.items()}
+            log = await self.patience.until_answered(feed.identity)
+            bookmarks = await self.patience.until_answered(
+                partial(bookmarks_before, feed, positions)
+            )
         capture = Capture(
             id=uuid.uuid4().hex,
             positions=positions,
@@ -161,24 +187,37 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
+        await self.patience.until_answered(self.identity.pin)
         await failpoints.reached("capture.before-persist")
-        await self.parts.state.commit(positions, {})
+        await self.parts.state.commit(positions, {}, bookmarks)
         self.persisted = positions
         # Invariant 4: the capture is persisted before any source row is read.
         await self.journal.move(
             Phase.BACKFILL,
             "positions captured",
             only_from=Phase.PLANNED,
-            evidence={"positions": dict(positions)},
+            evidence={"positions": dict(positions), "epoch": epoch},
             capture=capture,
+            # The writers of the route were told this epoch before we came: what is stamped with
+            # an earlier one, from here on, came late.
+            epochs=self.journal.record.epochs.enter(epoch, positions),
+            log=log,
             fingerprint=self.parts.fingerprint,
         )
         await failpoints.reached("capture.persisted")
 
     def stop_stream(self) -> None:
         """Let `follow` end with nothing half done."""
+        if self._streams is not None:
+            self._streams.revoke()
         if self.stream is not None:
             self.stream.stop()
+
+    async def recall_verified(self) -> Verified | None:
+        """What the last full verification rests on; asked again whenever one has ended."""
+        verified = await read_verified(self.parts.state)
+        self.verified_in = None if verified is None else verified.context
+        return verified
 
     def forget_stream(self) -> None:
         """After `follow` has ended: remember how far it came."""
@@ -196,10 +235,24 @@ class Engine:
 
     async def follow(self) -> None:
         """Phases that stream: apply events in the direction of the record, until stopped."""
+        record = self.journal.record
+        with self.ownership.lease(record.direction, Purpose.STREAM, record.epoch) as lease:
+            self._streams = lease
+            try:
+                await self._follow(lease)
+            except Revoked:
+                return  # stopped before anything was read
+            finally:
+                self._streams = None
+
+    async def _follow(self, lease: Lease) -> None:
         feed, parts, record = self.parts.feed, self.parts, self.journal.record
         assert feed is not None
         direction = record.direction
-        atlas = await self.draw()
+        self.letters.direction = direction
+        await lease.while_held(self.identity.look_patiently())
+        await self.identity.claim(lease)
+        atlas = await lease.while_held(self.draw())
         positions = await parts.state.positions()
         self.persisted = positions
         assert record.capture is not None
@@ -229,8 +282,20 @@ class Engine:
             clock=parts.clock,
             counters=self.counters,
             show_after_s=self.show_after_s,
+            lease=lease,
+            ownership=self.ownership,
+            misplaced=self._misplaced,
         )
         await self.stream.run(positions)
+
+    async def _misplaced(self, record: Record) -> None:
+        """A key in another partition than its own may have lost its order: for good."""
+        await self.journal.latch(
+            FactCode.MISPLACED,
+            "records lie in another partition than their key demands",
+            partition=record.partition,
+            offset=record.offset,
+        )
 
     def intake(self, atlas: Atlas, direction: Direction) -> Intake:
         """How events are read in a direction."""
@@ -241,40 +306,67 @@ class Engine:
             ),
             routes=atlas.routes(direction),
             integer_ids=atlas.integer_ids,
-            epoch=self.journal.record.epoch,
+            epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
         )
 
-    async def recheck(self, end: Positions) -> Rechecked:
-        """The last comparison; the stream rests."""
+    async def recheck(self, end: Positions, rest: Rest) -> Rechecked:
+        """The last comparison; the stream rests, and `rest` says so."""
         parts, record = self.parts, self.journal.record
         feed, direction = parts.feed, record.direction
         assert feed is not None
         atlas = self.atlas or await self.draw()
         forward = direction is Direction.FORWARD
-        verified = await parts.state.get("verified")
-        begin = record.fence_vector
-        if forward:
-            assert verified is not None, "the gate demands a verification"
-            # What lies before an earlier switch was compared then, and since then the target
-            # was the application's own; its events carry epochs that are stale by now.
-            begin = {
-                partition: max(position, record.fence_vector.get(partition, position))
-                for partition, position in msgspec.json.decode(
-                    verified, type=Verified
-                ).positions.items()
-            }
-        comparison = Recheck(
-            direction=direction,
-            feed=feed,
-            intake=self.intake(atlas, direction),
-            written=parts.target if forward else parts.source,
-            owner=parts.source if forward else parts.target,
-            schemas=atlas.targets if forward else atlas.sources,
-            writer=self.writers[direction],
-            state=parts.state,
-            patience=self.patience,
-            settings=parts.settings.verify,
-            keys_max=parts.settings.cutover.touched_keys_max,
-        )
-        return await comparison.run(begin, end)
+        with self.ownership.lease(direction, Purpose.MEND, record.epoch, rest=rest) as lease:
+            comparison = Recheck(
+                direction=direction,
+                feed=feed,
+                intake=self.intake(atlas, direction),
+                written=parts.target if forward else parts.source,
+                owner=parts.source if forward else parts.target,
+                schemas=atlas.targets if forward else atlas.sources,
+                writer=self.writers[direction],
+                lease=lease,
+                state=parts.state,
+                patience=self.patience,
+                settings=parts.settings.verify,
+                keys_max=parts.settings.cutover.touched_keys_max,
+            )
+            return await comparison.run(await self._compared_from(), end)
+
+    async def _compared_from(self) -> Positions:
+        """From where on the log's keys were not compared yet."""
+        record = self.journal.record
+        if record.direction is Direction.REVERSE:
+            # What lies before the switch was compared then, and belongs to the other store.
+            return record.epochs.ends[-1].vector
+        verified = await read_verified(self.parts.state)
+        assert verified is not None, "the gate demands a verification"
+        assert verified.context == record.context, "and one that still counts"
+        return verified.positions
+
+    async def straggler_behind(self, vector: Positions, epoch: int) -> str | None:
+        """
+        Read what lies behind a fence vector: where the first record is that was not written
+        under the epoch that begins there, an older or an unstamped one; None when there is
+        none. Raises as the feed does.
+        """
+        feed = self.parts.feed
+        assert feed is not None
+        atlas = self.atlas or await self.draw()
+        intake = self.intake(atlas, self.journal.record.direction)
+        for partition, at in (await feed.bounds()).items():
+            start = vector.get(partition, at.end)
+            if start >= at.end:
+                continue
+            async for records in feed.read(partition, start, at.end):
+                for record in records:
+                    event = intake.peek(record)
+                    stamp = event.epoch if isinstance(event, ChangeEvent) else None
+                    if event is not None and (stamp is None or stamp < epoch):
+                        return f"the record {partition}, {record.offset}, of an earlier epoch"
+        return None
+
+
+async def _declared_nowhere() -> int:
+    return 0

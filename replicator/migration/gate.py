@@ -1,8 +1,9 @@
 """
 The gate: every reason why a cutover would not be safe now.
 
-Pure: facts in, blockers out. A revert is asked less (lag and ownership), because going back
-must be possible when the new store has disappointed.
+Pure: facts in, blockers out. A revert is asked less (lag, ownership, and what its own window
+left in the dead letters), because going back must be possible when the new store has
+disappointed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from replicator.model.fact import Fact
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import LagStatus
@@ -21,8 +23,16 @@ BLOCKERS: dict[str, str] = {
     "paused": "Resume first: `replicator resume`.",
     "lag-unknown": "Bring the broker back; what is not known counts as infinite.",
     "lag": "Wait until the lag is below the limit; `replicator tune` raises concurrency.",
-    "misplaced-keys": "Make all producers use one partitioner, then start a new capture.",
-    "group-foreign": "Stop the other program that uses our consumer group, or give it its own.",
+    "misplaced-keys": (
+        "Make all producers use one partitioner, then `replicator acknowledge "
+        "misplaced-keys` and verify in full."
+    ),
+    "group-foreign": (
+        "Stop the other program that uses our consumer group, or give it its own; then "
+        "`replicator acknowledge group-foreign`."
+    ),
+    "fence-lapsed": "Wait until the attempt under way is over.",
+    "identity": "Log or collections are not what they were; see the message and the journal.",
     "dead-letters": "Resolve them with `replicator dead-letters`, or --waive-dead-letters.",
     "not-verified": "Run `replicator verify` (level full).",
     "verification-old": "Run `replicator verify` (level full) again.",
@@ -42,8 +52,7 @@ class GateFacts(msgspec.Struct, frozen=True, kw_only=True):
     direction: Direction
     paused: bool
     lag: LagStatus
-    misplaced: int
-    intruders: Sequence[str]
+    latched: Sequence[Fact]
     open_letters: int
     waive_dead_letters: bool
     verified_at: float | None
@@ -61,6 +70,8 @@ class GateFacts(msgspec.Struct, frozen=True, kw_only=True):
 def closed_by(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
     """Every blocker; empty when the gate is open."""
     blockers = _ownership_and_lag(facts, settings)
+    if facts.open_letters and not facts.waive_dead_letters:
+        blockers.append(Blocker("dead-letters", f"{facts.open_letters} dead letters are open"))
     if facts.direction is Direction.FORWARD:
         blockers += _equality(facts, settings)
         if facts.lossy and not settings.way_back_lossy:
@@ -101,24 +112,22 @@ def _ownership_and_lag(facts: GateFacts, settings: CutoverSettings) -> list[Bloc
                 f"{settings.lag_records_max} and {seconds_max:.0f} s",
             )
         )
-    if facts.misplaced:
-        blockers.append(
-            Blocker(
-                "misplaced-keys",
-                f"{facts.misplaced} records lie in another partition than their key demands",
-            )
-        )
-    blockers += [Blocker("group-foreign", sentence) for sentence in facts.intruders]
+    blockers += [
+        Blocker(fact.code.value, f"{fact.message} (latched; acknowledge it)")
+        for fact in facts.latched
+    ]
     return blockers
 
 
 def _equality(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
     blockers = []
-    if facts.open_letters and not facts.waive_dead_letters:
-        blockers.append(Blocker("dead-letters", f"{facts.open_letters} dead letters are open"))
     if facts.verified_at is None:
         blockers.append(
-            Blocker("not-verified", "no full verification was completed since the copy")
+            Blocker(
+                "not-verified",
+                "no full verification was completed since the copy, the last switch, or what "
+                "voided it",
+            )
         )
     elif facts.now - facts.verified_at > settings.verify_age_max:
         blockers.append(

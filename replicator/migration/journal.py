@@ -9,12 +9,13 @@ cancelled in the middle learns afterwards, from `record`, whether the step was t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from replicator.clock import Clock
+from replicator.model.fact import Fact, FactCode
 from replicator.model.phase import Phase, may_follow
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
@@ -45,16 +46,18 @@ class Journal:
         message: str,
         *,
         only_from: Phase,
+        when: Callable[[MigrationRecord], bool] | None = None,
         evidence: dict[str, Any] | None = None,
         **changes: Any,
     ) -> bool:
         """
         Enter a phase that may follow `only_from`, with other changes of the record. False, and
-        nothing is changed, when somebody else has left that phase meanwhile.
+        nothing is changed, when somebody else has left that phase meanwhile, or the record is
+        not as `when` asks.
         """
         async with self._changing:
             current = self.record.phase
-            if current is not only_from:
+            if current is not only_from or (when is not None and not when(self.record)):
                 return False
             assert may_follow(current, phase), f"{current.value} → {phase.value} is no step"
             changed = msgspec.structs.replace(
@@ -70,6 +73,38 @@ class Journal:
         async with self._changing:
             changed = msgspec.structs.replace(self.record, **changes)
             await self._save(changed, step, message, {})
+
+    async def update(
+        self,
+        step: str,
+        message: str,
+        make: Callable[[MigrationRecord], MigrationRecord | None],
+        **evidence: Any,
+    ) -> bool:
+        """
+        Change the record within its phase to what `make` makes of the one in force; None
+        changes nothing. Whether it changed.
+        """
+        async with self._changing:
+            changed = make(self.record)
+            if changed is None:
+                return False
+            assert changed.phase is self.record.phase, "a phase is entered by `move`"
+            await self._save(changed, step, message, evidence)
+            return True
+
+    async def latch(self, code: FactCode, message: str, **evidence: Any) -> bool:
+        """Keep a fact, with what was seen first; whether it is new."""
+        if self.record.fact(code) is not None:
+            return False
+        fact = Fact(code=code, message=message, at=self._clock(), evidence=evidence)
+
+        def with_it(record: MigrationRecord) -> MigrationRecord | None:
+            if record.fact(code) is not None:
+                return None
+            return msgspec.structs.replace(record, facts=(*record.facts, fact))
+
+        return await self.update("latched", f"{code.value}: {message}", with_it, **evidence)
 
     async def changes(self) -> None:
         """Wait until the record has changed."""

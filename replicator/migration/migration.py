@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from replicator import __version__
-from replicator.errors import Refused, ReplicatorError, first_cause
+from replicator.errors import Blocked, Refused, ReplicatorError, first_cause
+from replicator.migration.acknowledge import Acknowledgement
 from replicator.migration.crossing import Crossing, Person
 from replicator.migration.cutover import StepHooks
 from replicator.migration.engine import Engine
@@ -24,12 +25,13 @@ from replicator.migration.operations import Operations
 from replicator.migration.parts import Parts
 from replicator.migration.supervisor import Supervisor
 from replicator.migration.tuning import tune
+from replicator.migration.unsettled import keep_unsettled, recall_unsettled
 from replicator.migration.upkeep import Upkeep
-from replicator.migration.verify import Verified
 from replicator.migration.view import view
+from replicator.model.command import Command, Situation, possible, refusal, situation
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.phase import ABORTABLE, PAUSABLE, Direction, Phase
+from replicator.model.phase import PAUSABLE, Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import Status, VerifyStatus
 from replicator.ports.control import CutoverRequest, Report, VerifyRequest
@@ -63,7 +65,8 @@ class Migration:
         self._switch = switch
         self._hooks = hooks
         self._person = person
-        self._operations = Operations()
+        self._draining = False
+        self._operations: Operations
         self._have_begun: Begun | None = None
 
     # -- the process -----------------------------------------------------------------------
@@ -77,8 +80,13 @@ class Migration:
         record = await state.load()
         was_clean = await state.mark_running()
         engine = Engine(self.parts, await self._journal(record))
+        self._operations = Operations(
+            engine.ownership, float(self.parts.settings.stream.drain_timeout)
+        )
         upkeep = Upkeep(engine, self._operations, self.verification)
-        supervisor = Supervisor(engine, plain_copy_check=upkeep.check_plain_copy)
+        supervisor = Supervisor(
+            engine, self._operations, plain_copy_check=upkeep.check_plain_copy
+        )
         crossing = Crossing(
             engine,
             supervisor,
@@ -90,10 +98,7 @@ class Migration:
             person=self._person,
         )
         self._have_begun = Begun(engine, supervisor, upkeep, crossing)
-        if not was_clean:
-            # Invariant 5: the process before us may have writes on their way.
-            for writer in engine.writers.values():
-                writer.guard.suspect()
+        await recall_unsettled(state, engine.writers, self.parts.clock, was_clean=was_clean)
         await self._recall()
         helpers = [asyncio.create_task(crossing.open_when_due(), name="fence opener")]
         if self.parts.settings.verify.interval > 0:
@@ -101,17 +106,18 @@ class Migration:
         if engine.observer is not None:
             helpers.append(asyncio.create_task(supervisor.probe_regularly(), name="probe"))
         main = asyncio.create_task(supervisor.run(), name="supervisor")
-        if self._operations.draining:
+        if self._draining:
+            self._operations.draining = True
             supervisor.drain()
         try:
             await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
-            await self._operations.end()
+            await self._operations.end("the process ends")
             supervisor.drain()
             await asyncio.wait([main])
             await crossing.leave_open()
             await self._end(helpers)
-            if engine.is_clear:
-                await state.mark_clean()
+            await keep_unsettled(state, engine.writers, self.parts.clock)
+            await state.mark_clean()
         finally:
             await self._end([main, *helpers])
         for task in (main, *helpers):
@@ -123,12 +129,13 @@ class Migration:
 
     def request_drain(self) -> None:
         """Finish what is in flight, persist, and let `run` return."""
-        self._operations.draining = True
+        self._draining = True
         if self._have_begun is not None:
+            self._operations.draining = True
             asyncio.get_running_loop().create_task(self._drain(), name="drain")
 
     async def _drain(self) -> None:
-        await self._operations.end()
+        await self._operations.end("the process is shutting down")
         self._begun.supervisor.drain()
 
     @staticmethod
@@ -154,15 +161,25 @@ class Migration:
         return self.engine.journal.record
 
     async def _journal(self, record: MigrationRecord | None) -> Journal:
-        fresh = record is None or record.phase is Phase.ABORTED
+        name = self.parts.settings.name
         if record is None:
-            record = MigrationRecord(name=self.parts.settings.name)
+            journal = Journal(self.parts.state, MigrationRecord(name=name), self.parts.clock)
+            await journal.begin(journal.record, "planned")
+            return journal
+        record = record.upgraded()
         journal = Journal(self.parts.state, record, self.parts.clock)
-        if fresh:
-            attempt = record.attempt + (record.phase is Phase.ABORTED)
-            await journal.begin(
-                MigrationRecord(name=self.parts.settings.name, attempt=attempt), "planned"
+        if record.phase is Phase.ABORTED:
+            following = MigrationRecord(
+                name=name,
+                attempt=record.attempt + 1,
+                # What writers and stores were told outlives the attempt.
+                epochs=record.epochs,
+                tries=record.tries,
+                incarnation=record.incarnation,
+                fence_closed=record.fence_closed,
+                fenced_at=record.fenced_at,
             )
+            await journal.begin(following, "planned")
         elif record.fingerprint and record.fingerprint != self.parts.fingerprint:
             raise Refused(
                 "plan-changed",
@@ -177,9 +194,8 @@ class Migration:
 
     async def _recall(self) -> None:
         """What the status shows of earlier runs."""
-        raw = await self.parts.state.get("verified")
-        if raw is not None:
-            verified = msgspec.json.decode(raw, type=Verified)
+        verified = await self.engine.recall_verified()
+        if verified is not None:
             self.verification.generation, self.verification.at = (
                 verified.generation,
                 verified.at,
@@ -202,6 +218,7 @@ class Migration:
             verification=self.verification,
             fence=self._begun.crossing.status(),
         )
+        status.possible = possible(self._situation())
         status.blockers = await self._begun.crossing.blockers(CutoverRequest())
         status.can_cutover = not status.blockers and self.record.direction is Direction.FORWARD
         return status
@@ -222,37 +239,65 @@ class Migration:
 
     # -- Control: pause, resume, tune ------------------------------------------------------
 
+    def _situation(self) -> Situation:
+        return situation(
+            self.record,
+            operation=self._operations.under_way,
+            asked=self._person.question is not None,
+            feed=self.parts.feed is not None,
+            letters=self.engine.letters.open > 0,
+        )
+
+    def _possible(self, command: Command) -> None:
+        """Raises Refused where the table of commands says so."""
+        reason = refusal(command, self._situation())
+        if reason is not None:
+            raise Refused("phase-refused", reason)
+
     async def pause(self) -> None:
-        """Stop copying and applying; persisted. Returns when nothing runs any more."""
-        record = self.record
-        if record.phase not in PAUSABLE:
-            raise Refused("phase-refused", f"{record.phase.value} cannot be paused")
-        self._operations.refuse_beside("cutover", "revert")
-        if not record.paused:
-            await self.engine.journal.change("pause", "paused", paused=True)
+        """
+        Stop copying and applying; persisted. Returns when nothing runs any more, operations
+        that hold keys included.
+        """
+        self._possible(Command.PAUSE)
+
+        def paused(record: MigrationRecord) -> MigrationRecord | None:
+            if record.paused or record.phase not in PAUSABLE:
+                return None
+            return msgspec.structs.replace(record, paused=True)
+
+        await self.engine.journal.update("pause", "paused", paused)
         self._begun.supervisor.wake()
         await self._begun.supervisor.paused()
 
     async def resume(self) -> None:
-        """Undo `pause`; leave BLOCKED after a new check."""
+        """Undo `pause`; leave BLOCKED after a new check. Nothing where there is neither."""
         record = self.record
+        if record.phase is not Phase.BLOCKED and not record.paused:
+            return
+        self._possible(Command.RESUME)
         if record.phase is Phase.BLOCKED:
             await self._check_unblocked()
-            assert record.blocked_from is not None
             await self._move(
                 Phase.BLOCKED,
-                record.blocked_from,
+                record.back_to or Phase.STREAMING,
                 "resumed after a new check",
-                blocked_from=None,
+                back_to=None,
             )
-        elif record.paused:
+        else:
             await self.engine.journal.change("resume", "resumed", paused=False)
         self._begun.supervisor.wake()
 
     async def _check_unblocked(self) -> None:
-        """Raises Refused while the log is still not the one that was captured."""
+        """Raises Refused while log or collections are still not those of the capture."""
         feed, record = self.parts.feed, self.record
-        if feed is None or record.capture is None:
+        if record.capture is None:
+            return
+        try:
+            await self.engine.identity.look()
+        except Blocked as error:
+            raise Refused(error.code, error.message) from error
+        if feed is None:
             return
         bounds = await feed.bounds()
         if len(bounds) != record.capture.partitions:
@@ -264,7 +309,10 @@ class Migration:
 
     async def tune(self, changes: dict[str, str]) -> dict[str, str]:
         """Change limits while running."""
-        return tune(self.engine, changes)
+        tuned = tune(self.engine, changes)
+        if changes:
+            await self.engine.journal.note("tune", "limits changed", **changes)
+        return tuned
 
     # -- Control: verify, repair, cross ----------------------------------------------------
 
@@ -292,52 +340,36 @@ class Migration:
 
     async def complete(self) -> None:
         """End the reverse window."""
-        record = self.record
-        if record.phase is not Phase.STREAMING or record.direction is not Direction.REVERSE:
-            raise Refused(
-                "phase-refused",
-                "only the reverse window can be completed: STREAMING, the application on "
-                "the target",
-            )
-        self._operations.refuse_beside()
+        self._possible(Command.COMPLETE)
         await self._move(
-            Phase.STREAMING, Phase.COMPLETE, "the reverse window is ended", paused=False
+            self.record.phase, Phase.COMPLETE, "the reverse window is ended", paused=False
         )
         self._begun.supervisor.wake()
 
     async def abort(self) -> None:
         """Give up before the switch."""
-        record = self.record
-        if record.phase not in ABORTABLE or record.direction is not Direction.FORWARD:
-            raise Refused(
-                "phase-refused",
-                f"{record.phase.value} ({record.direction.value}) cannot be aborted; after the "
-                "switch there is revert",
-            )
-        self._operations.refuse_beside("cutover", "revert")
-        if record.fence_closed:
-            raise Refused("phase-refused", "the writer fence is not open yet; try again")
-        await self._operations.end()
-        await self._move(record.phase, Phase.ABORTED, "aborted by a person", paused=False)
+        self._possible(Command.ABORT)
+        await self._operations.end("the migration is aborted")
+        # Nothing was awaited that could have let a cutover begin: it needs an operation.
+        self._possible(Command.ABORT)
+        await self._move(self.record.phase, Phase.ABORTED, "aborted by a person", paused=False)
         self._begun.supervisor.wake()
 
     async def own(self, direction: Direction) -> None:
         """A person's word on where the application writes."""
-        if self.record.phase is not Phase.HELD:
-            raise Refused(
-                "phase-refused", f"nothing is HELD: the phase is {self.record.phase.value}"
-            )
-        place = "source" if direction is Direction.FORWARD else "target"
-        await self._move(
-            Phase.HELD,
-            Phase.STREAMING,
-            f"a person says: the application is on the {place}",
-            direction=direction,
-            # Where the switch did not take place, no writer heard of the new epoch: what they
-            # write carries the old one, and is not late.
-            epoch=self.record.epoch - (direction is self.record.direction),
-        )
+        self._possible(Command.OWN)
+        await self._begun.crossing.own(direction)
         self._begun.supervisor.wake()
+
+    async def acknowledge(self, code: str, note: str) -> None:
+        """A person has looked at what is latched, or at why log or mark are not ours."""
+        self._possible(Command.ACKNOWLEDGE)
+        await Acknowledgement(self.engine).give(code, note)
+        self._begun.supervisor.wake()
+
+    async def cancel_verification(self) -> bool:
+        """End a verification that is under way; whether one was."""
+        return await self._begun.upkeep.cancel_verification()
 
     async def _move(
         self, current: Phase, following: Phase, message: str, **changes: Any
@@ -369,5 +401,9 @@ class Migration:
         closed = await self.parts.state.close_letters(
             numbers, LetterState.DISCARDED, "a person"
         )
+        if closed:
+            await self.engine.journal.note(
+                "discard", f"{closed} dead letters were given up", numbers=list(numbers)
+            )
         await self.engine.letters.recount()
         return closed

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from replicator.clock import Clock
-from replicator.errors import Blocked, Fatal, Retryable
+from replicator.errors import Blocked, Fatal, Refused, Retryable
 from replicator.model.finding import Blocker
 from replicator.model.position import Bounds, Partition, Positions
 from replicator.model.status import (
@@ -27,6 +27,10 @@ _FRESH_S = 30.0
 """Bounds older than this are not known. Sooner forgets them during a broker's ordinary
 restart.
 """
+_BEYOND_S = 30.0
+"""How long a log may end before our position: a failover shows an older end for seconds."""
+_ANSWER_S = 10.0
+"""An answer that comes later than this is of another time than the question: not known."""
 _INTRUDERS_EVERY_S = 15.0
 """Looking for foreign members and commits costs the broker two requests."""
 
@@ -35,8 +39,15 @@ class Observer:
     """Probes the feed regularly; everything else reads what it found last."""
 
     def __init__(
-        self, feed: ChangeFeed, *, clock: Clock, counters: Counters, stuck_after_s: float | None
+        self,
+        feed: ChangeFeed,
+        *,
+        clock: Clock,
+        counters: Counters,
+        stuck_after_s: float | None,
+        positions: Callable[[], Positions],
     ) -> None:
+        """`positions`: what is persisted."""
         self.bounds: dict[Partition, Bounds] = {}
         self.intruders: list[str] = []
         self.trouble: Blocker | None = None
@@ -50,6 +61,8 @@ class Observer:
         self._asked_at = float("-inf")
         self._read_all_at: dict[Partition, float] = {}
         self._moved: dict[Partition, tuple[int, float]] = {}
+        self._beyond_since: dict[Partition, float] = {}
+        self._known_positions = positions
 
     async def probe(self, stream: Stream | None, expected_partitions: int | None) -> None:
         """
@@ -59,7 +72,8 @@ class Observer:
         """
         loop = asyncio.get_running_loop()
         try:
-            bounds = await self._feed.bounds()
+            async with asyncio.timeout(_ANSWER_S):
+                bounds = await self._feed.bounds()
             if isinstance(self._feed, GroupWatch) and (
                 loop.time() - self._asked_at >= _INTRUDERS_EVERY_S
             ):
@@ -68,12 +82,17 @@ class Observer:
                 self.intruders = await self._feed.intruders(published)
                 if isinstance(self._feed, Retention):
                     self.retention_s = await self._feed.retention_s()
-        except Retryable as error:
+        except (Retryable, Refused) as error:
             self.trouble = Blocker(error.code, error.message)
+            return
+        except TimeoutError:
+            message = f"the log did not answer within {_ANSWER_S:.0f} s"
+            self.trouble = Blocker("feed-unavailable", message)
             return
         self.trouble = None
         self.bounds = bounds
         self._probed_at = loop.time()
+        self._watch_the_end(bounds)
         if expected_partitions is not None and len(bounds) != expected_partitions:
             raise Blocked(
                 "partitions-changed",
@@ -81,6 +100,24 @@ class Observer:
             )
         if stream is not None and stream.lanes:
             self._compare(stream, bounds)
+
+    def _watch_the_end(self, bounds: dict[Partition, Bounds]) -> None:
+        """
+        Raises Blocked when the log has ended before our position for a while: a failover may
+        show an older end for a moment, a log that was made anew shows it for good.
+        """
+        now = asyncio.get_running_loop().time()
+        for partition, position in self._known_positions().items():
+            at = bounds.get(partition)
+            if at is None or position <= at.end:
+                self._beyond_since.pop(partition, None)
+                continue
+            since = self._beyond_since.setdefault(partition, now)
+            if now - since >= _BEYOND_S:
+                raise Blocked(
+                    "log-replaced",
+                    f"{partition} ends at {at.end}, before our position {position}",
+                )
 
     def _compare(self, stream: Stream, bounds: dict[Partition, Bounds]) -> None:
         now = self._clock()
@@ -118,6 +155,10 @@ class Observer:
     @property
     def is_fresh(self) -> bool:
         """Whether the bounds may be believed."""
+        if self.trouble is not None:
+            return (
+                False  # the last question was not answered: what was true before is not known
+            )
         return asyncio.get_running_loop().time() - self._probed_at <= _FRESH_S
 
     def lag(self, positions: Positions, stream: Stream | None) -> LagStatus:
@@ -128,6 +169,9 @@ class Observer:
         unknown = [partition for partition in self.bounds if partition not in positions]
         if not self.is_fresh or not self.bounds or unknown:
             return LagStatus(unknown_partitions=len(unknown) or len(self.bounds))
+        beyond = sum(positions[p] > at.end for p, at in self.bounds.items())
+        if beyond:  # a log that ends before our position is not the one we know
+            return LagStatus(unknown_partitions=beyond)
         behind = [p for p, at in self.bounds.items() if at.end > positions[p]]
         if not behind:
             return LagStatus(records=0, seconds=0.0)

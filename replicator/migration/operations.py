@@ -1,6 +1,7 @@
 """
 Long operations: verify, repair, retry, cutover, revert. One at a time, and owned here: a caller
-that goes away does not stop them, a drain does.
+that goes away does not stop them; a drain does, and so does, for those that hold keys, whatever
+stops the stream they work beside.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from replicator.errors import Refused
+from replicator.model.command import HOLDING
+from replicator.stream.ownership import Ownership, Purpose, Revoked
 
 T = TypeVar("T")
 
@@ -17,11 +20,15 @@ T = TypeVar("T")
 class Operations:
     """Holds the operation under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, ownership: Ownership, bound_s: float) -> None:
+        """`bound_s`: how long an operation that is to end may take to end well."""
         self.name = ""
         """Of the operation under way, or the last one."""
         self.draining = False
         """Nothing new is begun."""
+        self._ownership = ownership
+        self._bound_s = bound_s
+        self._reason = ""
         self._task: asyncio.Task[Any] | None = None
 
     @property
@@ -29,29 +36,51 @@ class Operations:
         """Whether nothing is under way."""
         return self._task is None or self._task.done()
 
-    def refuse_beside(self, *names: str) -> None:
-        """Raises Refused while one of these operations (none named: any) is under way."""
-        if not self.idle and (not names or self.name in names):
-            raise Refused("phase-refused", f"{self.name} is under way; wait for it")
+    @property
+    def under_way(self) -> str | None:
+        """The name of the operation under way."""
+        return None if self.idle else self.name
 
     async def run(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run an operation to its end, whatever becomes of the caller. Raises Refused."""
         if self.draining:
             raise Refused("phase-refused", "the process is shutting down")
-        self.refuse_beside()
+        if not self.idle:
+            raise Refused("phase-refused", f"{self.name} is under way; wait for it")
         task: asyncio.Task[T] = asyncio.ensure_future(work())
-        self._task, self.name = task, name
+        self._task, self.name, self._reason = task, name, ""
         try:
             return await asyncio.shield(task)
+        except Revoked:
+            raise self._stopped(name) from None
         except asyncio.CancelledError:
             if task.cancelled():
-                raise Refused(
-                    "phase-refused", f"{name} was stopped: the process is shutting down"
-                ) from None
+                raise self._stopped(name) from None
             raise
 
-    async def end(self) -> None:
+    def _stopped(self, name: str) -> Refused:
+        return Refused("phase-refused", f"{name} was stopped: {self._reason or 'it may go on'}")
+
+    async def end_holding(self, reason: str) -> None:
+        """
+        End an operation that holds keys before the stream beside it stops. What it has in
+        flight is waited for within the bound; then it is cut short, and the guard knows.
+        """
+        if self.idle or self.name not in HOLDING:
+            return
+        assert self._task is not None
+        self._reason = reason
+        self._ownership.revoke(Purpose.REPAIR, Purpose.RETRY)
+        await asyncio.wait([self._task], timeout=self._bound_s)
+        await self._cut_short()
+
+    async def end(self, reason: str) -> None:
         """Stop what is under way. A cutover goes back to STREAMING in its own handler."""
+        await self.end_holding(reason)
+        self._reason = reason
+        await self._cut_short()
+
+    async def _cut_short(self) -> None:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])

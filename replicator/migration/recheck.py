@@ -38,6 +38,7 @@ from replicator.stream.coalesce import is_older
 from replicator.stream.fold import fold
 from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
+from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -70,6 +71,7 @@ class Recheck:
         owner: Store,
         schemas: dict[str, CollectionSchema],
         writer: Writer,
+        lease: Lease,
         state: StateStore,
         patience: Patience,
         settings: VerifySettings,
@@ -86,6 +88,7 @@ class Recheck:
         self._owner = owner
         self._schemas = schemas
         self._writer = writer
+        self._lease = lease
         self._state = state
         self._patience = patience
         self._settings = settings
@@ -216,7 +219,7 @@ class Recheck:
             }
         if differing:
             again = [wanted[key] for key in differing]
-            await self._writer.write(route.store, again)
+            await self._writer.write(self._lease, route.store, again)
             await asyncio.sleep(self._written.staleness_s)
             done.repaired += len(again)
             differing = await self._differing(

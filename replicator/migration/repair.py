@@ -13,11 +13,11 @@ changed.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from replicator import failpoints
-from replicator.errors import Refused, Rejected
+from replicator.errors import EpochAhead, Rejected
 from replicator.migration.mirror import Mirror
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.letter import DeadLetter, LetterState
@@ -26,18 +26,25 @@ from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.stream.coalesce import is_older
 from replicator.stream.fold import fold
+from replicator.stream.holds import Holds
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
 from replicator.stream.stream import Stream
 
 
 class Repair:
-    """Works on a running stream. One at a time: the caller sees to it."""
+    """
+    Works beside a running stream, under a lease of its own, on keys that it holds. One at a
+    time: the caller sees to it. Everything raises Revoked once the lease is.
+    """
 
     def __init__(
         self,
         *,
         stream: Stream,
+        lease: Lease,
+        holds: Holds,
         feed: ChangeFeed,
         mirror: Mirror,
         state: StateStore,
@@ -46,6 +53,8 @@ class Repair:
         show_after_s: float,
     ) -> None:
         self._stream = stream
+        self._lease = lease
+        self._holds = holds
         self._feed = feed
         self._mirror = mirror
         self._state = state
@@ -59,13 +68,15 @@ class Repair:
         Returns those that cannot be carried. Their findings are forgotten and their open
         letters settled.
         """
-        async with self._stream.holding(keys):
+        async with self._holding(keys):
             await failpoints.reached("repair.holding")
             # One that is kept from here on may concern what the image does not show yet.
             letters = await self._state.letters_of(keys)
             # Whatever was applied to these keys, the source shows it from here on.
-            await asyncio.sleep(self._show_after_s)
-            refused = await self._stream.applier.apply([(key, None) for key in keys])
+            await self._lease.sleep(self._show_after_s)
+            refused = await self._stream.applier.apply(
+                self._lease, [(key, None) for key in keys]
+            )
         await failpoints.reached("repair.after-write")
         healed = [key for key in keys if key not in refused]
         await self._state.clear_findings(healed)
@@ -78,6 +89,14 @@ class Repair:
         for key, error in refused.items():
             await self._letters.keep_rows([self._letters.of_row(key, error, None, "repair")])
         return refused
+
+    @asynccontextmanager
+    async def _holding(self, keys: Sequence[Key]) -> AsyncIterator[None]:
+        """Hold keys, but wait for them no longer than the lease is held."""
+        async with AsyncExitStack() as stack:
+            held = stack.enter_async_context(self._holds.holding(keys))
+            await self._lease.while_held(held)
+            yield
 
     async def retry(self, letter: DeadLetter, fenced_at: Positions) -> str:
         """
@@ -99,21 +118,22 @@ class Repair:
     async def _replay(self, letter: DeadLetter, key: Key) -> str:
         assert letter.partition is not None
         lane = self._stream.lanes[letter.partition]
-        async with self._stream.holding([key]):
+        async with self._holding([key]):
             await failpoints.reached("retry.holding")
             end = lane.watermark.tracked_to
+            reading = self._patience.until_answered(
+                lambda: self._folded(letter, key, lane.partition, end)
+            )
             try:
-                event = await self._patience.until_answered(
-                    lambda: self._folded(letter, key, lane.partition, end)
-                )
+                event = await self._lease.while_held(reading)
             except Rejected as error:
                 return error.message
             transform = self._stream.intake.routes[key.collection].transform
             if event.op is Op.PATCH and transform.needs_image(event):
-                await asyncio.sleep(self._show_after_s)
-                refused = await self._stream.applier.apply([(key, None)])
+                await self._lease.sleep(self._show_after_s)
+                refused = await self._stream.applier.apply(self._lease, [(key, None)])
             else:
-                refused = await self._stream.applier.apply([(key, event)])
+                refused = await self._stream.applier.apply(self._lease, [(key, event)])
             if key in refused:
                 return refused[key].message
         await failpoints.reached("retry.after-write")
@@ -140,6 +160,8 @@ class Repair:
                 if self._stream.intake.key(record) != key:
                     continue
                 read = self._stream.intake.event(record)
+                if isinstance(read, EpochAhead):
+                    raise read
                 if isinstance(read, Rejected):
                     error = read
                 elif read is not None:
@@ -159,15 +181,3 @@ class Repair:
             numbers = [letter.number for letter in letters]
             await self._state.close_letters(numbers, LetterState.SETTLED, by)
             await self._letters.recount()
-
-
-def only_forward(direction_is_forward: bool) -> None:
-    """Raises Refused("not-invertible"): in the reverse window the target's images cannot be
-    mapped back.
-    """
-    if not direction_is_forward:
-        raise Refused(
-            "not-invertible",
-            "in the reverse window the application's images are in target terms; repair works "
-            "forward",
-        )

@@ -18,15 +18,24 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from replicator import failpoints
-from replicator.errors import Blocked, first_cause
+from replicator.errors import Blocked, EpochAhead, Refused, Retryable, first_cause
 from replicator.migration.copying import CopyJob
 from replicator.migration.engine import Engine
+from replicator.migration.operations import Operations
 from replicator.migration.recheck import Rechecked
-from replicator.model.phase import STREAMS, TERMINAL, Phase
+from replicator.model.fact import FactCode
+from replicator.model.finding import Blocker
+from replicator.model.phase import STREAMS, TERMINAL, WORKING, Phase
 from replicator.model.position import Positions
+from replicator.stream.ownership import Rest
 
 _PROBE_S = 1.0
 """How often the broker is asked for its ends: the lag shown is at most about this old."""
+
+
+_AGAIN_S = 1.0
+"""Before a job that ended without a step is started anew: whatever made it end, it must not
+spin."""
 
 
 class Job(msgspec.Struct):
@@ -43,6 +52,7 @@ class Supervisor:
     def __init__(
         self,
         engine: Engine,
+        operations: Operations,
         *,
         plain_copy_check: Callable[[], Awaitable[None]],
     ) -> None:
@@ -50,11 +60,14 @@ class Supervisor:
         self.plain_copy_check = plain_copy_check
         self.resume_switch: Callable[[], Awaitable[None]] | None = None
         """What to do when the process finds itself in SWITCHING; set by `crossing`."""
+        self.explain: Callable[[EpochAhead], Awaitable[None]] | None = None
+        """What to make of an event of a later epoch; set by `crossing`."""
+        self._operations = operations
         self.switch_is_owned = False
         """A cutover of this process is in SWITCHING; nothing is to be resumed."""
         self._engine = engine
         self._job: Job | None = None
-        self._resting = False
+        self._not_before = 0.0
         self._attention = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
@@ -75,13 +88,16 @@ class Supervisor:
         if stream is not None and stream.lanes:
             await stream.commit()
 
-    async def recheck(self, end: Positions) -> Rechecked:
+    async def recheck(self, end: Positions, rest: Rest) -> Rechecked:
         """The last comparison of a cutover, while the stream rests."""
-        return await self._engine.recheck(end)
+        return await self._engine.recheck(end, rest)
+
+    async def straggler_behind(self, vector: Positions, epoch: int) -> str | None:
+        """The first record behind a fence vector that was not written under a new epoch."""
+        return await self._engine.straggler_behind(vector, epoch)
 
     def wake(self) -> None:
         """The record has changed, or a rest is over."""
-        self._resting = False
         self._attention.set()
 
     def drain(self) -> None:
@@ -89,16 +105,25 @@ class Supervisor:
         self._draining = True
         self._attention.set()
 
-    async def quiesce(self) -> None:
-        """Let the stream rest, until `wake`."""
-        self._resting = True
+    async def quiesce(self, reason: str) -> Rest:
+        """
+        Let the stream rest, until the rest that is returned is released, by whoever holds it
+        and nobody else.
+        """
+        rest = self._engine.ownership.rest(reason)
         self._attention.set()
-        while self._job is not None:
-            self._idle.clear()
-            await self._idle.wait()
-        # Invariant 5: switching waits out what may still land.
-        for writer in self._engine.writers.values():
-            await writer.guard.clear()
+        try:
+            while self._job is not None:
+                self._idle.clear()
+                await self._idle.wait()
+            # Invariant 5: switching waits out what may still land.
+            for writer in self._engine.writers.values():
+                await writer.guard.clear()
+        except BaseException:
+            rest.release()
+            self._attention.set()
+            raise
+        return rest
 
     async def paused(self) -> None:
         """
@@ -128,10 +153,11 @@ class Supervisor:
                     self._idle.set()
                     if self._draining or self._engine.journal.record.phase in TERMINAL:
                         return
-                    if wanted is not None:
+                    if wanted is not None and self._soon() == 0:
                         self._job = self._start(wanted)
                 waits = {attention} | ({self._job.task} if self._job else set())
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                pause_s = self._soon() if self._job is None and wanted is not None else None
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=pause_s)
                 if self._job is not None and self._job.task.done():
                     await self._finish_job()
         finally:
@@ -140,9 +166,13 @@ class Supervisor:
                 self._job.task.cancel()
                 await asyncio.wait([self._job.task])
 
+    def _soon(self) -> float:
+        """Seconds until a job may start."""
+        return max(0.0, self._not_before - asyncio.get_running_loop().time())
+
     def _wanted(self) -> str | None:
         record = self._engine.journal.record
-        if record.paused or self._resting:
+        if record.paused or self._engine.ownership.rests:
             return None
         if record.phase is Phase.PLANNED:
             return "capture"
@@ -175,6 +205,9 @@ class Supervisor:
         """
         assert self._job is not None
         job = self._job
+        # An operation that holds keys works beside the stream: it ends first, while its writes
+        # are still known.
+        await self._operations.end_holding("the stream stops")
         job.stop()
         await asyncio.wait([job.task], timeout=self._engine.parts.settings.stream.drain_timeout)
         if not job.task.done():
@@ -184,23 +217,34 @@ class Supervisor:
 
     async def _finish_job(self) -> None:
         assert self._job is not None
-        task, self._job = self._job.task, None
+        task, kind, self._job = self._job.task, self._job.kind, None
+        await self._operations.end_holding("the stream ended")
         self._engine.forget_stream()
         self._idle.set()
+        if kind == self._wanted():
+            self._not_before = asyncio.get_running_loop().time() + _AGAIN_S
         error = None if task.cancelled() else task.exception()
         if error is not None:
             await self.failed(error)
 
     async def failed(self, error: BaseException) -> None:
-        """Move to BLOCKED where a person can mend it; raise everything else."""
+        """
+        What a job's failure leads to: BLOCKED where a person can mend it, a question to the
+        switch for an event of a later epoch; everything else is raised, and ends the process.
+        """
         cause = first_cause(error)
+        if isinstance(cause, EpochAhead):
+            assert self.explain is not None, "crossing was put together"
+            await self.explain(cause)
+            self._attention.set()
+            return
         if not isinstance(cause, Blocked):
             raise cause
+        await self._block(cause)
+
+    async def _block(self, cause: Blocked) -> None:
         record = self._engine.journal.record
-        if (
-            record.phase in (Phase.BLOCKED, Phase.SWITCHING, Phase.HELD)
-            or record.phase in TERMINAL
-        ):
+        if record.phase not in WORKING:
             return
         back_to = Phase.STREAMING if record.phase is Phase.FENCING else record.phase
         await self._engine.journal.move(
@@ -208,7 +252,7 @@ class Supervisor:
             cause.message,
             only_from=record.phase,
             reason_code=cause.code,
-            blocked_from=back_to,
+            back_to=back_to,
         )
         self._attention.set()
 
@@ -220,14 +264,24 @@ class Supervisor:
 
     async def probe(self) -> None:
         """Ask once, and do what the answer asks for: BLOCKED, or the end of REPLAY."""
-        assert self._engine.observer is not None
+        observer = self._engine.observer
+        assert observer is not None
         record = self._engine.journal.record
         expected = record.capture.partitions if record.capture is not None else None
+        was_away = observer.trouble is not None
         try:
-            await self._engine.observer.probe(self._engine.stream, expected)
+            await observer.probe(self._engine.stream, expected)
+            if was_away and observer.trouble is None:
+                # Who answers after an outage may be another one under the same name.
+                await self._engine.identity.look_at_log()
         except Blocked as error:
-            await self.failed(error)
+            await self._block(error)
             return
+        except (Retryable, Refused) as error:
+            observer.trouble = Blocker(error.code, error.message)
+            return
+        if observer.intruders:
+            await self._engine.journal.latch(FactCode.INTRUDER, observer.intruders[0])
         record = self._engine.journal.record
         if record.phase is Phase.REPLAY and not record.paused:
             committed = self._engine.committed

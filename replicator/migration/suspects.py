@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.model.event import Key
 from replicator.model.position import Partition, Positions
+from replicator.stream.holds import Holds
 from replicator.stream.stream import Stream
 
 _ROUNDS = 5
@@ -32,6 +33,7 @@ class Suspects:
         *,
         mirror: Mirror,
         stream: Callable[[], Stream | None],
+        holds: Holds,
         log_end: Callable[[], Awaitable[Positions]],
         show_after_s: float,
     ) -> None:
@@ -43,6 +45,7 @@ class Suspects:
         self.hot = 0
         self._mirror = mirror
         self._stream = stream
+        self._holds = holds
         self._log_end = log_end
         self._show_after_s = show_after_s
         self._gaps: dict[Key, Gap] = {}
@@ -54,9 +57,7 @@ class Suspects:
     def add(self, gap: Gap) -> None:
         """Suspect a key, and note its events from now on."""
         self._gaps[gap.key] = gap
-        stream = self._stream()
-        if stream is not None:
-            stream.watch([gap.key])
+        self._holds.watch([gap.key])
 
     async def settle(self) -> list[Gap]:
         """Rule out every excuse; what remains is a finding. Forgets all suspects."""
@@ -85,17 +86,13 @@ class Suspects:
         await asyncio.sleep(self._show_after_s)
         ends = await self._log_end()
         await self._until_read(ends)
-        stream = self._stream()
-        quiet = [key for key in differing if not ends or (stream and not stream.seen(key))]
+        quiet = [key for key in differing if not ends or not self._holds.seen(key)]
         self._forget(quiet)
-        if stream is not None:
-            stream.watch(list(self._gaps))
+        self._holds.watch(list(self._gaps))
         return [differing[key] for key in quiet]
 
     def _forget(self, keys: list[Key]) -> None:
-        stream = self._stream()
-        if stream is not None:
-            stream.unwatch(keys)
+        self._holds.unwatch(keys)
         for key in keys:
             del self._gaps[key]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from replicator.errors import Refused, ReplicatorError
+from replicator.errors import Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
 from replicator.migration.operations import Operations
-from replicator.migration.repair import Repair, only_forward
+from replicator.migration.repair import Repair
 from replicator.migration.suspects import Suspects
 from replicator.migration.verify import Verification
+from replicator.model.command import Command, refusal, situation
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import DeadLetter, LetterState
@@ -22,9 +23,14 @@ from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report, VerifyRequest
+from replicator.stream.ownership import Lease, Purpose
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
+
+
+_AFTER_FAILURE_S = 30.0
+"""Before a periodic verification that failed is tried again."""
 
 
 class Upkeep:
@@ -48,8 +54,16 @@ class Upkeep:
             raise Refused(
                 "bad-request", f"level is counts, sample or full, not {request.level!r}"
             )
+        self._possible(Command.VERIFY)
         await self._stream_runs()
         return await self._operations.run("verify", lambda: self._verify(request))
+
+    async def cancel_verification(self) -> bool:
+        """End a verification that is under way; whether one was."""
+        if self._operations.under_way != "verify":
+            return False
+        await self._operations.end("a person cancelled it")
+        return True
 
     async def verify_regularly(self) -> None:
         """A full generation whenever the last one is older than `verify.interval`."""
@@ -60,16 +74,23 @@ class Upkeep:
             await asyncio.sleep(max(1.0, due_s))
             try:
                 await self.verify(VerifyRequest())
-            except Refused:
-                continue  # not streaming just now, or something else is under way
+            except Fatal:
+                raise
+            except ReplicatorError as error:
+                if error.code != "phase-refused":  # not streaming, or something else is on
+                    await self._engine.journal.note("verify", error.message, code=error.code)
+                await asyncio.sleep(_AFTER_FAILURE_S)
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine
+        context = self._record.context
+        await engine.identity.look_patiently()
         atlas = engine.atlas or await engine.draw()
         mirror = engine.mirror()
         suspects = Suspects(
             mirror=mirror,
             stream=lambda: engine.stream,
+            holds=engine.ownership.holds,
             log_end=self._log_end,
             show_after_s=max(engine.show_after_s, parts.target.staleness_s),
         )
@@ -86,11 +107,13 @@ class Upkeep:
             clock=parts.clock,
             progress=self._verification,
             positions=lambda: engine.committed,
+            context=context,
         )
         try:
             report = await verification.run(request.level, request.queries)
         finally:
             await self.count_findings()
+        await engine.recall_verified()
         await engine.journal.note(
             "verify",
             _sentence(report),
@@ -131,7 +154,7 @@ class Upkeep:
 
     async def repair(self, collection: str | None) -> int:
         """Copy keys anew: those with findings, or a whole source collection."""
-        only_forward(self._record.direction is Direction.FORWARD)
+        self._possible(Command.REPAIR)
         names = [c.source for c in self._parts.settings.collections]
         if collection is not None and collection not in names:
             raise Refused(
@@ -141,15 +164,23 @@ class Upkeep:
         return await self._operations.run("repair", lambda: self._repair(collection))
 
     async def _repair(self, collection: str | None) -> int:
+        with self._lease(Purpose.REPAIR) as lease:
+            return await self._repair_under(lease, collection)
+
+    def _lease(self, purpose: Purpose) -> Lease:
+        record = self._record
+        return self._engine.ownership.lease(record.direction, purpose, record.epoch)
+
+    async def _repair_under(self, lease: Lease, collection: str | None) -> int:
         repaired, batch = 0, []
         keys = self._keys_found() if collection is None else self._keys_of(collection)
         async for key in keys:
             batch.append(key)
             if len(batch) == _REPAIR_KEYS:
-                repaired += await self._repair_batch(batch)
+                repaired += await self._repair_batch(lease, batch)
                 batch = []
         if batch:
-            repaired += await self._repair_batch(batch)
+            repaired += await self._repair_batch(lease, batch)
         await self.count_findings()
         await self._engine.journal.note("repair", "keys were copied anew", keys=repaired)
         return repaired
@@ -170,15 +201,18 @@ class Upkeep:
                 for point in page.points:
                     yield Key(collection, point.id)
 
-    async def _repair_batch(self, keys: Sequence[Key]) -> int:
-        return len(keys) - len(await self._repairer().keys(keys))
+    async def _repair_batch(self, lease: Lease, keys: Sequence[Key]) -> int:
+        lease.check()
+        return len(keys) - len(await self._repairer(lease).keys(keys))
 
-    def _repairer(self) -> Repair:
+    def _repairer(self, lease: Lease) -> Repair:
         engine, feed, stream = self._engine, self._parts.feed, self._engine.stream
         if feed is None or stream is None or not stream.lanes:
             raise Refused("phase-refused", "the stream rests; try again once it runs")
         return Repair(
             stream=stream,
+            lease=lease,
+            holds=engine.ownership.holds,
             feed=feed,
             mirror=engine.mirror(),
             state=self._parts.state,
@@ -189,20 +223,30 @@ class Upkeep:
 
     async def retry(self, numbers: Sequence[int] | None) -> dict[int, str]:
         """Replay the keys of these open letters (None: of all) from the log."""
+        self._possible(Command.RETRY)
         await self._stream_runs()
         return await self._operations.run("retry", lambda: self._retry(numbers))
 
     async def _retry(self, numbers: Sequence[int] | None) -> dict[int, str]:
+        with self._lease(Purpose.RETRY) as lease:
+            return await self._retry_under(lease, numbers)
+
+    async def _retry_under(self, lease: Lease, numbers: Sequence[int] | None) -> dict[int, str]:
         outcomes: dict[int, str] = {}
         async for number in self._all_open() if numbers is None else _each(numbers):
             letter = await self.letter(number)
             if letter.state is not LetterState.OPEN:
                 outcomes[number] = letter.state.value
-            elif letter.offset is None and self._record.direction is Direction.REVERSE:
-                outcomes[number] = "a copied row can be repaired forward only"
+            elif letter.direction is not self._record.direction:
+                outcomes[number] = (
+                    "it is older than the switch: the application owns that store now; discard "
+                    "it"
+                )
             else:
-                outcomes[number] = await self._repairer().retry(
-                    letter, self._record.fence_vector
+                lease.check()
+                ends = self._record.epochs.ends
+                outcomes[number] = await self._repairer(lease).retry(
+                    letter, ends[-1].vector if ends else {}
                 )
         return outcomes
 
@@ -228,17 +272,21 @@ class Upkeep:
             for _, finding in rows:
                 yield finding
 
-    def _streaming(self) -> None:
-        record = self._record
-        if record.phase is not Phase.STREAMING or record.paused:
-            state = "paused" if record.paused else f"in {record.phase.value}"
-            raise Refused("phase-refused", f"this needs STREAMING, not paused; it is {state}")
+    def _possible(self, command: Command) -> None:
+        """Raises Refused where the table of commands says so."""
+        at = situation(self._record, operation=self._operations.under_way)
+        reason = refusal(command, at)
+        if reason is not None:
+            code = "not-invertible" if at.direction is Direction.REVERSE else "phase-refused"
+            raise Refused(code if command is Command.REPAIR else "phase-refused", reason)
 
     async def _stream_runs(self) -> None:
-        self._streaming()
+        """Raises Refused when it is not meant to run any more."""
         while self._engine.stream is None or not self._engine.stream.lanes:
             await asyncio.sleep(0.05)
-            self._streaming()
+            record = self._record
+            if record.phase is not Phase.STREAMING or record.paused:
+                raise Refused("phase-refused", "the stream was stopped meanwhile")
 
 
 async def _each(numbers: Sequence[int]) -> AsyncIterator[int]:

@@ -24,11 +24,12 @@ from replicator.migration.pace import Pace
 from replicator.migration.quality import overlap, rank_agreement, recall
 from replicator.migration.routes import Atlas
 from replicator.migration.suspects import Suspects
+from replicator.migration.verified import Verified, keep_verified
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.point import Point
 from replicator.model.position import Positions
-from replicator.model.record import Chunk
+from replicator.model.record import Chunk, EvidenceContext
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report
@@ -40,15 +41,6 @@ from replicator.stream.patience import Patience
 
 _KEPT = 100
 """Findings in the report itself; the state store holds all."""
-
-
-class Verified(msgspec.Struct, kw_only=True):
-    """The last completed full generation; kept as the document `verified`."""
-
-    generation: int
-    at: float
-    positions: Positions
-    """Where the log stood when it began: later events are read from there."""
 
 
 class Verification:
@@ -69,7 +61,10 @@ class Verification:
         clock: Clock,
         progress: VerifyStatus,
         positions: Callable[[], Positions],
+        context: EvidenceContext,
     ) -> None:
+        """`context`: what the result rests on."""
+        self._context = context
         self._source = source
         self._target = target
         self._atlas = atlas
@@ -232,8 +227,10 @@ class Verification:
             healed = [finding.key for _, finding in rows if finding.at < self._started_at]
             if healed:
                 await self._state.clear_findings(healed)
-        verified = Verified(generation=generation, at=self._clock(), positions=positions)
-        await self._state.put("verified", msgspec.json.encode(verified))
+        verified = Verified(
+            generation=generation, at=self._clock(), positions=positions, context=self._context
+        )
+        await keep_verified(self._state, verified)
         progress = self._progress
         progress.generation, progress.at = generation, verified.at
 

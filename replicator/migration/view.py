@@ -52,6 +52,9 @@ def view(
         retention=RetentionStatus(),
         fence=fence,
         not_ready=not_ready(engine),
+        waits=engine.waits.all,
+        facts=list(record.facts),
+        epoch=record.epoch,
     )
     if engine.observer is not None:
         positions = (
@@ -96,6 +99,9 @@ def not_ready(engine: Engine) -> list[Blocker]:
             reasons.append(Blocker("phase", "the stream is starting"))
         if engine.observer is not None and engine.observer.trouble is not None:
             reasons.append(engine.observer.trouble)
-    if engine.trouble is not None:
-        reasons.append(engine.trouble)
+    seen = {reason.code for reason in reasons}
+    for wait in engine.waits.all:
+        if not wait.planned and wait.code not in seen:
+            seen.add(wait.code)
+            reasons.append(Blocker(wait.code, wait.message))
     return reasons

@@ -9,6 +9,7 @@ from enum import Enum
 import msgspec
 
 from replicator.model.event import Key
+from replicator.model.phase import Direction
 from replicator.model.position import Partition
 
 
@@ -39,6 +40,8 @@ class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
     offset: int | None = None
     event_key: Key | None = None
     """None when the key itself could not be read."""
+    direction: Direction = Direction.FORWARD
+    """Which way the stream went. Kept in the index, not with the bytes."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,3 +57,4 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     partition: Partition | None
     offset: int | None
     event_key: Key | None
+    direction: Direction = Direction.FORWARD

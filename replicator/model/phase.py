@@ -4,6 +4,9 @@ The phases of a migration, and which may follow which.
 PLANNED → BACKFILL → REPLAY → STREAMING(forward) ⇄ FENCING → SWITCHING → STREAMING(reverse) →
 COMPLETE
 
+Two phases stop everything until a person acts, and lead back to where they came from: BLOCKED,
+where going on would lose data, and HELD, where nobody knows which store the application owns.
+
 Cutover and revert are one operation: FENCING and SWITCHING mean the same in both directions,
 and the direction says where the application was when it began. Phases are names, never numbers
 to compare.
@@ -51,6 +54,13 @@ revert."""
 STREAMS = frozenset({Phase.REPLAY, Phase.STREAMING, Phase.FENCING})
 """Phases in which the data path applies events."""
 
+WORKING = frozenset(
+    {Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.FENCING}
+)
+"""Phases that BLOCKED and HELD can interrupt, FENCING by going back first."""
+STOPPED = frozenset({Phase.BLOCKED, Phase.HELD})
+"""A person has to act; the process stays up and says so."""
+
 TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
     {
         (Phase.PLANNED, Phase.BACKFILL),
@@ -61,22 +71,14 @@ TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
         (Phase.FENCING, Phase.STREAMING),  # anything before the switch is journalled goes back
         (Phase.FENCING, Phase.SWITCHING),
         (Phase.SWITCHING, Phase.STREAMING),
-        (Phase.SWITCHING, Phase.HELD),
-        (Phase.HELD, Phase.STREAMING),
         (Phase.STREAMING, Phase.COMPLETE),
+        (Phase.BLOCKED, Phase.COMPLETE),  # the reverse window is lost, and a person ends it
         *((phase, Phase.ABORTED) for phase in ABORTABLE),
+        *((phase, Phase.BLOCKED) for phase in WORKING),
+        *((phase, Phase.HELD) for phase in (*WORKING, Phase.SWITCHING)),
         *(
-            (phase, Phase.BLOCKED)
-            for phase in (
-                Phase.PLANNED,
-                Phase.BACKFILL,
-                Phase.REPLAY,
-                Phase.STREAMING,
-                Phase.FENCING,
-            )
-        ),
-        *(
-            (Phase.BLOCKED, phase)
+            (stopped, phase)
+            for stopped in STOPPED
             for phase in (Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING)
         ),
     }

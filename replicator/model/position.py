@@ -1,7 +1,11 @@
-"""Places in the feed. A position is always the next offset to read, never the last one read."""
+"""
+Places in the feed, and what tells one log from another. A position is always the next offset to
+read, never the last one read.
+"""
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NewType
 
 import msgspec
@@ -22,6 +26,33 @@ class Bounds(msgspec.Struct, frozen=True):
     start: int
     end: int
     stable: int
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An offset of one partition: those of two are in no order."""
+
+    partition: Partition
+    offset: int
+
+
+class LogIdentity(msgspec.Struct, frozen=True):
+    """
+    Which log it is: a log that is made anew under the same name has another `id`. None where
+    the feed cannot tell; then only bookmarks can.
+    """
+
+    id: str | None
+
+
+class Bookmark(msgspec.Struct, frozen=True):
+    """
+    What lies at an offset, so that the same record is known again. `digest` is of key and
+    value; `at_ms` is the log's own time of it.
+    """
+
+    offset: int
+    at_ms: int
+    digest: str
 
 
 class Record(msgspec.Struct):
@@ -49,3 +80,14 @@ class Polled(msgspec.Struct):
 
     records: list[Record]
     positions: Positions
+
+
+def bookmark_of(record: Record) -> Bookmark:
+    """The bookmark of a record. Costs a pass over its bytes."""
+    digest = blake2b(digest_size=16)
+    for part in (record.key, record.value):
+        # The length tells where the key ends, and absence from emptiness: a deletion is not an
+        # empty value.
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return Bookmark(record.offset, record.at_ms, digest.hexdigest())

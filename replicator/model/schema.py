@@ -50,6 +50,15 @@ class IdKinds(Flag):
     STRING = auto()
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """What a replicator leaves beside a target collection, to know it again."""
+
+    capture_id: str
+    epoch: int = 0
+    incarnation: int = 0
+    """Of the daemon that wrote it last; it only rises."""
+
+
 class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     """
     A collection as its store describes it.
@@ -68,8 +77,17 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     indexes: dict[str, str] = {}
     points: int | None = None
     capture_id: str | None = None
+    mark_epoch: int = 0
+    mark_incarnation: int = 0
     normalises: bool = False
     details: dict[str, Any] = {}
+
+    @property
+    def mark(self) -> Mark | None:
+        """The mark that a replicator left there, if any."""
+        if self.capture_id is None:
+            return None
+        return Mark(self.capture_id, self.mark_epoch, self.mark_incarnation)
 
     def holds(self, point_id: PointId) -> bool:
         """Whether the store can hold this id as it is."""

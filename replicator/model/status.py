@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from replicator.model.fact import Fact
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 
@@ -84,6 +85,19 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     """recall@k between both stores, of the last verification that searched."""
 
 
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is waited for: what, why, since when, and until when where that is
+    known.
+    """
+
+    code: str
+    message: str
+    since: float
+    until: float | None = None
+    planned: bool = False
+    """As the phase asks for: it makes nobody unready."""
+
+
 class RetentionStatus(msgspec.Struct, kw_only=True):
     headroom_s: float | None = None
 
@@ -97,7 +111,9 @@ class FenceStatus(msgspec.Struct, kw_only=True):
     """gate, fence, drain, stragglers, recheck, switch, open, done, failed"""
     since: float
     deadline_s: float | None = None
-    """Seconds left of the attempt."""
+    """Seconds that the attempt may take in all."""
+    stopped_s: float | None = None
+    """How long writes were stopped, once they go on; while they are not, how long so far."""
     question: str | None = None
     """What a person is asked, if the step waits for one."""
     outcome: str | None = None
@@ -123,6 +139,13 @@ class Status(msgspec.Struct, kw_only=True):
     verify: VerifyStatus
     retention: RetentionStatus
     fence: FenceStatus | None = None
+    waits: list[Wait] = []
+    """Everything that is waited for just now, the longest first."""
+    facts: list[Fact] = []
+    """Latched until `replicator acknowledge CODE`."""
+    epoch: int = 0
+    possible: list[str] = []
+    """The commands that are possible now."""
     ready: bool = False
     not_ready: list[Blocker] = []
     """Why `/readyz` says no."""

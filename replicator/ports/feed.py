@@ -11,13 +11,43 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from replicator.model.letter import RejectedRecord
-from replicator.model.position import Bounds, Partition, Polled, Positions, Record
+from replicator.model.position import (
+    Bookmark,
+    Bounds,
+    LogIdentity,
+    Partition,
+    Polled,
+    Positions,
+    Record,
+)
 
 
 class ChangeFeed(Protocol):
-    """Read one log. Called from one task, but for `bounds` and `read`, which may run beside
-    `poll`.
     """
+    Read one log. Called from one task, but for `identity`, `bounds`, `bookmarks_at` and `read`,
+    which may run beside `poll`.
+
+    A log that was deleted and made anew under the same name is another log, and our positions
+    mean nothing in it. The feed keeps to the log that `identity` told last, or else to the one
+    it found at `open`: when another lies there, `open`, `poll` and `read` raise
+    Blocked("log-replaced"), before any of its records is returned. A feed that cannot tell logs
+    apart leaves it to bookmarks.
+    """
+
+    async def identity(self) -> LogIdentity:
+        """
+        Which log this is, asked now. The same for as long as the log exists; another for one
+        made anew. Raises Unavailable when nobody answers.
+        """
+        ...
+
+    async def bookmarks_at(self, offsets: Mapping[Partition, int]) -> dict[Partition, Bookmark]:
+        """
+        What lies at one offset of each partition now, whichever log that is. Partitions whose
+        record is gone (retention, compaction, a log that ends before it) are left out. Raises
+        Unavailable when nobody answers: that is no absence.
+        """
+        ...
 
     async def bounds(self) -> dict[Partition, Bounds]:
         """
@@ -30,8 +60,8 @@ class ChangeFeed(Protocol):
         """
         Start reading at these positions, every partition of the topic. Raises
         Blocked("log-truncated") when the log no longer holds one, Blocked("partitions-changed")
-        when the partitions are not these. May be called again: it forgets what was buffered and
-        starts over at the positions given.
+        when the partitions are not these, Blocked("log-replaced") when it is another log. May
+        be called again: it forgets what was buffered and starts over at the positions given.
         """
         ...
 
@@ -60,7 +90,8 @@ class ChangeFeed(Protocol):
     def read(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
         """
         The records with start ≤ offset < end, in order, independent of `open` and `poll`; then
-        it ends. Raises Blocked("log-truncated") when `start` is no longer held.
+        it ends. Raises Blocked("log-truncated") when `start` is no longer held,
+        Blocked("log-replaced").
         """
         ...
 

@@ -12,7 +12,8 @@ from typing import Protocol
 from replicator.model.event import Key
 from replicator.model.finding import Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.position import Partition, Positions
+from replicator.model.phase import Direction
+from replicator.model.position import Bookmark, Partition, Place, Positions
 from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRecord
 
 
@@ -33,9 +34,9 @@ class StateStore(Protocol):
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
         """
-        As `save`, for a new attempt: positions, chunks, findings, documents and open dead
-        letters of the attempt before it are forgotten in the same transaction. The journal and
-        settled letters stay.
+        As `save`, for a new attempt: positions, bookmarks, chunks, findings, documents and
+        open dead letters of the attempt before it are forgotten in the same transaction. The
+        journal and settled letters stay.
         """
         ...
 
@@ -63,13 +64,23 @@ class StateStore(Protocol):
         """The next offset to apply, for each partition."""
         ...
 
+    async def bookmarks(self) -> dict[Partition, Bookmark]:
+        """The last record applied, of the partitions that had one."""
+        ...
+
     async def commit(
-        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
+        self,
+        positions: Mapping[Partition, int],
+        settled: Mapping[Key, Place],
+        bookmarks: Mapping[Partition, Bookmark] | None = None,
+        *,
+        direction: Direction = Direction.FORWARD,
     ) -> None:
         """
-        Persist positions, and settle open dead letters: of each key in `settled`, those whose
-        record lies below the offset given, and those of copied rows, because a later upsert or
-        delete of the key is durable. Partitions that are not named keep theirs.
+        Persist positions with their bookmarks, and settle open dead letters of the direction:
+        of each key in `settled`, those whose record lies in the same partition below the place
+        given, and those of copied rows, because a later upsert or delete of the key is durable.
+        Partitions that are not named keep theirs.
         """
         ...
 
@@ -117,8 +128,9 @@ class StateStore(Protocol):
         """
         Index rejected records by (ref, record); returns their numbers. A record with the
         partition and offset of one indexed in this attempt (repeated after a restart) keeps the
-        older entry, unless that is settled, which it reopens. A copied row keeps the open entry
-        of its key.
+        older entry, unless that is settled, which it reopens; so does a copied row without a
+        key whose bytes, place and reason are those of one. A copied row with a key keeps the
+        open entry of that key.
         """
         ...
 
@@ -136,8 +148,8 @@ class StateStore(Protocol):
         """The open dead letters of these keys."""
         ...
 
-    async def letter_counts(self) -> dict[str, int]:
-        """Dead letters by state (`open`, `settled`, `discarded`)."""
+    async def letter_counts(self, direction: Direction | None = None) -> dict[str, int]:
+        """Dead letters by state (`open`, `settled`, `discarded`); of one direction or both."""
         ...
 
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:

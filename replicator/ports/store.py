@@ -18,7 +18,7 @@ from replicator.model.finding import CheckFinding
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema
+from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.write import Receipt, WriteBatch
 
@@ -106,6 +106,20 @@ class StoreWriter(Protocol):
         """
         ...
 
+    @property
+    def marks(self) -> bool:
+        """Whether it can keep a mark of ours beside a collection."""
+        ...
+
+    @property
+    def creates_on_write(self) -> bool:
+        """Whether a write to a collection that is not there creates it."""
+        ...
+
+    async def mark(self, collection: str, mark: Mark) -> None:
+        """Replace the mark of a collection that exists, whatever it holds. Idempotent."""
+        ...
+
     async def wipe(self, collection: str) -> None:
         """Remove every point, and the mark. Only ever called on a person's word that names the
         collection.
@@ -179,19 +193,32 @@ class Fence(Protocol):
         """
         ...
 
-    async def close(self, deadline_s: float) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> None:
         """
         Close, or extend the deadline of a fence that is closed; returns when every writer has
         acknowledged that its events are flushed. The
         holder opens it by itself after `deadline_s`, should we die. Raises Retryable or Refused
         ("fence-failed") when it did not close; it may then be closed in part, and `open` is
         called.
+
+        `attempt` names the cutover it belongs to. A request may arrive late, after one that was
+        sent later: a fence that was opened for an attempt stays open for it.
         """
         ...
 
-    async def open(self) -> None:
-        """Let the application write again, where the switch points. Idempotent."""
+    async def open(self, attempt: str) -> None:
+        """
+        Let the application write again, where the switch points; no `close` of this attempt
+        closes it any more. Idempotent.
+        """
         ...
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """Where a switch points, and the epoch that it was told last, where it keeps that."""
+
+    direction: Direction
+    epoch: int | None = None
 
 
 class Switch(Protocol):
@@ -205,7 +232,7 @@ class Switch(Protocol):
         """
         ...
 
-    async def current(self) -> Direction | None:
+    async def current(self) -> Pointer | None:
         """Where the switch points now; None when it cannot be read."""
         ...
 

@@ -27,7 +27,7 @@ class ManualFence:
         """Nobody but a person knows."""
         return True
 
-    async def close(self, deadline_s: float) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> None:
         """
         Ask whether the writers have stopped. The deadline is the caller's to enforce: nobody
         opens this fence at it. Raises Refused ("declined") on a no.
@@ -39,7 +39,7 @@ class ManualFence:
         if not yes:
             raise Refused(_DECLINED, "the writers were not stopped")
 
-    async def open(self) -> None:
+    async def open(self, attempt: str) -> None:
         """Ask until the writers run again. Raises Refused ("declined") on a no."""
         yes = await self._person.ask(
             "fence-open",
@@ -63,19 +63,19 @@ class HttpFence:
         """The application enforces it."""
         return False
 
-    async def close(self, deadline_s: float) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> None:
         """
         Close, or extend the deadline of a fence that is closed. Raises, as "fence-failed",
         Retryable when the application is away, busy or silent, Refused when it says no.
         """
         await self._post(
-            {"action": "close", "deadline_s": deadline_s},
+            {"action": "close", "deadline_s": deadline_s, "attempt": attempt},
             min(self._settings.timeout, deadline_s),
         )
 
-    async def open(self) -> None:
+    async def open(self, attempt: str) -> None:
         """Open. Raises as `close` does."""
-        await self._post({"action": "open"}, self._settings.timeout)
+        await self._post({"action": "open", "attempt": attempt}, self._settings.timeout)
 
     async def _post(self, body: dict[str, object], timeout_s: float) -> None:
         reply = await request(

@@ -8,7 +8,7 @@ import msgspec
 
 from replicator.errors import OutcomeUnknown, Refused, ReplicatorError, Retryable
 from replicator.model.phase import Direction
-from replicator.ports.store import AliasSwitch
+from replicator.ports.store import AliasSwitch, Pointer
 from replicator.routing.person import Person
 from replicator.routing.request import Reply, ReplyLost, request
 from replicator.settings.cutover import HttpSettings
@@ -37,7 +37,7 @@ class ManualSwitch:
         if not yes:
             raise Refused("declined", f"the traffic was not sent to the {_store(direction)}")
 
-    async def current(self) -> Direction | None:
+    async def current(self) -> Pointer | None:
         """Only a person knows."""
         return None
 
@@ -46,6 +46,7 @@ class _Active(msgspec.Struct):
     """The reply to GET."""
 
     active: str
+    epoch: int | None = None
 
 
 class HttpSwitch:
@@ -81,7 +82,7 @@ class HttpSwitch:
             raise OutcomeUnknown("switch-failed", message)
         raise Refused("switch-failed", message)
 
-    async def current(self) -> Direction | None:
+    async def current(self) -> Pointer | None:
         """
         What the application says; None when it does not say it in our words. Raises Retryable
         ("switch-failed") when it does not answer.
@@ -92,10 +93,11 @@ class HttpSwitch:
         if not reply.ok:
             return None
         try:
-            active = msgspec.json.decode(reply.body, type=_Active).active
+            answer = msgspec.json.decode(reply.body, type=_Active)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return {_store(direction): direction for direction in Direction}.get(active)
+        at = {_store(direction): direction for direction in Direction}.get(answer.active)
+        return None if at is None else Pointer(at, answer.epoch)
 
     async def _send(self, method: str, body: dict[str, object] | None) -> Reply:
         return await request(
@@ -156,7 +158,7 @@ class AliasSwitchover:
                 ) from error
             moved.append(alias)
 
-    async def current(self) -> Direction | None:
+    async def current(self) -> Pointer | None:
         """Where all aliases point; None when they do not agree, or one points elsewhere."""
         ends = [
             (collection, await self._store.read_alias(alias))
@@ -164,7 +166,7 @@ class AliasSwitchover:
         ]
         for direction in Direction:
             if all(end == _end(collection, direction) for collection, end in ends):
-                return direction
+                return Pointer(direction)  # an alias has no place for an epoch
         return None
 
 

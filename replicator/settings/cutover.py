@@ -28,10 +28,12 @@ class HttpSettings(
 ):
     """
     The application does it over HTTP. Fence: `POST {url}` with `{"action": "close",
-    "deadline_s": n}`, answered with 200 once every writer has flushed; a further close moves
-    the deadline, at which the application opens by itself; `{"action": "open"}` opens. Switch:
-    `POST {url}` with `{"to": "source"|"target", "epoch": n}`, and `GET {url}` answers
-    `{"active": "source"|"target"}`. Status 429 or 503 says: nothing done, come again.
+    "deadline_s": n, "attempt": "…"}`, answered with 200 once every writer has flushed; a
+    further close moves the deadline, at which the application opens by itself;
+    `{"action": "open", "attempt": "…"}` opens, and a close of that attempt that arrives later
+    is not obeyed. Switch: `POST {url}` with `{"to": "source"|"target", "epoch": n}`, and
+    `GET {url}` answers `{"active": "source"|"target", "epoch": n}`, the epoch it was told last.
+    Status 429 or 503 says: nothing done, come again.
     """
 
     url: str
@@ -112,6 +114,9 @@ class CutoverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     touched_keys_max: int = 50_000
     """Keys that the last comparison holds in memory at a time; more are taken in several passes
     over the log."""
+    epoch: int = 0
+    """The route's epoch when the migration begins, where writers stamp one already and the
+    switch cannot tell it."""
     way_back_lossy: bool = False
     """Waive the blocker that the transform loses data, so that the old store cannot hold every
     later change."""

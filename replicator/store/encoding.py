@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from hashlib import blake2b
 
 import msgspec
 
@@ -63,6 +64,21 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def row_digest(record: RejectedRecord) -> str | None:
+    """
+    What a copied row without an id is known by: its bytes, its place (which the message names)
+    and what is wrong with it. None for records that have a place in the log or a key.
+    """
+    if record.partition is not None or record.event_key is not None:
+        return None
+    digest = blake2b(digest_size=16)
+    texts = (record.code, plain(record.path), plain(record.message))
+    for part in (*(text.encode() for text in texts), record.key, record.value):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.hexdigest()
+
+
 def letter_values(ref: str, record: RejectedRecord) -> dict[str, str | int | float | None]:
     """The columns of a dead letter, but for its number and state."""
     return {
@@ -74,4 +90,6 @@ def letter_values(ref: str, record: RejectedRecord) -> dict[str, str | int | flo
         "partition": record.partition,
         "log_offset": record.offset,
         "event_key": None if record.event_key is None else key_text(record.event_key),
+        "direction": record.direction.value,
+        "row_digest": row_digest(record),
     }

@@ -17,6 +17,9 @@ ORDER BY number;
 -- name: forget_positions
 DELETE FROM positions;
 
+-- name: forget_bookmarks
+DELETE FROM bookmarks;
+
 -- name: forget_chunks
 DELETE FROM chunks;
 
@@ -44,16 +47,31 @@ INSERT INTO positions (partition, position)
 SELECT key, value FROM json_each(:positions) WHERE true
 ON CONFLICT (partition) DO UPDATE SET position = excluded.position;
 
+-- name: bookmarks
+SELECT partition, log_offset, at_ms, digest FROM bookmarks;
+
+-- name: mark_place
+INSERT INTO bookmarks (partition, log_offset, at_ms, digest)
+SELECT
+    key, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(:bookmarks) WHERE true
+ON CONFLICT (partition) DO UPDATE
+SET log_offset = excluded.log_offset, at_ms = excluded.at_ms, digest = excluded.digest;
+
 -- name: any_open_letter
-SELECT EXISTS (SELECT 1 FROM letters WHERE state = 'open');
+SELECT EXISTS (SELECT 1 FROM letters WHERE direction = :direction AND state = 'open');
 
 -- name: settle
 -- CROSS JOIN and INDEXED BY: the planner would read all open letters for each key.
 UPDATE letters SET state = 'settled', closed_by = 'a later event' WHERE number IN (
     SELECT open.number FROM json_each(:below) AS later
     CROSS JOIN letters AS open INDEXED BY letters_open_by_key
-    WHERE open.state = 'open' AND open.event_key = later.key
-        AND (open.log_offset IS NULL OR open.log_offset < later.value)
+    WHERE open.state = 'open' AND open.event_key = later.key AND open.direction = :direction
+        AND (
+            open.partition IS NULL
+            OR open.partition = json_extract(later.value, '$[0]')
+            AND open.log_offset < json_extract(later.value, '$[1]')
+        )
 );
 
 -- name: has_chunks
@@ -104,37 +122,46 @@ WHERE attempt = :attempt AND partition = :partition AND log_offset = :log_offset
 SELECT number, state FROM letters
 WHERE state = 'open' AND event_key = :event_key AND partition IS NULL;
 
+-- name: letter_of_row
+SELECT number, state FROM letters WHERE attempt = :attempt AND row_digest = :row_digest;
+
 -- name: add_letter
-INSERT INTO letters
-    (attempt, ref, state, code, path, message, at, partition, log_offset, event_key)
-VALUES
-    (:attempt, :ref, 'open', :code, :path, :message, :at, :partition, :log_offset, :event_key);
+INSERT INTO letters (
+    attempt, ref, state, code, path, message, at, partition, log_offset, event_key,
+    direction, row_digest
+) VALUES (
+    :attempt, :ref, 'open', :code, :path, :message, :at, :partition, :log_offset, :event_key,
+    :direction, :row_digest
+);
 
 -- name: reopen_letter
 UPDATE letters
 SET state = 'open', ref = :ref, code = :code, path = :path, message = :message, at = :at,
-    event_key = :event_key, closed_by = NULL
+    event_key = :event_key, direction = :direction, closed_by = NULL
 WHERE number = :number;
 
 -- name: letters
-SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key
+SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key, direction
 FROM letters WHERE number > :after ORDER BY number LIMIT :limit;
 
 -- name: letters_in_state
-SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key
+SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key, direction
 FROM letters WHERE state = :state AND number > :after ORDER BY number LIMIT :limit;
 
 -- name: letter
-SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key
+SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key, direction
 FROM letters WHERE number = :number;
 
 -- name: letters_of
-SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key
+SELECT number, ref, state, code, path, message, at, partition, log_offset, event_key, direction
 FROM letters INDEXED BY letters_open_by_key
 WHERE state = 'open' AND event_key IN (SELECT value FROM json_each(:keys)) ORDER BY number;
 
 -- name: letter_counts
 SELECT state, count(*) FROM letters GROUP BY state;
+
+-- name: letter_counts_of
+SELECT state, count(*) FROM letters WHERE direction = :direction GROUP BY state;
 
 -- name: close_letters
 UPDATE letters SET state = :state, closed_by = :closed_by

@@ -10,7 +10,8 @@ from pathlib import Path
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.position import Partition, Positions
+from replicator.model.phase import Direction
+from replicator.model.position import Bookmark, Partition, Place, Positions
 from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRecord
 from replicator.store.database import Database, Row, translated
 from replicator.store.encoding import (
@@ -57,7 +58,14 @@ class SqliteStateStore:
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
         async with self._database.transaction():
-            for kind in ("positions", "chunks", "findings", "documents", "open_letters"):
+            for kind in (
+                "positions",
+                "bookmarks",
+                "chunks",
+                "findings",
+                "documents",
+                "open_letters",
+            ):
                 await self._database.run(f"forget_{kind}")
             await self._save(record, entry)
 
@@ -89,16 +97,37 @@ class SqliteStateStore:
     async def positions(self) -> Positions:
         return {Partition(row[0]): row[1] for row in await self._database.read("positions")}
 
+    async def bookmarks(self) -> dict[Partition, Bookmark]:
+        return {
+            Partition(partition): Bookmark(offset, at_ms, digest)
+            for partition, offset, at_ms, digest in await self._database.read("bookmarks")
+        }
+
     async def commit(
-        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
+        self,
+        positions: Mapping[Partition, int],
+        settled: Mapping[Key, Place],
+        bookmarks: Mapping[Partition, Bookmark] | None = None,
+        *,
+        direction: Direction = Direction.FORWARD,
     ) -> None:
+        way = direction.value
         async with self._database.transaction():
             await self._database.run("commit", positions=json.dumps(dict(positions)))
+            if bookmarks:
+                marks = {
+                    partition: [mark.offset, mark.at_ms, mark.digest]
+                    for partition, mark in bookmarks.items()
+                }
+                await self._database.run("mark_place", bookmarks=json.dumps(marks))
             # Nearly always there is no open letter, and then the keys, which may be all that
             # were written since the last commit, need not even be encoded.
-            if settled and (await self._database.run("any_open_letter"))[0][0]:
-                below = {key_text(key): offset for key, offset in settled.items()}
-                await self._database.run("settle", below=json.dumps(below))
+            if settled and (await self._database.run("any_open_letter", direction=way))[0][0]:
+                below = {
+                    key_text(key): [place.partition, place.offset]
+                    for key, place in settled.items()
+                }
+                await self._database.run("settle", below=json.dumps(below), direction=way)
 
     # -- the copy -------------------------------------------------------------------------
     async def add_chunks(self, collection: str, chunks: Sequence[Chunk]) -> None:
@@ -189,11 +218,13 @@ class SqliteStateStore:
 
     async def _index(self, attempt: int, ref: str, record: RejectedRecord) -> int:
         values = letter_values(ref, record) | {"attempt": attempt}
-        known: Sequence[Row] = ()
+        known: Sequence[Row]
         if record.partition is not None:
             known = await self._database.run("letter_at_place", **values)
         elif record.event_key is not None:
             known = await self._database.run("open_row_letter", **values)
+        else:
+            known = await self._database.run("letter_of_row", **values)
         if not known:
             _, added = await self._database.change("add_letter", **values)
             return added
@@ -223,8 +254,12 @@ class SqliteStateStore:
             for row in await self._database.read("letters_of", keys=keys_text(keys))
         ]
 
-    async def letter_counts(self) -> dict[str, int]:
-        return _counts(LetterState, await self._database.read("letter_counts"))
+    async def letter_counts(self, direction: Direction | None = None) -> dict[str, int]:
+        if direction is None:
+            rows = await self._database.read("letter_counts")
+        else:
+            rows = await self._database.read("letter_counts_of", direction=direction.value)
+        return _counts(LetterState, rows)
 
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:
         assert state is not LetterState.OPEN, "a letter is closed as settled or discarded"
@@ -244,7 +279,7 @@ def _counts(kinds: type[Enum], rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _letter(row: Row) -> DeadLetter:
-    number, ref, state, code, path, message, at, partition, offset, key = row
+    number, ref, state, code, path, message, at, partition, offset, key, direction = row
     return DeadLetter(
         number=number,
         ref=ref,
@@ -256,4 +291,5 @@ def _letter(row: Row) -> DeadLetter:
         partition=partition,
         offset=offset,
         event_key=None if key is None else key_of(key),
+        direction=Direction(direction),
     )

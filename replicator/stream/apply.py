@@ -9,7 +9,6 @@ blame goes to the dead letters and the others take effect.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from replicator.errors import Rejected
@@ -23,6 +22,7 @@ from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -57,13 +57,17 @@ class Applier:
         self._show_after_s = show_after_s
 
     async def apply(
-        self, changes: Sequence[tuple[Key, ChangeEvent | None]]
+        self, lease: Lease, changes: Sequence[tuple[Key, ChangeEvent | None]]
     ) -> dict[Key, Rejected]:
         """
         Make changes of different keys durable; None stands for the source's image as it is now.
-        Returns those that cannot be carried, and why.
+        Returns those that cannot be carried, and why. Raises Revoked once the lease is.
         """
-        images, refused = await self._fetch([key for key, event in changes if event is None])
+        images: dict[Key, Point] = {}
+        refused: dict[Key, Rejected] = {}
+        wanted = [key for key, event in changes if event is None]
+        if wanted:
+            images, refused = await lease.while_held(self._fetch(wanted))
         keys: dict[str, dict[PointId, Key]] = {}
         writes: dict[str, dict[PointId, Write]] = {}
         for key, event in changes:
@@ -82,36 +86,39 @@ class Applier:
             keys.setdefault(route.store, {})[write.id] = key
             group[write.id] = write
         for collection, group in writes.items():
-            written = await self._writer.write(collection, list(group.values()))
+            written = await self._writer.write(lease, collection, list(group.values()))
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
         return refused
 
-    async def bury(self, partition: Partition, work: Work, error: Rejected) -> None:
+    async def bury(
+        self, lease: Lease, partition: Partition, work: Work, error: Rejected
+    ) -> None:
         """Apply what can be of a refused work, record by record; the rest goes to the dead
         letters.
         """
-        records = await self._patience.until_answered(lambda: self._records(partition, work))
+        reading = self._patience.until_answered(lambda: self._records(partition, work))
+        records = await lease.while_held(reading)
         alone = len(records) == 1 or work.event is None
         for record in records:
             reason: Rejected | None = error
             if not alone:
                 event = self._intake.event(record)
                 assert isinstance(event, ChangeEvent), "it was read well when it came"
-                reason = await self._alone(event)
+                reason = await self._alone(lease, event)
             if reason is not None:
                 await self._letters.keep([self._letters.of_record(record, reason, work.key)])
 
-    async def _alone(self, event: ChangeEvent) -> Rejected | None:
+    async def _alone(self, lease: Lease, event: ChangeEvent) -> Rejected | None:
         """Apply one record of a work that was folded; why it cannot be carried, if so."""
         change: ChangeEvent | None = event
         if self._routes[event.key.collection].transform.needs_image(event):
             # Folded into an image it needed no other. Alone it takes the source's, as any patch
             # of its kind, and no sooner than the source must show it.
-            await asyncio.sleep(self._show_after_s)
+            await lease.sleep(self._show_after_s)
             change = None
-        return (await self.apply([(event.key, change)])).get(event.key)
+        return (await self.apply(lease, [(event.key, change)])).get(event.key)
 
     async def _records(self, partition: Partition, work: Work) -> list[Record]:
         wanted = {ticket.next_offset - 1 for ticket in work.tickets}

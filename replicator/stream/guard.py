@@ -20,17 +20,29 @@ class WriteGuard:
         self.bound_s = late_write_bound_s
         self._clear_at = 0.0
 
-    def suspect(self) -> None:
-        """Some write, now or before, may land until the bound has passed from now."""
-        self._clear_at = max(self._clear_at, asyncio.get_running_loop().time() + self.bound_s)
+    def suspect(self, seconds: float | None = None) -> None:
+        """Some write, now or before, may land until the bound has passed from now; or until
+        `seconds` have, of a bound that began in an earlier process.
+        """
+        left_s = self.bound_s if seconds is None else min(seconds, self.bound_s)
+        self._clear_at = max(self._clear_at, asyncio.get_running_loop().time() + left_s)
+
+    def absolve(self) -> None:
+        """What was sent before has nowhere to land."""
+        self._clear_at = 0.0
 
     @property
     def is_clear(self) -> bool:
         """Whether nothing unanswered can still land."""
         return asyncio.get_running_loop().time() >= self._clear_at
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until nothing unanswered can still land."""
+        return max(0.0, self._clear_at - asyncio.get_running_loop().time())
+
     async def clear(self) -> None:
         """Wait until nothing unanswered can still land."""
         # Invariant 5: after an unknown outcome no write starts before the bound has passed.
         while not self.is_clear:  # noqa: ASYNC110  # the time may be moved while we wait
-            await asyncio.sleep(self._clear_at - asyncio.get_running_loop().time())
+            await asyncio.sleep(self.left_s)

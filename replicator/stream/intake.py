@@ -10,7 +10,8 @@ from replicator.codecs.events import EventDecoder
 from replicator.codecs.keys import decode_key
 from replicator.codecs.partition import expected_partition
 from replicator.codecs.validation import validate_vectors
-from replicator.errors import Rejected
+from replicator.errors import EpochAhead, Rejected
+from replicator.model.epoch import Epochs, Standing
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Record
 from replicator.stream.route import Route
@@ -25,22 +26,25 @@ class Intake:
         decoder: EventDecoder,
         routes: Mapping[str, Route],
         integer_ids: Mapping[str, bool | None],
-        epoch: int,
+        epochs: Epochs,
         partitioner: str,
     ) -> None:
         self.routes = routes
         self._decoder = decoder
         self._integer_ids = integer_ids
-        self._epoch = epoch
+        self._epochs = epochs
         self._partitioner = partitioner
 
-    def event(self, record: Record) -> ChangeEvent | Rejected | None:
-        """The event; or why it cannot be carried; or None where no collection of ours is
-        meant.
+    def event(self, record: Record) -> ChangeEvent | Rejected | EpochAhead | None:
+        """
+        The event; or why it cannot be carried; or that nobody may go past it before it is known
+        who moved the traffic; or None where no collection of ours is meant.
         """
         try:
             event = self._decoder.decode(record)
             if event is not None:
+                if (ahead := self._judge(event, record)) is not None:
+                    return ahead
                 self._validate(event)
         except Rejected as error:
             return error
@@ -54,13 +58,34 @@ class Intake:
             raise Rejected("id-invalid", "the source cannot hold this id", "id")
         if is_upsert or event.vectors:
             validate_vectors(event.vectors, route.vectors, whole=is_upsert, known_finite=True)
-        if event.epoch is not None and event.epoch < self._epoch:
-            raise Rejected(
-                "epoch-stale",
-                f"written in epoch {event.epoch} by {event.writer or 'an unnamed writer'}, "
-                f"after the switch to epoch {self._epoch}",
-                "epoch",
-            )
+
+    def _judge(self, event: ChangeEvent, record: Record) -> EpochAhead | None:
+        """Raises Rejected when the event's epoch is not one that may be applied there."""
+        standing = self._epochs.standing(event.epoch, record.partition, record.offset)
+        if standing is Standing.IN_FORCE:
+            return None
+        who, now = event.writer or "an unnamed writer", self._epochs.current
+        match standing:
+            case Standing.STRAGGLER:
+                raise Rejected(
+                    "epoch-stale",
+                    f"written in epoch {event.epoch} by {who}, after the switch to epoch {now}",
+                    "epoch",
+                )
+            case Standing.DENIED:
+                raise Rejected(
+                    "epoch-denied",
+                    f"written in epoch {event.epoch} by {who}; the switch knows none after "
+                    f"{now}",
+                    "epoch",
+                )
+            case _:
+                assert event.epoch is not None, "an unstamped event is of the epoch in force"
+                return EpochAhead(
+                    f"{who} writes in epoch {event.epoch}, and the last one known is {now} "
+                    f"({record.partition}, offset {record.offset})",
+                    event.epoch,
+                )
 
     def key(self, record: Record) -> Key | None:
         """The key of a record whose event could not be read; None where that cannot be read
@@ -74,6 +99,13 @@ class Intake:
             return decode_key(record.key, self._integer_ids.get(collection))
         except Rejected:
             return None
+
+    def peek(self, record: Record) -> ChangeEvent | Rejected | None:
+        """As `event`, without a judgement on its epoch or its vectors."""
+        try:
+            return self._decoder.decode(record)
+        except Rejected as error:
+            return error
 
     def is_misplaced(self, record: Record, partitions: int) -> bool:
         """Whether the producers' partitioner would have put the key elsewhere: its order may be

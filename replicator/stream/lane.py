@@ -22,7 +22,7 @@ from collections.abc import Collection, Set
 import msgspec
 
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.position import Partition
+from replicator.model.position import Partition, Record
 from replicator.stream.coalesce import Coalescer, is_older
 from replicator.stream.watermark import CommitWatermark, Ticket
 
@@ -130,9 +130,9 @@ class Lane:
         """Whether a write of any of these keys is under way."""
         return not keys.isdisjoint(self._in_flight)
 
-    def track(self, offset: int) -> Ticket:
+    def track(self, offset: int, record: Record | None = None) -> Ticket:
         """Track a record; every record of the partition, in order."""
-        return self.watermark.track(offset)
+        return self.watermark.track(offset, record)
 
     def add(
         self,

@@ -16,6 +16,7 @@ from replicator.metrics import Metrics
 from replicator.model.event import Key
 from replicator.model.finding import Blocker
 from replicator.model.letter import LetterState, RejectedRecord
+from replicator.model.phase import Direction
 from replicator.model.position import Record
 from replicator.ports.feed import DeadLetterLog
 from replicator.ports.state import StateStore
@@ -38,7 +39,10 @@ class DeadLetters:
         backoff_max_s: float,
     ) -> None:
         self.log = log
+        self.direction = Direction.FORWARD
+        """Which way the stream goes whose records are kept. Rows are only copied forward."""
         self.open = 0
+        self._open_by_direction = dict.fromkeys(Direction, 0)
         self.trouble: Blocker | None = None
         self._state = state
         self._metrics = metrics
@@ -60,7 +64,14 @@ class DeadLetters:
 
     async def recount(self) -> None:
         """Ask the state store how many are open."""
-        self.open = (await self._state.letter_counts()).get(LetterState.OPEN.value, 0)
+        for direction in Direction:
+            counts = await self._state.letter_counts(direction)
+            self._open_by_direction[direction] = counts.get(LetterState.OPEN.value, 0)
+        self.open = sum(self._open_by_direction.values())
+
+    def open_in(self, direction: Direction) -> int:
+        """How many are open of those that arose in a direction."""
+        return self._open_by_direction[direction]
 
     def concerns(self, key: Key) -> bool:
         """Whether the key may have an open letter, which a durable upsert or delete settles."""
@@ -102,6 +113,7 @@ class DeadLetters:
             partition=record.partition,
             offset=record.offset,
             event_key=key,
+            direction=self.direction,
         )
 
     def of_row(

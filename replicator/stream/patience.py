@@ -12,7 +12,7 @@ from typing import TypeVar
 from replicator.errors import Refused, ReplicatorError, Retryable
 from replicator.model.finding import Blocker
 from replicator.settings.settings import StreamSettings
-from replicator.stream.troubles import Troubles
+from replicator.stream.waits import Waits
 
 T = TypeVar("T")
 
@@ -20,22 +20,22 @@ T = TypeVar("T")
 class Patience:
     """Backoff for calls that only read; they can be repeated at once and change nothing."""
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(self, settings: StreamSettings, waits: Waits | None = None) -> None:
+        self.waits = waits or Waits()
         self._settings = settings
-        self._troubles = Troubles()
 
     @property
     def trouble(self) -> Blocker | None:
         """Why we wait just now; None while we do not."""
-        return self._troubles.first
+        return self.waits.first
 
     def saw(self, who: object, error: ReplicatorError) -> None:
         """`who` met this error and waits, until it is `over`."""
-        self._troubles.saw(who, error)
+        self.waits.saw(who, error)
 
     def over(self, who: object) -> None:
         """`who` was answered, or gave up."""
-        self._troubles.over(who)
+        self.waits.over(who)
 
     async def rest(
         self,

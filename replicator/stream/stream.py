@@ -13,17 +13,24 @@ that is not there yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 import msgspec
 
 from replicator import failpoints
 from replicator.clock import Clock
-from replicator.errors import Refused, Rejected, Retryable, Unavailable
+from replicator.errors import EpochAhead, Refused, Rejected, Retryable, Unavailable
 from replicator.metrics import Metrics
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.position import Partition, Polled, Positions, Record
+from replicator.model.position import (
+    Bookmark,
+    Partition,
+    Place,
+    Polled,
+    Positions,
+    Record,
+    bookmark_of,
+)
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
@@ -32,6 +39,7 @@ from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Lane, Work
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Lease, Ownership, Revoked
 from replicator.stream.patience import Patience
 from replicator.stream.watermark import Ticket
 from replicator.stream.writing import Writer
@@ -78,7 +86,11 @@ class Stream:
         clock: Clock,
         counters: Counters,
         show_after_s: float,
+        lease: Lease,
+        ownership: Ownership,
+        misplaced: Callable[[Record], Awaitable[None]],
     ) -> None:
+        """`misplaced` keeps the fact that such a record came, before it can count as done."""
         self.lanes: dict[Partition, Lane] = {}
         self.applier = applier
         self.intake = intake
@@ -93,7 +105,11 @@ class Stream:
         self._counters = counters
         self._show_after_s = show_after_s
         self._versions = VersionWindow(settings.version_window)
-        self._held: set[Key] = set()
+        self._lease = lease
+        self._holds = ownership.holds
+        self._misplaced = misplaced
+        self._ahead: EpochAhead | None = None
+        """Of the record at which reading stopped: somebody else moved the traffic."""
         self._active: dict[Partition, Lane] = {}
         """Lanes with records that are not settled: of many partitions mostly few."""
         self._busy: dict[Partition, Lane] = {}
@@ -101,10 +117,9 @@ class Stream:
         self._committed: Positions = {}
         self._published: Positions = {}
         self._committing = asyncio.Lock()
-        self._lettered: dict[Key, int] = {}
+        self._lettered: dict[Key, Place] = {}
         """Keys with open dead letters that a durable upsert or delete settles, up to a
-        position."""
-        self._watched: dict[Key, bool] = {}
+        place."""
         self._paused: set[Partition] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -121,13 +136,15 @@ class Stream:
         """
         records_max = max(256, self.settings.buffer_records // max(1, min(4, len(positions))))
         self.lanes = {
-            partition: Lane(partition, position, records_max=records_max, held=self._held)
+            partition: Lane(partition, position, records_max=records_max, held=self._holds.keys)
             for partition, position in positions.items()
         }
         self._committed = dict(positions)
         await self._letters.load()
-        await self._patience.until_answered(lambda: self._feed.open(positions))
+        self._holds.join(self)
         try:
+            opening = self._patience.until_answered(lambda: self._feed.open(positions))
+            await self._lease.while_held(opening)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(), name="stream reader")
                 dispatcher = group.create_task(self._dispatch(group), name="stream dispatcher")
@@ -137,13 +154,20 @@ class Stream:
                     await asyncio.wait(set(self._tasks))
                 self._drained.set()
             await self.commit()
+            if self._ahead is not None:
+                raise self._ahead
+        except Revoked:
+            return  # before anything was read
         finally:
+            self._holds.leave(self)
             self._patience.over(self)
 
     def stop(self) -> None:
-        """Finish what is in flight, persist, and end `run`. What waits is read again next
-        time.
         """
+        Send nothing more, let what is in flight be answered, persist, and end `run`. What waits
+        is read again next time.
+        """
+        self._lease.revoke()
         self._stopping.set()
         self._wake.set()
         self._made_progress()
@@ -178,38 +202,13 @@ class Stream:
         """Bytes of events that are not durable."""
         return sum(lane.bytes for lane in self._active.values())
 
-    @asynccontextmanager
-    async def holding(self, keys: Collection[Key]) -> AsyncIterator[None]:
-        """
-        Within it no write of these keys is under way or starts; their events wait. Not to be
-        nested with overlapping keys.
-        """
-        held = frozenset(keys)
-        self._held |= held
-        try:
-            await self._until(
-                lambda: not any(lane.is_writing(held) for lane in self._active.values())
-            )
-            yield
-        finally:
-            self._held -= held
-            self._wake.set()
+    def is_writing(self, keys: Set[Key]) -> bool:
+        """Whether a write of any of these keys is under way."""
+        return any(lane.is_writing(keys) for lane in self._active.values())
 
-    def watch(self, keys: Collection[Key]) -> None:
-        """Note from now on when events of these keys are read."""
-        for key in keys:
-            self._watched[key] = False
-
-    def unwatch(self, keys: Collection[Key]) -> None:
-        """Forget about these keys."""
-        for key in keys:
-            self._watched.pop(key, None)
-
-    def seen(self, key: Key) -> bool:
-        """Whether an event of the key was read since `watch`; also when nobody watched it
-        here.
-        """
-        return self._watched.get(key, True)
+    def wake(self) -> None:
+        """Keys that were held are free again."""
+        self._wake.set()
 
     async def commit(self) -> None:
         """Persist the watermarks, then let others see them. Safe to call from several tasks."""
@@ -224,17 +223,25 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
+            # Taken with the positions: each is of the last record before one of them.
+            marks = {
+                partition: bookmark_of(last)
+                for partition in moved
+                if (last := self.lanes[partition].watermark.last) is not None
+            }
             await failpoints.reached("stream.before-commit")
-            await self._persist(moved, settled)
+            await self._persist(moved, settled, marks)
             await failpoints.reached("stream.after-commit")
         if self._published != self._committed:
             await self._publish()
 
-    async def _persist(self, moved: Positions, settled: dict[Key, int]) -> None:
-        await self._state.commit(moved, settled)
+    async def _persist(
+        self, moved: Positions, settled: dict[Key, Place], marks: dict[Partition, Bookmark]
+    ) -> None:
+        await self._state.commit(moved, settled, marks, direction=self._letters.direction)
         self._committed.update(moved)
-        for key, position in settled.items():
-            if self._lettered.get(key) == position:
+        for key, place in settled.items():
+            if self._lettered.get(key) == place:
                 del self._lettered[key]
         if settled:
             await self._letters.recount()
@@ -272,6 +279,9 @@ class Stream:
             if polled.records:
                 self._counters.polled_at = asyncio.get_running_loop().time()
                 await self._take_in(polled.records)
+                if self._ahead is not None:
+                    self.stop()
+                    return
             for partition, position in polled.positions.items():
                 # Control records and compaction leave gaps that only the feed sees.
                 self.lanes[partition].watermark.advance(position)
@@ -309,6 +319,17 @@ class Stream:
 
     async def _take_in(self, records: list[Record]) -> None:
         events = [self.intake.event(record) for record in records]
+        ahead = next((event for event in events if isinstance(event, EpochAhead)), None)
+        if ahead is not None:
+            # Nothing from there on may count as done before it is known who owns the data.
+            self._ahead = ahead
+            records = records[: events.index(ahead)]
+            events = events[: len(records)]
+        for record in records:
+            if self.intake.is_misplaced(record, len(self.lanes)):
+                self._counters.misplaced += 1
+                self._metrics.keys_misplaced.inc()
+                await self._misplaced(record)
         rejected = [
             self._letters.of_record(record, event, self.intake.key(record))
             for record, event in zip(records, events, strict=True)
@@ -320,7 +341,7 @@ class Stream:
         for record, event in zip(records, events, strict=True):
             lane = self.lanes[record.partition]
             self._active[record.partition] = lane
-            ticket = lane.track(record.offset)
+            ticket = lane.track(record.offset, record)
             if isinstance(event, ChangeEvent):
                 if not self._add(lane, record, event, ticket, now):
                     lane.watermark.settle(ticket)
@@ -337,11 +358,7 @@ class Stream:
         self, lane: Lane, record: Record, event: ChangeEvent, ticket: Ticket, now: float
     ) -> bool:
         """Give an event to its lane; False when a newer version of the key makes it void."""
-        if self.intake.is_misplaced(record, len(self.lanes)):
-            self._counters.misplaced += 1
-            self._metrics.keys_misplaced.inc()
-        if event.key in self._watched:
-            self._watched[event.key] = True
+        self._holds.saw(event.key)
         if self._versions.is_stale(event):
             return False
         transform = self.intake.routes[event.key.collection].transform
@@ -431,12 +448,18 @@ class Stream:
                 self._versions.applied(work.event)
             else:
                 self._versions.applied_to(work.key, work.version)
-        await failpoints.reached("stream.before-write")
-        refused = await self.applier.apply([(work.key, work.event) for _, work in batch])
-        await failpoints.reached("stream.after-write")
-        for lane, work in batch:
-            if work.key in refused:
-                await self.applier.bury(lane.partition, work, refused[work.key])
+        changes = [(work.key, work.event) for _, work in batch]
+        try:
+            await failpoints.reached("stream.before-write")
+            refused = await self.applier.apply(self._lease, changes)
+            await failpoints.reached("stream.after-write")
+            for lane, work in batch:
+                if work.key in refused:
+                    await self.applier.bury(
+                        self._lease, lane.partition, work, refused[work.key]
+                    )
+        except Revoked:
+            return  # its records stay before the watermark, and are read again
         self._settle(batch, refused)
 
     def _settle(self, batch: list[tuple[Lane, Work]], refused: Mapping[Key, Rejected]) -> None:
@@ -451,7 +474,7 @@ class Stream:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
                 if work.whole and self._letters.concerns(work.key):
-                    self._lettered[work.key] = work.whole
+                    self._lettered[work.key] = Place(lane.partition, work.whole)
             lane.finish(work)
         for op, count in ops.items():
             self._counters.applied += count
@@ -464,6 +487,7 @@ class Stream:
     # -- waiting ---------------------------------------------------------------------------
 
     def _made_progress(self) -> None:
+        self._holds.progress()
         self._progress.set()
         self._progress = asyncio.Event()
 

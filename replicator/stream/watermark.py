@@ -13,11 +13,19 @@ from collections import deque
 
 import msgspec
 
+from replicator.model.position import Record
+
 
 class Ticket(msgspec.Struct, eq=False, gc=False):
-    """The promise to settle one record. Held by whoever carries the record's effect."""
+    """
+    The promise to settle one record. Held by whoever carries the record's effect.
+
+    The record itself stays until the position passes it: any of those that are pending can
+    turn out to be the last one passed when positions are persisted.
+    """
 
     next_offset: int
+    record: Record | None = None
     settled: bool = False
 
 
@@ -35,11 +43,17 @@ class CommitWatermark:
         self._position = position
         self._tracked_to = position
         self._pending: deque[Ticket] = deque()
+        self._last: Record | None = None
 
     @property
     def position(self) -> int:
         """Safe to commit: every record before it has a durable effect."""
         return self._position
+
+    @property
+    def last(self) -> Record | None:
+        """The last record before the position, where one was passed since the beginning."""
+        return self._last
 
     @property
     def tracked_to(self) -> int:
@@ -51,10 +65,10 @@ class CommitWatermark:
         """Records tracked and not yet passed by the position, settled ones among them."""
         return len(self._pending)
 
-    def track(self, offset: int) -> Ticket:
+    def track(self, offset: int, record: Record | None = None) -> Ticket:
         """Enter the next record. Offsets ascend and may leave gaps."""
         assert offset >= self._tracked_to, "the feed went backwards"
-        ticket = Ticket(offset + 1)
+        ticket = Ticket(offset + 1, record)
         self._pending.append(ticket)
         self._tracked_to = ticket.next_offset
         return ticket
@@ -65,7 +79,10 @@ class CommitWatermark:
         ticket.settled = True
         # Invariant 1: the watermark never passes a record that is not durable.
         while self._pending and self._pending[0].settled:
-            self._position = self._pending.popleft().next_offset
+            passed = self._pending.popleft()
+            self._position = passed.next_offset
+            # Whoever still holds the ticket no longer holds the record's bytes with it.
+            self._last, passed.record = passed.record, None
         if not self._pending:
             # Behind the last record there may be a gap that only the feed saw.
             self._position = self._tracked_to

@@ -24,7 +24,8 @@ from replicator.ports.store import StoreWriter
 from replicator.settings.settings import StreamSettings
 from replicator.stream.guard import WriteGuard
 from replicator.stream.limit import ConcurrencyLimit
-from replicator.stream.troubles import Troubles
+from replicator.stream.ownership import Lease, Revoked
+from replicator.stream.waits import Waits
 
 
 class Written(msgspec.Struct):
@@ -40,8 +41,9 @@ class Written(msgspec.Struct):
 
 
 class Writer:
-    """Write to one store. Shared by the stream, the backfill and repair; safe for concurrent
-    use.
+    """
+    Write to one store, under a lease. Shared by the stream, the backfill and repair; safe for
+    concurrent use.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Writer:
         connector: str,
         settings: StreamSettings,
         metrics: Metrics,
+        waits: Waits | None = None,
     ) -> None:
         self.guard = WriteGuard(store.late_write_bound_s)
         self.limit = ConcurrencyLimit(settings.in_flight_max)
@@ -59,24 +62,27 @@ class Writer:
         self._connector = connector
         self._settings = settings
         self._metrics = metrics
-        self._troubles = Troubles()
+        self._waits = waits or Waits()
+        self._held_up: dict[object, ReplicatorError] = {}
 
     @property
     def trouble(self) -> Blocker | None:
         """Why writes fail just now; None while they do not."""
-        return self._troubles.first
+        error = next(iter(self._held_up.values()), None)
+        return None if error is None else Blocker(error.code, error.message)
 
-    async def write(self, collection: str, writes: Sequence[Write]) -> Written:
+    async def write(self, lease: Lease, collection: str, writes: Sequence[Write]) -> Written:
         """
         Write until durable. The caller keeps the keys to itself meanwhile: no other write of
         them may be under way. Cancelling it leaves the outcome unknown, and the guard says so.
+        Raises Revoked once the lease is, with nothing sent since, and nothing in flight.
         """
         written = Written()
         parts = [tuple(writes)] if writes else []
         while parts:
             part = parts.pop()
             try:
-                written.add(await self._until_answered(WriteBatch(collection, part)))
+                written.add(await self._until_answered(lease, WriteBatch(collection, part)))
             except Rejected as error:
                 if len(part) == 1:
                     written.rejected[part[0].id] = error
@@ -85,55 +91,89 @@ class Writer:
                     parts += [part[half:], part[:half]]
         return written
 
-    async def administer(self, request: Callable[[], Awaitable[None]]) -> None:
+    async def administer(self, lease: Lease, request: Callable[[], Awaitable[None]]) -> None:
         """
         A write that is no batch (create a collection, wipe it), repeated until it is answered,
-        under the same guard: a wipe that lands late would take the copy with it.
+        under the same guard: a wipe that lands late would take the copy with it. Raises Revoked
+        as `write` does.
         """
         who = object()
         backoff_s: float = self._settings.backoff_min
         try:
             while True:
-                await self.guard.clear()
+                await self.settled(lease)
+                lease.check()
                 try:
                     return await request()
                 except ReplicatorError as error:
                     if recovery(error) is Recovery.WAIT_OUT:
                         self.guard.suspect()
                     wait_s = self._wait_s(error, backoff_s)
-                    self._troubles.saw(who, error)
+                    self._failed(who, error)
                 except BaseException:
                     self.guard.suspect()
                     raise
-                await asyncio.sleep(wait_s)
+                await lease.sleep(wait_s)
                 backoff_s = min(backoff_s * 2, self._settings.backoff_max)
         finally:
-            self._troubles.over(who)
+            self._answered(who)
 
-    async def _until_answered(self, batch: WriteBatch) -> Receipt:
+    async def settled(self, lease: Lease) -> None:
+        """Wait, and say so, until nothing that was sent before can still land."""
+        if self.guard.is_clear:
+            return
+        message = f"a write to {self._connector} whose reply was lost may still land"
+        with self._waits.waiting("late-writes", message, seconds=self.guard.left_s):
+            await lease.while_held(self.guard.clear())
+
+    async def _until_answered(self, lease: Lease, batch: WriteBatch) -> Receipt:
         who = object()
         backoff_s: float = self._settings.backoff_min
         try:
             while True:
-                await self.guard.clear()
-                await self.limit.wait()
+                await self.settled(lease)
+                await self._place(lease)
                 try:
+                    lease.check()
                     return await self._apply(batch)
-                except Rejected:
+                except (Revoked, Rejected):
                     raise
                 except ReplicatorError as error:
+                    failure = error
                     wait_s = self._wait_s(error, backoff_s)
-                    self._troubles.saw(who, error)
+                    self._failed(who, error)
                 except BaseException:
                     # Cancelled, or a defect in the connector: the write may be on its way.
                     self.guard.suspect()
                     raise
                 finally:
                     self.limit.give()
-                await self._rest(wait_s)
+                await self._rest(lease, failure, wait_s)
                 backoff_s = min(backoff_s * 2, self._settings.backoff_max)
         finally:
-            self._troubles.over(who)
+            self._answered(who)
+
+    async def _place(self, lease: Lease) -> None:
+        """Take a place among the writes under way."""
+        if self.limit.free:
+            self.limit.take()
+            return
+        place = asyncio.ensure_future(self.limit.wait())
+        try:
+            await lease.while_held(place)
+        except BaseException:
+            # It may have been given to us in the very moment in which we went away.
+            if place.done() and not place.cancelled():
+                self.limit.give()
+            raise
+
+    def _failed(self, who: object, error: ReplicatorError) -> None:
+        self._held_up[who] = error
+        self._waits.saw(who, error)
+
+    def _answered(self, who: object) -> None:
+        self._held_up.pop(who, None)
+        self._waits.over(who)
 
     async def _apply(self, batch: WriteBatch) -> Receipt:
         loop = asyncio.get_running_loop()
@@ -162,10 +202,11 @@ class Writer:
             case _:
                 raise error
 
-    async def _rest(self, wait_s: float) -> None:
+    async def _rest(self, lease: Lease, error: ReplicatorError, wait_s: float) -> None:
         try:
-            await asyncio.sleep(wait_s)
-        except asyncio.CancelledError:
-            # The wait after an unknown outcome was cut short: let nobody else forget it.
-            self.guard.suspect()
+            await lease.sleep(wait_s)
+        except BaseException:
+            if recovery(error) is Recovery.WAIT_OUT:
+                # The wait after an unknown outcome was cut short: let nobody else forget it.
+                self.guard.suspect()
             raise

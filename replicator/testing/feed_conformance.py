@@ -1,12 +1,14 @@
 """
 What every feed must do: one suite, run by each adapter and by the feed in memory.
 
-Subclass `FeedConformance` in a test module and give it three fixtures:
+Subclass `FeedConformance` in a test module and give it four fixtures:
 
 - `log`: an `EventLog` whose `append` also takes records without a key;
 - `feed`: a `ChangeFeed` of the same, still empty log, not yet opened;
 - `truncate`: an async callable `(partition, before)` that deletes the records below an offset,
-  as retention does.
+  as retention does;
+- `renew`: an async callable that deletes the log and makes an empty one under its name, to
+  which `log` then appends.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from replicator.errors import Blocked
-from replicator.model.position import Bounds, Partition, Positions, Record
+from replicator.errors import Blocked, Unavailable
+from replicator.model.position import Bounds, Partition, Positions, Record, bookmark_of
 from replicator.ports.feed import ChangeFeed
 
 DEADLINE_S = 60.0
@@ -37,6 +39,7 @@ class Log(Protocol):
 
 
 Truncate = Callable[[Partition, int], Awaitable[None]]
+Renew = Callable[[], Awaitable[None]]
 
 
 async def starts(feed: ChangeFeed) -> Positions:
@@ -393,6 +396,117 @@ class FeedConformance:
         records, _ = await take(feed, 31)
         assert values(records) == [b"first", *(value for _, value in numbered(30))]
 
+    # -- which log it is ------------------------------------------------------------------
+    async def test_a_log_keeps_its_identity(
+        self, feed: ChangeFeed, log: Log, partition: Partition, truncate: Truncate
+    ) -> None:
+        identity = await feed.identity()
+        await log.append(numbered(3))
+        await feed.open(await ends(feed))
+        assert await feed.identity() == identity
+
+        await feed.close()
+
+        assert await feed.identity() == identity
+        await truncate(partition, (await feed.bounds())[partition].end)
+        assert await feed.identity() == identity
+        assert identity.id
+
+    async def test_a_log_made_anew_has_another_identity(
+        self, feed: ChangeFeed, log: Log, partition: Partition, renew: Renew
+    ) -> None:
+        identity = await feed.identity()
+        await feed.close()
+
+        await renew()
+        await log.append(numbered(1))
+
+        assert await feed.identity() not in (identity, None)
+
+    async def test_an_applied_record_is_found_again_by_its_bookmark(
+        self, feed: ChangeFeed, log: Log, partition: Partition
+    ) -> None:
+        await log.append([(KEY, b"second"), (KEY, None), (None, b"elsewhere, maybe")])
+        await feed.open(await starts(feed))
+        records, _ = await take(feed, 4)
+        ours = [record for record in records if record.partition == partition][:3]
+        await log.append(numbered(5))
+
+        for record in ours:
+            found = await feed.bookmarks_at({partition: record.offset})
+            assert found == {partition: bookmark_of(record)}
+        await feed.close()
+        last = {record.partition: record for record in records}
+        found = await feed.bookmarks_at({name: each.offset for name, each in last.items()})
+        assert found == {name: bookmark_of(each) for name, each in last.items()}
+
+    async def test_what_is_gone_or_not_there_yet_has_no_bookmark(
+        self, feed: ChangeFeed, log: Log, partition: Partition, truncate: Truncate
+    ) -> None:
+        start = (await feed.bounds())[partition].start
+        await log.append(numbered(4))
+        await truncate(partition, start + 2)
+
+        assert await feed.bookmarks_at({partition: start}) == {}
+        assert await feed.bookmarks_at({partition: start + 1}) == {}
+        assert (await feed.bookmarks_at({partition: start + 2})).keys() == {partition}
+        end = (await feed.bounds())[partition].end
+        assert await feed.bookmarks_at({partition: end}) == {}
+        assert await feed.bookmarks_at({partition: end + 900}) == {}
+        assert await feed.bookmarks_at({}) == {}
+
+    async def test_a_log_made_anew_has_other_bookmarks_at_the_same_offsets(
+        self, feed: ChangeFeed, log: Log, partition: Partition, renew: Renew
+    ) -> None:
+        await feed.open(await starts(feed))
+        [record], _ = await take(feed, 1)
+        await feed.close()
+
+        await renew()
+        await log.append(numbered(1))
+
+        [(there, found)] = (await feed.bookmarks_at({partition: record.offset})).items()
+        assert there == partition
+        assert found.offset == record.offset
+        assert found != bookmark_of(record)
+
+    async def test_a_log_made_anew_under_a_reader_blocks_before_its_first_record(
+        self, feed: ChangeFeed, log: Log, partition: Partition, renew: Renew
+    ) -> None:
+        await log.append(numbered(3))
+        await feed.identity()
+        await feed.open(await ends(feed))
+        await feed.poll(records_max=10, timeout_s=0.1)
+
+        await renew()
+        await log.append(numbered(30))
+
+        with pytest.raises(Blocked) as blocked:
+            await self._any(feed)
+        assert blocked.value.code == "log-replaced"
+
+    async def test_a_log_made_anew_is_not_opened_for_another_nor_read(
+        self, feed: ChangeFeed, log: Log, partition: Partition, renew: Renew
+    ) -> None:
+        positions = await ends(feed)
+        await feed.identity()
+        await feed.close()
+        await renew()
+        await log.append(numbered(30))
+
+        for attempt in (
+            lambda: feed.open(positions),
+            lambda: self._read(feed, partition, positions[partition], positions[partition] + 9),
+        ):
+            with pytest.raises(Blocked) as blocked:
+                await attempt()
+            assert blocked.value.code == "log-replaced"
+        # Once it was told which log this is now, a person has decided that it may be read.
+        await feed.identity()
+        await feed.open(await starts(feed))
+        records, _ = await take(feed, 30)
+        assert values(records) == [value for _, value in numbered(30)]
+
     async def _first(self, feed: ChangeFeed) -> list[Record]:
         """A few records, so that the feed has more in its buffers."""
         async with asyncio.timeout(DEADLINE_S):
@@ -400,6 +514,18 @@ class FeedConformance:
                 polled = await feed.poll(records_max=3, timeout_s=1)
                 if polled.records:
                     return polled.records
+
+    async def _any(self, feed: ChangeFeed) -> list[Record]:
+        """Poll as the stream does, through Unavailable, until records come."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    polled = await feed.poll(records_max=100, timeout_s=0.2)
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+                else:
+                    if polled.records:
+                        return polled.records
 
     async def _read(
         self, feed: Any, partition: Partition, start: int, end: int

@@ -11,6 +11,7 @@ buffers: up in a few seconds, meant for tests and the demo, never for data that 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import fcntl
@@ -268,6 +269,21 @@ async def create_topic(
         await cluster.bounds(name)
     finally:
         await cluster.close()
+
+
+async def delete_topic(bootstrap_servers: str, name: str) -> None:
+    """Delete a topic, and wait until its name is free."""
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - as above
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([name])
+        async with asyncio.timeout(READY_WITHIN_S):
+            while name in await admin.list_topics():  # noqa: ASYNC110 - the broker has no event
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
 
 
 @contextlib.contextmanager

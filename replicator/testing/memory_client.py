@@ -21,7 +21,7 @@ import msgspec
 from replicator.errors import OutcomeUnknown, Refused, Rejected, Retryable, Unavailable
 from replicator.model.point import Point, PointId, Vector
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance
+from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
@@ -138,6 +138,20 @@ class AttachedStore:
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Create, or mark."""
         await self._request(lambda _: [partial(self._store.create, wanted)])
+
+    @property
+    def marks(self) -> bool:
+        """As the store was made."""
+        return self._store.marks
+
+    @property
+    def creates_on_write(self) -> bool:
+        """A write to an absent collection fails."""
+        return False
+
+    async def mark(self, collection: str, mark: Mark) -> None:
+        """See StoreWriter."""
+        await self._request(lambda _: [partial(self._store.mark, collection, mark)])
 
     async def wipe(self, collection: str) -> None:
         """Drop every point and the mark, in one effect."""

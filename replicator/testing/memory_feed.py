@@ -16,7 +16,16 @@ from zlib import crc32
 from replicator import clock
 from replicator.clock import Clock
 from replicator.errors import Blocked, Unavailable
-from replicator.model.position import Bounds, Partition, Polled, Positions, Record
+from replicator.model.position import (
+    Bookmark,
+    Bounds,
+    LogIdentity,
+    Partition,
+    Polled,
+    Positions,
+    Record,
+    bookmark_of,
+)
 from replicator.testing.faults import Fault, Faults
 
 Partitioner = Callable[[bytes, int], int]
@@ -51,7 +60,8 @@ class MemoryLog:
     The broker's side, and the producer's: the port EventLog.
 
     `wall` gives the log's own time of a record in seconds. Producers' faults (duplicates,
-    control records) are drawn as records are appended.
+    control records) are drawn as records are appended. A log that is not `identified` has no
+    id, as on an old broker: only its records tell it from one made anew.
     """
 
     def __init__(
@@ -62,8 +72,11 @@ class MemoryLog:
         partitioner: Partitioner = by_crc32,
         faults: Faults | None = None,
         wall: Clock = clock.wall,
+        identified: bool = True,
     ) -> None:
         self.topic = topic
+        self.identified = identified
+        self._made = 1
         self.faults = faults or Faults()
         self.away = False
         """The broker answers nobody."""
@@ -83,6 +96,17 @@ class MemoryLog:
     def attach(self) -> MemoryFeed:
         """A reader of its own, for one incarnation of the program."""
         return MemoryFeed(self)
+
+    @property
+    def identity(self) -> LogIdentity:
+        """Another one each time that it is made anew."""
+        return LogIdentity(f"{self.topic} {self._made}" if self.identified else None)
+
+    def make_anew(self) -> None:
+        """Delete the log, and make an empty one under its name."""
+        self._made += 1
+        self._logs = [_Partition() for _ in self._logs]
+        self.wake()
 
     @property
     def partitions(self) -> int:
@@ -211,6 +235,8 @@ class MemoryFeed:
         self._log = log
         self._positions: Positions = {}
         self._paused: set[Partition] = set()
+        self._told: LogIdentity | None = None
+        self._opened: LogIdentity | None = None
         self._attached = True
 
     def detach(self) -> None:
@@ -224,9 +250,26 @@ class MemoryFeed:
             raise Blocked("log-truncated", f"{self._log.topic} is damaged")
         return self._log.bounds()
 
+    async def identity(self) -> LogIdentity:
+        """As the log is now."""
+        await self._travel()
+        self._told = self._log.identity
+        return self._told
+
+    async def bookmarks_at(self, offsets: Mapping[Partition, int]) -> dict[Partition, Bookmark]:
+        """Of what is held and visible."""
+        await self._travel()
+        wanted = set(offsets.items())
+        return {
+            record.partition: bookmark_of(record)
+            for record in self._log.records()
+            if (record.partition, record.offset) in wanted
+        }
+
     async def open(self, positions: Mapping[Partition, int]) -> None:
         """Start over at these positions."""
         await self._travel()
+        self._opened = self._told or self._log.identity
         self._positions = dict(positions)
         self._paused.clear()
         self._check()
@@ -270,6 +313,7 @@ class MemoryFeed:
         place = start
         while place < end:
             await self._travel()
+            self._check_identity()
             log = self._log.log_of(partition)
             if place < log.start:
                 raise _truncated(partition, place, log.start)
@@ -325,8 +369,14 @@ class MemoryFeed:
                 self._positions[partition] = positions[partition] = taken
         return Polled(records=records, positions=positions)
 
+    def _check_identity(self) -> None:
+        ours, found = self._opened or self._told, self._log.identity
+        if ours is not None and ours.id is not None and found != ours:
+            raise Blocked("log-replaced", f"{self._log.topic} is {found.id}, not {ours.id}")
+
     def _check(self) -> None:
         """What ends reading for good."""
+        self._check_identity()
         bounds = self._log.bounds()
         if bounds.keys() != self._positions.keys():
             raise Blocked(

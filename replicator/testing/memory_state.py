@@ -24,7 +24,8 @@ from replicator.errors import Refused
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.position import Partition, Positions
+from replicator.model.phase import Direction
+from replicator.model.position import Bookmark, Partition, Place, Positions
 from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRecord
 from replicator.store.encoding import (
     entry_of,
@@ -33,6 +34,7 @@ from replicator.store.encoding import (
     plain,
     record_of,
     record_text,
+    row_digest,
 )
 
 
@@ -48,13 +50,15 @@ class _Data:
         self.journal: list[str] = []
         self.clean: bool | None = None
         self.positions: Positions = {}
+        self.bookmarks: dict[Partition, Bookmark] = {}
         self.chunks: dict[tuple[str, int], ChunkState] = {}
         self.findings: dict[str, tuple[int, Finding]] = {}
         self.finding_numbers = 0
         self.documents: dict[str, bytes] = {}
         self.letters: dict[int, DeadLetter] = {}
         self.letter_numbers = 0
-        self.places: dict[tuple[int, Partition, int | None], int] = {}
+        self.places: dict[tuple[object, ...], int] = {}
+        """Which letter a place in the log has, or a row without an id."""
         self.holder: MemoryStateStore | None = None
 
     @property
@@ -107,7 +111,8 @@ class MemoryStateStore:
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
         async with self._call():
             data = self._data
-            data.positions, data.chunks, data.findings, data.documents = {}, {}, {}, {}
+            data.positions, data.bookmarks = {}, {}
+            data.chunks, data.findings, data.documents = {}, {}, {}
             gone = {n for n, letter in data.letters.items() if letter.state is LetterState.OPEN}
             data.letters = {n: letter for n, letter in data.letters.items() if n not in gone}
             data.places = {place: n for place, n in data.places.items() if n not in gone}
@@ -143,16 +148,26 @@ class MemoryStateStore:
         async with self._call():
             return dict(self._data.positions)
 
+    async def bookmarks(self) -> dict[Partition, Bookmark]:
+        async with self._call():
+            return dict(self._data.bookmarks)
+
     async def commit(
-        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
+        self,
+        positions: Mapping[Partition, int],
+        settled: Mapping[Key, Place],
+        bookmarks: Mapping[Partition, Bookmark] | None = None,
+        *,
+        direction: Direction = Direction.FORWARD,
     ) -> None:
         async with self._call():
             self._data.positions.update(positions)
+            self._data.bookmarks.update(bookmarks or {})
             for number, letter in self._data.letters.items():
-                below = None if letter.event_key is None else settled.get(letter.event_key)
-                if letter.state is not LetterState.OPEN or below is None:
+                place = None if letter.event_key is None else settled.get(letter.event_key)
+                if letter.state is not LetterState.OPEN or letter.direction is not direction:
                     continue
-                if letter.offset is None or letter.offset < below:
+                if place is not None and _is_before(letter, place):
                     self._data.letters[number] = _in_state(letter, LetterState.SETTLED)
 
     # -- the copy -------------------------------------------------------------------------
@@ -232,25 +247,26 @@ class MemoryStateStore:
             partition=record.partition,
             offset=record.offset,
             event_key=record.event_key,
+            direction=record.direction,
         )
-        known = self._known(letter)
+        row = row_digest(record)
+        place: tuple[object, ...] = (data.attempt, record.partition, record.offset, row)
+        known = self._known(letter, place)
         if known is None:
             data.letter_numbers += 1
             known = data.letter_numbers
         elif data.letters[known].state is not LetterState.SETTLED:
             return known
         data.letters[known] = msgspec.structs.replace(letter, number=known)
-        if record.partition is not None:
-            data.places[data.attempt, record.partition, record.offset] = known
+        data.places[place] = known
         return known
 
-    def _known(self, letter: DeadLetter) -> int | None:
-        data = self._data
-        if letter.partition is not None:
-            return data.places.get((data.attempt, letter.partition, letter.offset))
-        for number, other in data.letters.items():
+    def _known(self, letter: DeadLetter, place: tuple[object, ...]) -> int | None:
+        if letter.partition is not None or letter.event_key is None:
+            return self._data.places.get(place)
+        for number, other in self._data.letters.items():
             same = other.partition is None and other.event_key == letter.event_key
-            if same and other.state is LetterState.OPEN and letter.event_key is not None:
+            if same and other.state is LetterState.OPEN:
                 return number
         return None
 
@@ -278,10 +294,15 @@ class MemoryStateStore:
                 if letter.state is LetterState.OPEN and letter.event_key in wanted
             ]
 
-    async def letter_counts(self) -> dict[str, int]:
+    async def letter_counts(self, direction: Direction | None = None) -> dict[str, int]:
         async with self._call():
             return _counts(
-                LetterState, [letter.state for letter in self._data.letters.values()]
+                LetterState,
+                [
+                    letter.state
+                    for letter in self._data.letters.values()
+                    if direction in (None, letter.direction)
+                ],
             )
 
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:
@@ -322,6 +343,13 @@ class MemoryStateStore:
 
 def _no_time() -> float:
     return 0.0
+
+
+def _is_before(letter: DeadLetter, place: Place) -> bool:
+    """Whether a later event at this place makes up for the letter."""
+    if letter.partition is None or letter.offset is None:
+        return letter.partition is None
+    return letter.partition == place.partition and letter.offset < place.offset
 
 
 def _in_state(letter: DeadLetter, state: LetterState) -> DeadLetter:

@@ -25,7 +25,7 @@ import msgspec
 from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorKind
+from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.memory_client import AttachedStore, order_of
@@ -88,7 +88,7 @@ class MemoryStore:
         self.collections: dict[str, _Collection] = {}
         self._ids = ids
         self._normalises = normalises
-        self._marks = marks
+        self.marks = marks
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
@@ -97,11 +97,13 @@ class MemoryStore:
     # -- what the application and the tests do: at once, and without faults -----------------
     def create(self, wanted: CollectionSchema) -> None:
         """Create a collection, or mark one that exists."""
-        mark = wanted.capture_id if self._marks else None
+        mark = wanted.capture_id if self.marks else None
         held = self.collections.get(wanted.name)
         if held is not None:
-            if mark is not None:
-                held.schema = msgspec.structs.replace(held.schema, capture_id=mark)
+            if mark is not None and held.schema.capture_id != mark:
+                held.schema = msgspec.structs.replace(
+                    held.schema, capture_id=mark, mark_epoch=0, mark_incarnation=0
+                )
             return
         self.collections[wanted.name] = _Collection(
             msgspec.structs.replace(
@@ -112,6 +114,17 @@ class MemoryStore:
                 normalises=self._normalises,
             )
         )
+
+    def mark(self, collection: str, mark: Mark) -> None:
+        """Replace the mark of a collection."""
+        held = self._collection(collection)
+        if self.marks:
+            held.schema = msgspec.structs.replace(
+                held.schema,
+                capture_id=mark.capture_id,
+                mark_epoch=mark.epoch,
+                mark_incarnation=mark.incarnation,
+            )
 
     def write(self, collection: str, write: Write) -> bool:
         """Let a write take effect; False for a patch of an absent point."""
@@ -153,7 +166,9 @@ class MemoryStore:
         if held is not None:
             held.points.clear()
             held.past.clear()
-            held.schema = msgspec.structs.replace(held.schema, capture_id=None)
+            held.schema = msgspec.structs.replace(
+                held.schema, capture_id=None, mark_epoch=0, mark_incarnation=0
+            )
 
     # -- what clients ask -------------------------------------------------------------------
     def land(self, batch: WriteBatch, number: int) -> Receipt:

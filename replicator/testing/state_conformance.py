@@ -14,7 +14,7 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.phase import Direction, Phase
-from replicator.model.position import Partition
+from replicator.model.position import Bookmark, Partition, Place
 from replicator.model.record import Capture, Chunk, ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 
@@ -53,6 +53,9 @@ def rejected(
     offset: int | None,
     partition: Partition | None = P0,
     code: str = "key-missing",
+    *,
+    direction: Direction = Direction.FORWARD,
+    message: str = "no good",
 ) -> RejectedRecord:
     """A rejected record of the feed; a copied row with `partition` and `offset` None."""
     return RejectedRecord(
@@ -60,11 +63,12 @@ def rejected(
         value=b"v",
         code=code,
         path="vectors",
-        message="no good",
+        message=message,
         at=3.0,
         partition=partition,
         offset=offset,
         event_key=key,
+        direction=direction,
     )
 
 
@@ -185,7 +189,7 @@ class StateConformance:
                 ("r3", rejected(other, 5)),
             ]
         )
-        await state.commit({P0: 10}, {key: 9})
+        await state.commit({P0: 10}, {key: Place(P0, 9)})
         assert await self.open_numbers(state) == [later, foreign]
         assert await state.letter_counts() == {"open": 2, "settled": 2, "discarded": 0}
         assert {letter.number for letter in await state.letters(LetterState.SETTLED)} == {
@@ -193,12 +197,68 @@ class StateConformance:
             row,
         }
 
+    async def test_a_letter_is_not_settled_by_an_event_of_another_partition(
+        self, state: StateStore
+    ) -> None:
+        key = Key("a", 1)
+        here, there = await state.add_letters(
+            [("r0", rejected(key, 4, P0)), ("r1", rejected(key, 4, P1))]
+        )
+        await state.commit({}, {key: Place(P1, 900)})
+        assert await self.open_numbers(state) == [here]
+        await state.commit({}, {key: Place(P0, 5)})
+        assert await state.letter_counts() == {"open": 0, "settled": 2, "discarded": 0}
+        assert there
+
+    async def test_a_letter_is_settled_by_an_event_of_its_own_direction_only(
+        self, state: StateStore
+    ) -> None:
+        key = Key("a", 1)
+        await state.add_letters(
+            [
+                ("r0", rejected(key, 4)),
+                ("r1", rejected(key, None, None)),
+                ("r2", rejected(key, 5, direction=Direction.REVERSE)),
+            ]
+        )
+        await state.commit({}, {key: Place(P0, 9)}, direction=Direction.REVERSE)
+        assert [letter.direction for letter in await state.letters(LetterState.OPEN)] == [
+            Direction.FORWARD,
+            Direction.FORWARD,
+        ]
+        await state.add_letters([("r3", rejected(key, 7, direction=Direction.REVERSE))])
+        await state.commit({}, {key: Place(P0, 9)})
+        assert await state.letter_counts(Direction.FORWARD) == {
+            "open": 0,
+            "settled": 2,
+            "discarded": 0,
+        }
+        assert await state.letter_counts(Direction.REVERSE) == {
+            "open": 1,
+            "settled": 1,
+            "discarded": 0,
+        }
+
+    async def test_bookmarks_are_committed_with_positions_and_forgotten_with_them(
+        self, state: StateStore, reopen: Reopen
+    ) -> None:
+        zero = Bookmark(offset=4, at_ms=1 << 40, digest="d0")
+        one = Bookmark(offset=1 << 62, at_ms=7, digest="d1")
+        await state.commit({P0: 5, P1: (1 << 62) + 1}, {}, {P0: zero, P1: one})
+        later = Bookmark(offset=5, at_ms=9, digest="d2")
+        await state.commit({P0: 6}, {}, {P0: later})
+        await state.commit({P0: 7}, {})  # a gap was passed, and no record
+        state = await reopen()
+        assert await state.bookmarks() == {P0: later, P1: one}
+        await state.begin(record(attempt=2), entry())
+        assert await state.bookmarks() == {}
+
     async def test_a_commit_does_not_touch_what_a_person_discarded(
         self, state: StateStore
     ) -> None:
         [number] = await state.add_letters([("r", rejected(Key("a", 1), 4))])
         await state.close_letters([number], LetterState.DISCARDED, "a person")
-        await state.commit({P0: 10}, {Key("a", 1): 9})
+        await state.commit({P0: 10}, {Key("a", 1): Place(P0, 9)})
         assert await state.letter_counts() == {"open": 0, "settled": 0, "discarded": 1}
 
     # -- the copy -------------------------------------------------------------------------
@@ -343,9 +403,25 @@ class StateConformance:
     async def test_rows_without_a_key_are_each_their_own_letter(
         self, state: StateStore
     ) -> None:
-        row = rejected(None, None, None)
-        one, two = await state.add_letters([("r1", row), ("r2", row)])
+        rows = [rejected(None, None, None, message=f"no good (line {n})") for n in (1, 2)]
+        one, two = await state.add_letters([("r1", rows[0]), ("r2", rows[1])])
         assert one != two
+
+    async def test_a_row_without_a_key_that_is_kept_twice_is_one_letter(
+        self, state: StateStore
+    ) -> None:
+        row = rejected(None, None, None)
+        [number] = await state.add_letters([("r1", row)])
+        assert await state.add_letters([("r2", row)]) == [number]
+        await state.close_letters([number], LetterState.SETTLED, "a person")
+        assert await state.add_letters([("r3", row)]) == [number]
+        [letter] = await state.letters(LetterState.OPEN)
+        assert letter.ref == "r3"
+        await state.close_letters([number], LetterState.DISCARDED, "a person")
+        assert await state.add_letters([("r4", row)]) == [number]
+        assert await self.open_numbers(state) == []
+        await state.begin(record(attempt=2), entry())
+        assert await state.add_letters([("r5", row)]) != [number]
 
     async def test_letters_are_paged_by_number_and_state(self, state: StateStore) -> None:
         numbers = await state.add_letters([(str(n), rejected(None, n)) for n in range(5)])

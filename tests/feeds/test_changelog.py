@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 from replicator.errors import Blocked, Refused, Unavailable
@@ -17,14 +18,22 @@ from replicator.feeds.changelog import (
     ChangelogWriter,
 )
 from replicator.feeds.changelog.feed import PAGE_BYTES_MAX
+from replicator.feeds.changelog.opening import connect
 from replicator.feeds.changelog.queries import schema
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
-from replicator.model.position import Bounds, Partition
+from replicator.model.position import Bounds, LogIdentity, Partition, bookmark_of
 from replicator.settings.feeds import ChangelogSettings
 from replicator.settings.units import Duration
-from replicator.testing.feed_conformance import FeedConformance, Truncate, take, values
+from replicator.testing.feed_conformance import (
+    FeedConformance,
+    Renew,
+    Truncate,
+    numbered,
+    take,
+    values,
+)
 
 
 @pytest.fixture
@@ -69,6 +78,31 @@ class TestConformance(FeedConformance):
             execute(path, f'DELETE FROM changes WHERE "offset" < {before}')
 
         return truncate
+
+    @pytest.fixture
+    def renew(self, path: Path, log: ChangelogEventLog) -> Renew:
+        async def renew() -> None:
+            await log.close()
+            for file in path.parent.iterdir():
+                file.unlink()
+            await log.append([])
+
+        return renew
+
+
+class TestConformanceOfTablesInAFileOfTheApplication(TestConformance):
+    @pytest.fixture
+    def renew(self, path: Path) -> Renew:
+        """The tables are dropped and made again: the file stays the same."""
+
+        async def renew() -> None:
+            names = ("", "_log", "_identity", "_readers", "_dead_letters")
+            execute(path, *(f"DROP TABLE changes{name}" for name in names))
+            database = sqlite3.connect(path)
+            database.executescript(schema())
+            database.close()
+
+        return renew
 
 
 async def test_offsets_begin_at_one(feed: ChangelogFeed, log: ChangelogEventLog) -> None:
@@ -274,6 +308,100 @@ async def test_a_log_that_is_replaced_while_it_is_read_blocks(
     with ChangelogWriter(path) as writer:
         writer.append([(b"articles/1", b"of another life")])
 
+    with pytest.raises(Blocked) as blocked:
+        await feed.poll(10, 1)
+    assert blocked.value.code == "log-replaced"
+
+
+def of_the_release_before(path: Path) -> None:
+    execute(path, "DROP TABLE changes_identity")
+
+
+async def test_a_log_of_the_release_before_is_given_an_identity_by_the_first_reader(
+    log: ChangelogEventLog, path: Path
+) -> None:
+    await log.append(numbered(3))
+    of_the_release_before(path)
+    first, second = reader(path), reader(path)
+    await first.open({PARTITION: 1})
+    [(tables,)] = execute(
+        path, "SELECT count(*) FROM sqlite_master WHERE name = 'changes_identity'"
+    )
+    assert tables == 0, "opening writes nothing"
+
+    identity = await first.identity()
+
+    assert identity.id
+    assert await second.identity() == identity
+    with ChangelogWriter(path):
+        assert await first.identity() == identity, "a writer leaves it as it is"
+    records, _ = await take(first, 3)
+    assert len(records) == 3
+    await first.close()
+    await second.close()
+
+
+async def test_a_log_of_the_release_before_is_given_an_identity_by_the_first_writer(
+    log: ChangelogEventLog, path: Path
+) -> None:
+    of_the_release_before(path)
+    with ChangelogWriter(path):
+        pass
+    [(written,)] = execute(path, "SELECT id FROM changes_identity")
+    feed = reader(path)
+    assert (await feed.identity()).id == written
+    await feed.close()
+
+
+async def test_a_log_of_the_release_before_that_cannot_be_written_is_read_without_identity(
+    log: ChangelogEventLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.append(numbered(3))
+    of_the_release_before(path)
+    feed = reader(path)
+
+    async def read_only(self: ChangelogFeed) -> aiosqlite.Connection:
+        database = await connect(path)
+        await database.execute_fetchall("PRAGMA query_only = 1")
+        self._publisher = database
+        return database
+
+    monkeypatch.setattr(ChangelogFeed, "_writable", read_only)
+    assert await feed.identity() == LogIdentity(None)
+    await feed.open({PARTITION: 1})
+    records, _ = await take(feed, 3)
+    assert len(records) == 3
+    assert (await feed.bookmarks_at({PARTITION: 2}))[PARTITION] == bookmark_of(records[1])
+    await feed.close()
+
+
+async def test_a_log_made_anew_by_a_writer_that_gives_none_does_not_pass_for_the_old_one(
+    log: ChangelogEventLog, path: Path
+) -> None:
+    await log.append(numbered(3))
+    feed = reader(path)
+    before = await feed.identity()
+    await feed.close()
+    await log.close()
+    for file in path.parent.iterdir():
+        file.unlink()
+    with ChangelogWriter(path) as writer:
+        writer.append(numbered(9))
+    of_the_release_before(path)
+
+    with pytest.raises(Blocked) as blocked:
+        await feed.open({PARTITION: 4})
+    assert blocked.value.code == "log-replaced"
+    assert await feed.identity() not in (before, LogIdentity(None))
+    await feed.close()
+
+
+async def test_a_log_that_is_removed_while_it_is_read_blocks(
+    feed: ChangelogFeed, log: ChangelogEventLog, path: Path
+) -> None:
+    await feed.open({PARTITION: 1})
+    await log.close()
+    path.unlink()
     with pytest.raises(Blocked) as blocked:
         await feed.poll(10, 1)
     assert blocked.value.code == "log-truncated"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from replicator.model.position import Partition
-from replicator.testing.feed_conformance import FeedConformance, Truncate
+from replicator.testing.feed_conformance import FeedConformance, Renew, Truncate
 from replicator.testing.memory_feed import MemoryFeed, MemoryLog
 
 
@@ -26,3 +26,10 @@ class TestConformance(FeedConformance):
             log.truncate(int(partition.rpartition("/")[2]), before)
 
         return truncate
+
+    @pytest.fixture
+    def renew(self, log: MemoryLog) -> Renew:
+        async def renew() -> None:
+            log.make_anew()
+
+        return renew

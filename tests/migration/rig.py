@@ -21,6 +21,7 @@ from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.write import Delete, Patch, Upsert, Write
 from replicator.ports.control import Report, VerifyRequest
+from replicator.ports.store import Pointer
 from replicator.routing.person import Person
 from replicator.settings.cutover import CutoverSettings, HttpSettings
 from replicator.settings.feeds import KafkaSettings, NoFeedSettings
@@ -53,6 +54,8 @@ class Fence:
         self.open_errors: deque[Exception] = deque()
         self.closed_until: float | None = None
         self.calls: list[str] = []
+        self.attempts: list[str] = []
+        """Of the closings."""
         self.takes_s = 0.0
         self.on_close: Callable[[], None] | None = None
 
@@ -60,8 +63,9 @@ class Fence:
     def is_closed(self) -> bool:
         return self.closed_until is not None and now() < self.closed_until
 
-    async def close(self, deadline_s: float) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> None:
         self.calls.append("close")
+        self.attempts.append(attempt)
         await asyncio.sleep(self.takes_s)
         if self.errors:
             raise self.errors.popleft()
@@ -69,7 +73,7 @@ class Fence:
         if self.on_close is not None:
             self.on_close()
 
-    async def open(self) -> None:
+    async def open(self, attempt: str) -> None:
         self.calls.append("open")
         if self.open_errors:
             raise self.open_errors.popleft()
@@ -83,6 +87,8 @@ class Switch:
         self.repeatable = repeatable
         self.readable = readable
         self.at = Direction.FORWARD
+        self.epoch: int | None = 0
+        """None: of a switch that keeps no epoch."""
         self.errors: deque[Exception] = deque()
         """Raised by the next calls, which then move nothing."""
         self.lost: deque[Exception] = deque()
@@ -97,13 +103,14 @@ class Switch:
         if self.errors:
             raise self.errors.popleft()
         self.at = direction
+        self.epoch = None if self.epoch is None else epoch
         if self.on_switch is not None:
             self.on_switch()
         if self.lost:
             raise self.lost.popleft()
 
-    async def current(self) -> Direction | None:
-        return self.at if self.readable else None
+    async def current(self) -> Pointer | None:
+        return Pointer(self.at, self.epoch) if self.readable else None
 
 
 class Hooks:

@@ -205,7 +205,8 @@ async def test_records_of_a_transaction_open_at_the_fence_are_waited_for() -> No
         world.hooks.work["after_fence"] = begin
         await cut_over(world)
         assert world.payloads() == {4: {"n": 4}}
-        assert world.record.fence_vector == {world.first: 2}
+        [switching] = [x for x in await world.entries() if x.phase is Phase.SWITCHING][:1]
+        assert switching.evidence["vector"] == {world.first: 2}
 
 
 @virtual
@@ -367,10 +368,10 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
     """The holder counts from when it closed, not from when we heard of it."""
     world = World(cutover={"timeout": Duration(20)})
 
-    async def close(deadline_s: float) -> None:
+    async def close(deadline_s: float, *_: str) -> None:
         world.fence.calls.append("close")
         world.fence.closed_until = now() + deadline_s
-        if len(world.fence.calls) > 1:
+        if world.record.phase is Phase.SWITCHING:
             await asyncio.sleep(70.0)  # longer than it holds
 
     world.fence.close = close  # type: ignore[method-assign]

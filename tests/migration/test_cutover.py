@@ -19,6 +19,7 @@ from replicator.errors import (
     Retryable,
 )
 from replicator.migration.journal import Journal
+from replicator.model.epoch import EpochEnd
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Write
 from replicator.ports.control import CutoverRequest
@@ -77,7 +78,8 @@ async def test_a_cutover_takes_its_steps_in_order_and_each_is_journalled_first()
         assert world.switch.calls == [(Direction.REVERSE, 1)]
         record = world.record
         assert (record.direction, record.epoch) == (Direction.REVERSE, 1)
-        assert record.fence_vector == {world.first: 2}
+        assert record.epochs.ends == (EpochEnd(0, {world.first: 2}),)
+        assert record.fence_vector == {}
         assert not world.fence.is_closed
         fence = (await world.migration.status()).fence
         assert fence is not None
@@ -296,11 +298,11 @@ async def test_the_fence_opens_only_once_the_record_says_streaming() -> None:
     phases: list[Phase] = []
     really_open = world.fence.open
 
-    async def open_fence() -> None:
+    async def open_fence(attempt: str) -> None:
         record = await world.state.load()
         assert record is not None
         phases.append(record.phase)
-        await really_open()
+        await really_open(attempt)
 
     world.fence.open = open_fence  # type: ignore[method-assign]
     async with world.running():
@@ -337,7 +339,7 @@ async def test_a_restart_in_fencing_goes_back_and_opens_the_fence() -> None:
         pass
     journal = Journal(world.state, world.record, world.wall)
     await journal.move(Phase.FENCING, "begins", only_from=Phase.STREAMING, fence_closed=True)
-    await world.fence.close(1000.0)
+    await world.fence.close(1000.0, "an attempt")
     world.restart()
     async with world.running():
         await world.until(lambda: not world.record.fence_closed)
@@ -555,7 +557,7 @@ async def test_a_restart_does_not_ask_twice_for_what_took_place() -> None:
     world = World()
     world.switch.repeatable = False
     await die_in_switching(world)
-    world.switch.at = Direction.REVERSE
+    world.switch.at, world.switch.epoch = Direction.REVERSE, 1
     async with world.running():
         assert world.record.direction is Direction.REVERSE
         assert len(world.switch.calls) == 1

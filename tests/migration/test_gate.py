@@ -10,6 +10,7 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.migration.gate import BLOCKERS, GateFacts, closed_by
+from replicator.model.fact import Fact, FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import LagStatus
@@ -19,13 +20,17 @@ from replicator.settings.units import Duration
 from tests.migration.rig import World
 from tests.stream.rig import virtual
 
+
+def latched(code: FactCode) -> Fact:
+    return Fact(code=code, message="seen by a test", at=1.0)
+
+
 OPEN = GateFacts(
     phase=Phase.STREAMING,
     direction=Direction.FORWARD,
     paused=False,
     lag=LagStatus(records=1000, seconds=10.0),
-    misplaced=0,
-    intruders=[],
+    latched=[],
     open_letters=0,
     waive_dead_letters=False,
     verified_at=1000.0,
@@ -49,8 +54,7 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
     ("lag-unknown", {"lag": LagStatus(records=0, seconds=0.0, unknown_partitions=1)}),
     ("lag", {"lag": LagStatus(records=1001, seconds=0.0)}),
     ("lag", {"lag": LagStatus(records=1, seconds=10.1)}),
-    ("misplaced-keys", {"misplaced": 1}),
-    ("group-foreign", {"intruders": ["somebody is a member of our group"]}),
+    *((code.value, {"latched": [latched(code)]}) for code in FactCode),
     ("dead-letters", {"open_letters": 1}),
     ("not-verified", {"verified_at": None}),
     ("verification-old", {"now": 1000.0 + 86400.5}),
@@ -59,14 +63,14 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
     ("timeout-short", {"timeout_s": 59.0}),
     ("store-away", {"trouble": Blocker("target-unavailable", "the target is away")}),
 ]
-OF_THE_CROSSING = {"busy", "no-feed"}
+OF_THE_CROSSING = {"busy", "no-feed", "identity"}
 REVERSE_TOO = {
     "phase",
     "paused",
     "lag-unknown",
     "lag",
-    "misplaced-keys",
-    "group-foreign",
+    *(code.value for code in FactCode),
+    "dead-letters",
     "timeout-short",
     "store-away",
 }
@@ -88,7 +92,9 @@ def test_each_fact_closes_the_gate_with_its_own_reason_alone(
 
 
 @pytest.mark.parametrize(("code", "fact"), CLOSED)
-def test_a_revert_is_asked_for_lag_and_ownership_only(code: str, fact: dict[str, Any]) -> None:
+def test_a_revert_is_asked_for_lag_ownership_and_its_letters_only(
+    code: str, fact: dict[str, Any]
+) -> None:
     facts = msgspec.structs.replace(OPEN, **{**fact, "direction": Direction.REVERSE})
     assert codes(facts) == ([code] if code in REVERSE_TOO else [])
 
@@ -98,13 +104,16 @@ def test_every_reason_that_is_documented_is_tested_here() -> None:
 
 
 def test_every_reason_is_given_at_once() -> None:
-    facts = msgspec.structs.replace(OPEN, paused=True, misplaced=2, findings=3)
+    facts = msgspec.structs.replace(
+        OPEN, paused=True, latched=[latched(FactCode.MISPLACED)], findings=3
+    )
     assert codes(facts) == ["paused", "misplaced-keys", "findings"]
 
 
-def test_each_intruder_is_named() -> None:
-    facts = msgspec.structs.replace(OPEN, intruders=["one", "two"])
-    assert [blocker.message for blocker in closed_by(facts, SETTINGS)] == ["one", "two"]
+def test_what_is_latched_is_named_with_what_was_seen() -> None:
+    facts = msgspec.structs.replace(OPEN, latched=[latched(FactCode.INTRUDER)])
+    [blocker] = closed_by(facts, SETTINGS)
+    assert "seen by a test" in blocker.message
 
 
 def test_dead_letters_are_waived_by_name() -> None:
@@ -207,15 +216,21 @@ async def test_a_word_that_spans_the_delivery_timeout_needs_a_longer_attempt() -
 
 
 @virtual
-async def test_a_foreign_member_of_the_group_closes_the_gate_until_it_leaves() -> None:
+async def test_a_foreign_member_of_the_group_closes_the_gate_until_a_person_has_looked() -> (
+    None
+):
     world = World()
-    async with world.running():
+    async with world.running() as migration:
         await world.verify()
         world.log.members.append("somebody")
         await asyncio.sleep(16)
         assert await blockers(world) == ["group-foreign"]
+        with pytest.raises(Refused, match="it goes on"):
+            await migration.acknowledge("group-foreign", "")
         world.log.members.clear()
         await asyncio.sleep(16)
+        assert await blockers(world) == ["group-foreign"]
+        await migration.acknowledge("group-foreign", "it was mine")
         assert await blockers(world) == []
 
 

@@ -11,6 +11,7 @@ from replicator.migration.recheck import Recheck, Rechecked
 from replicator.model.phase import Direction
 from replicator.model.write import Delete, Patch, Upsert, Write
 from replicator.settings.transform import TransformSettings
+from replicator.stream.ownership import Lease, Purpose
 from replicator.testing.faults import Fault
 from tests.migration.rig import World
 from tests.stream.rig import PAPERBACKS, delete, key, now, patch, point, upsert, virtual
@@ -31,6 +32,8 @@ async def recheck(
     atlas = engine.atlas
     assert atlas is not None
     forward = direction is Direction.FORWARD
+    # The stream is idle, and stands where it does: a cutover would let it rest.
+    lease = Lease(engine.ownership, direction, Purpose.MEND, 0)
     comparison = Recheck(
         direction=direction,
         feed=world.log.attach(),
@@ -39,6 +42,7 @@ async def recheck(
         owner=parts.source if forward else parts.target,
         schemas=atlas.targets if forward else atlas.sources,
         writer=engine.writers[direction],
+        lease=lease,
         state=world.state,
         patience=engine.patience,
         settings=parts.settings.verify,

@@ -10,10 +10,11 @@ import pytest
 
 from replicator.codecs.events import encode
 from replicator.errors import Refused, Rejected
-from replicator.migration.repair import only_forward
+from replicator.model.epoch import EpochEnd, Epochs
 from replicator.model.event import Key
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.write import Delete, Patch, Upsert
+from replicator.ports.control import CutoverRequest
 from replicator.settings.transform import TransformSettings
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import (
@@ -156,11 +157,15 @@ async def test_repairing_an_unknown_collection_is_refused() -> None:
         assert caught.value.code == "not-found"
 
 
-def test_in_the_reverse_window_nothing_is_repaired() -> None:
-    only_forward(True)
-    with pytest.raises(Refused) as caught:
-        only_forward(False)
-    assert caught.value.code == "not-invertible"
+@virtual
+async def test_in_the_reverse_window_nothing_is_repaired() -> None:
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        await migration.cutover(CutoverRequest())
+        with pytest.raises(Refused) as caught:
+            await migration.repair(None)
+        assert caught.value.code == "not-invertible"
 
 
 # -- retry ---------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ async def test_a_deleted_key_is_not_resurrected_by_its_letter() -> None:
         async def delete_held() -> None:
             stream = migration.engine.stream
             assert stream is not None
-            async with stream.holding([key(1)]):
+            async with migration.engine.ownership.holds.holding([key(1)]):
                 world.write(delete(1))
                 await world.until(lambda: stream.lanes[world.first].watermark.tracked_to == 2)
                 held.set()
@@ -283,7 +288,7 @@ async def test_a_letter_from_before_the_switch_is_not_written_over_the_owner() -
         world.write(upsert(1, poison="point"))
         await world.until_applied()
         world.target.refuses = None
-        migration.record.fence_vector = {world.first: 1}
+        migration.record.epochs = Epochs(ends=(EpochEnd(0, {world.first: 1}),))
         [outcome] = await retry(world)
         assert "older than the switch" in outcome
         assert world.payloads() == {}

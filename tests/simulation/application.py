@@ -58,6 +58,9 @@ class Application:
         self.model: Model = {}
         self.active = Direction.FORWARD
         self.epoch = 0
+        self.opened_for: set[str] = set()
+        """Attempts for which the fence was opened: a request to close it for one of these comes
+        late."""
         self.fenced = False
         self.quiet = False
         """Write seldom, and nothing that cannot be carried."""

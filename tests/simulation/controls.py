@@ -8,6 +8,7 @@ from contextvars import Context
 
 from replicator.errors import OutcomeUnknown, Refused, Retryable
 from replicator.model.phase import Direction
+from replicator.ports.store import Pointer
 from replicator.testing.faults import Fault, Faults
 from tests.simulation.application import Application
 
@@ -39,8 +40,10 @@ class SimulatedFence:
     def rests_on_word(self) -> bool:
         return self._word
 
-    async def close(self, deadline_s: float) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> None:
         await self._travel()
+        if not self._word and attempt in self._application.opened_for:
+            return  # a request that comes late, after the fence was opened for this attempt
         if self._faults.strikes(Fault.FENCE_REFUSED):
             raise Refused("fence-failed", "the application will not stop")
         if self._faults.strikes(Fault.FENCE_IGNORED):
@@ -56,8 +59,9 @@ class SimulatedFence:
             raise Retryable("fence-failed", "the fence did not answer")
         await self._travel()
 
-    async def open(self) -> None:
+    async def open(self, attempt: str) -> None:
         await self._travel()
+        self._application.opened_for.add(attempt)
         self._point("fence open")
         self._application.open_fence()
         self._application.ignores.clear()
@@ -124,14 +128,14 @@ class SimulatedSwitch:
         while self._application.switches_under_way:
             await asyncio.sleep(0.001)
 
-    async def current(self) -> Direction | None:
+    async def current(self) -> Pointer | None:
         self._alive()
         await asyncio.sleep(self._faults.latency())
         self._alive()
         if not self._readable:
             self._faults.fire(Fault.SWITCH_UNREADABLE)
             return None
-        return self._application.active
+        return Pointer(self._application.active, self._application.epoch)
 
     def _switched(self, direction: Direction, epoch: int) -> None:
         self._application.switches_under_way -= 1

@@ -9,16 +9,16 @@ on at the servers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
 
 from replicator.errors import Refused
 from replicator.metrics import Metrics
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
-from replicator.model.event import Key
-from replicator.model.position import Partition
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.testing.loop import NumberedTask
@@ -143,9 +143,15 @@ class Process:
         if not self.alive:
             return
         error = None if task.cancelled() else task.exception()
-        in_flight = self._source.in_flight + self._target.in_flight
-        if error is None and self._world.state._data.clean and in_flight:
-            self._world.violate(f"marked clean with {in_flight} writes that may still land")
+        if error is None and self._world.state._data.clean:
+            raw = self._world.state._data.documents.get("unsettled", b"{}")
+            unsettled = msgspec.json.decode(raw, type=dict[str, float])
+            for store, direction in ((self._target, "forward"), (self._source, "reverse")):
+                if store.in_flight and unsettled.get(direction, 0.0) <= self._world.loop.wall():
+                    self._world.violate(
+                        f"marked clean with {store.in_flight} writes that may still land, "
+                        f"and {direction} is not said to be unsettled"
+                    )
         self._dead()
         for other in list(self._tasks):
             other.cancel()
@@ -216,11 +222,9 @@ class WatchedState:
         await self._state.begin(record, entry)
         self._saved(record)
 
-    async def commit(
-        self, positions: Mapping[Partition, int], settled: Mapping[Key, int]
-    ) -> None:
+    async def commit(self, *arguments: Any, **named: Any) -> None:
         self._world.point("commit")
-        await self._state.commit(positions, settled)
+        await self._state.commit(*arguments, **named)
 
     async def advance(self, state: ChunkState) -> None:
         self._world.point("advance")

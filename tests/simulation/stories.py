@@ -244,8 +244,18 @@ class Operator(Comparing):
                 case "findings":
                     await self.repair()
                     await self.verify()
+                case "misplaced-keys" | "group-foreign":
+                    await self.acknowledge(blocker.code)
                 case _:
                     await asyncio.sleep(0.5)
+
+    async def acknowledge(self, code: str) -> None:
+        """Look at what is latched, and say so."""
+        await self.command(
+            f"acknowledge {code}",
+            lambda migration: migration.acknowledge(code, "looked at"),
+            optional=True,
+        )
 
     async def attempt(self, direction: Direction, tries: int) -> None:
         ask = self._ask(direction)

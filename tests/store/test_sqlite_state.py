@@ -12,7 +12,10 @@ import pytest
 
 from replicator.errors import Fatal, Refused
 from replicator.model.event import Key
-from replicator.model.position import Partition
+from replicator.model.phase import Direction
+from replicator.model.position import Bookmark, Partition, Place
+from replicator.store.encoding import record_text
+from replicator.store.opening import APPLICATION_ID
 from replicator.store.queries import load_migrations, load_queries
 from replicator.store.sqlite import SqliteStateStore
 from replicator.testing.state_conformance import P0, StateConformance, entry, record, rejected
@@ -144,6 +147,45 @@ async def test_a_state_of_a_newer_release_is_refused_and_left_alone(path: Path) 
         assert refused.value.code == "state-version"
 
 
+async def test_a_state_of_the_version_before_opens_with_what_it_held(path: Path) -> None:
+    path.parent.mkdir()
+    reverse = record(direction=Direction.REVERSE, fence_vector={P0: 5})
+    written = sqlite3.connect(path)
+    written.executescript(
+        f"{load_migrations()[0]} PRAGMA application_id = {APPLICATION_ID}; "
+        "PRAGMA user_version = 1;"
+    )
+    written.execute("INSERT INTO migration VALUES (1, 1, ?)", (record_text(reverse),))
+    written.execute("INSERT INTO positions VALUES (?, 9)", (P0,))
+    written.executemany(
+        "INSERT INTO letters VALUES "
+        "(?, 1, 'r', 'open', 'internal', '', 'm', 1.0, ?, ?, ?, NULL)",
+        [
+            (1, P0, 4, '["a",1]'),  # before the switch
+            (2, P0, 5, '["a",1]'),  # behind it
+            (3, None, None, '["a",1]'),  # a copied row
+        ],
+    )
+    written.commit()
+    written.close()
+
+    state = await SqliteStateStore.open(path)
+    assert await state.load() == reverse
+    assert (await state.positions(), await state.bookmarks()) == ({P0: 9}, {})
+    assert [letter.direction for letter in await state.letters()] == [
+        Direction.FORWARD,
+        Direction.REVERSE,
+        Direction.FORWARD,
+    ]
+    mark = Bookmark(offset=9, at_ms=1, digest="d")
+    await state.commit(
+        {P0: 10}, {Key("a", 1): Place(P0, 10)}, {P0: mark}, direction=Direction.REVERSE
+    )
+    assert await state.bookmarks() == {P0: mark}
+    assert await state.letter_counts() == {"open": 2, "settled": 1, "discarded": 0}
+    await state.close()
+
+
 async def test_a_refused_state_is_not_kept_locked(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database, and long enough to be looked at" * 10)
@@ -208,7 +250,8 @@ async def test_every_query_is_valid_against_the_migrated_schema(path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("query", "values"), [("settle", {"below": "{}"}), ("letters_of", {"keys": "[]"})]
+    ("query", "values"),
+    [("settle", {"below": "{}", "direction": "forward"}), ("letters_of", {"keys": "[]"})],
 )
 async def test_letters_are_looked_up_by_key(path: Path, query: str, values: object) -> None:
     """A commit may name all keys of a second; it must not read every letter for each."""
@@ -225,7 +268,7 @@ async def test_a_commit_with_many_settled_keys_settles_the_ones_with_letters(
 ) -> None:
     state = await SqliteStateStore.open(path)
     [number] = await state.add_letters([("r", rejected(Key("a", 77), 4))])
-    await state.commit({P0: 9}, {Key("a", n): 9 for n in range(20_000)})
+    await state.commit({P0: 9}, {Key("a", n): Place(P0, 9) for n in range(20_000)})
     assert await state.letter_counts() == {"open": 0, "settled": 1, "discarded": 0}
     await state.close()
     assert number == 1

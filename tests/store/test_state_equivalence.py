@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import LetterState, RejectedRecord
-from replicator.model.position import Partition
+from replicator.model.phase import Direction
+from replicator.model.position import Bookmark, Partition, Place
 from replicator.model.record import Chunk, ChunkState, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.store.sqlite import SqliteStateStore
@@ -23,9 +24,10 @@ from replicator.testing.state_conformance import entry
 KEYS = st.builds(Key, st.sampled_from(["a", "b"]), st.sampled_from([0, 1, "0", (1 << 64) - 1]))
 PARTITIONS = st.sampled_from([Partition("t/0"), Partition("t/1")])
 OFFSETS = st.integers(0, 5)
+DIRECTIONS = st.sampled_from(Direction)
 NUMBERS = st.lists(st.integers(0, 9), max_size=4)
 LETTERS = st.builds(
-    lambda place, key, code: (
+    lambda place, key, code, direction: (
         f"ref {code}",
         RejectedRecord(
             key=None,
@@ -37,12 +39,16 @@ LETTERS = st.builds(
             partition=place[0] if place else None,
             offset=place[1] if place else None,
             event_key=key,
+            direction=direction,
         ),
     ),
     st.none() | st.tuples(PARTITIONS, OFFSETS),
     st.none() | KEYS,
     st.sampled_from(["key-missing", "field-type"]),
+    DIRECTIONS,
 )
+PLACES = st.builds(Place, PARTITIONS, OFFSETS)
+BOOKMARKS = st.builds(Bookmark, OFFSETS, st.just(1), st.sampled_from("de"))
 FINDINGS = st.builds(
     lambda key, kind, generation: Finding(
         key=key, kind=kind, detail="d", generation=generation, at=1.0
@@ -54,8 +60,10 @@ FINDINGS = st.builds(
 CHUNKS = [ChunkState(Chunk(n, "a", str(n))) for n in range(3)]
 
 
-def call(verb: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.tuples(st.just(verb), st.tuples(*arguments))
+def call(
+    verb: str, *arguments: st.SearchStrategy[Any], **named: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
+    return st.tuples(st.just(verb), st.tuples(*arguments), st.fixed_dictionaries(named))
 
 
 CALLS = st.one_of(
@@ -64,7 +72,9 @@ CALLS = st.one_of(
     call(
         "commit",
         st.dictionaries(PARTITIONS, OFFSETS),
-        st.dictionaries(KEYS, OFFSETS, max_size=4),
+        st.dictionaries(KEYS, PLACES, max_size=4),
+        st.none() | st.dictionaries(PARTITIONS, BOOKMARKS),
+        direction=DIRECTIONS,
     ),
     call(
         "close_letters",
@@ -111,12 +121,14 @@ async def everything(state: StateStore) -> list[Any]:
         await state.load(),
         await state.journal(100),
         await state.positions(),
+        await state.bookmarks(),
         await state.chunks(),
         [found for _, found in await state.findings(100)],  # numbers may leave gaps
         await state.finding_counts(),
         [await state.get(name) for name in "de"],
         await state.letters(),
         await state.letter_counts(),
+        await state.letter_counts(Direction.REVERSE),
     ]
 
 
@@ -125,10 +137,10 @@ async def compare(calls: list[Any], path: Path) -> None:
     try:
         for store in (memory, sqlite):
             await store.add_chunks("a", [state.chunk for state in CHUNKS])
-        for verb, arguments in calls:
+        for verb, arguments, named in calls:
             if verb == "advance" and not await memory.chunks():
                 continue  # a new attempt forgot them: to advance one would be a defect
-            one, other = [await getattr(s, verb)(*arguments) for s in (memory, sqlite)]
+            one, other = [await getattr(s, verb)(*arguments, **named) for s in (memory, sqlite)]
             assert one == other
         assert await everything(memory) == await everything(sqlite)
     finally:

@@ -16,10 +16,12 @@ from typing import Any, ParamSpec
 from replicator.codecs.events import EventDecoder, encode
 from replicator.errors import Rejected
 from replicator.metrics import Metrics
+from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.letter import DeadLetter
+from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
-from replicator.model.position import Partition
+from replicator.model.position import Partition, Record
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.settings.settings import StreamSettings
@@ -28,6 +30,7 @@ from replicator.settings.units import Duration
 from replicator.stream.apply import Applier
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
+from replicator.stream.ownership import Ownership, Purpose
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.stream import Counters, Stream
@@ -189,6 +192,7 @@ class Rig:
         partitions: int = 1,
         partitioner: str = "unchecked",
         epoch: int = 0,
+        epochs: Epochs | None = None,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -229,7 +233,7 @@ class Rig:
             decoder=EventDecoder({"books": True}, 4096),
             routes=self.routes,
             integer_ids={"books": True},
-            epoch=epoch,
+            epochs=epochs or Epochs(current=epoch, offered=epoch),
             partitioner=partitioner,
         )
         self.writer = Writer(
@@ -254,6 +258,9 @@ class Rig:
             show_after_s=show_after_s,
         )
         self.counters = Counters()
+        self.ownership = Ownership()
+        self.lease = self.ownership.lease(Direction.FORWARD, Purpose.STREAM, epoch)
+        self.misplaced: list[Record] = []
         self.stream = Stream(
             feed=self.feed,
             intake=self.intake,
@@ -267,7 +274,13 @@ class Rig:
             clock=loop.wall,
             counters=self.counters,
             show_after_s=show_after_s,
+            lease=self.lease,
+            ownership=self.ownership,
+            misplaced=self._misplaced,
         )
+
+    async def _misplaced(self, record: Record) -> None:
+        self.misplaced.append(record)
 
     @property
     def first(self) -> Partition:

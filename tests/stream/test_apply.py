@@ -47,9 +47,9 @@ def work_of(rig: Rig, *events: ChangeEvent) -> Work:
 
 
 async def apply_work(rig: Rig, work: Work) -> None:
-    refused = await rig.applier.apply([(work.key, work.event)])
+    refused = await rig.applier.apply(rig.lease, [(work.key, work.event)])
     if work.key in refused:
-        await rig.applier.bury(rig.first, work, refused[work.key])
+        await rig.applier.bury(rig.lease, rig.first, work, refused[work.key])
 
 
 @virtual
@@ -57,7 +57,7 @@ async def test_changes_of_several_keys_are_one_write() -> None:
     rig = Rig()
     rig.seed(point(2, old=1), point(3))
     changes = [upsert(1, a=1), patch(2, b=2), delete(3)]
-    assert await rig.applier.apply([(event.key, event) for event in changes]) == {}
+    assert await rig.applier.apply(rig.lease, [(event.key, event) for event in changes]) == {}
     assert len(rig.door.batches) == 1
     assert rig.payloads() == {1: {"a": 1}, 2: {"old": 1, "b": 2}}
 
@@ -67,7 +67,7 @@ async def test_a_change_without_an_event_takes_the_sources_image() -> None:
     rig = Rig()
     rig.seed(point(1, a=1), target=False)
     rig.seed(point(1, a=0), point(2), source=False)
-    assert await rig.applier.apply([(key(1), None), (key(2), None)]) == {}
+    assert await rig.applier.apply(rig.lease, [(key(1), None), (key(2), None)]) == {}
     assert rig.payloads() == {1: {"a": 1}}
 
 
@@ -75,7 +75,7 @@ async def test_a_change_without_an_event_takes_the_sources_image() -> None:
 async def test_an_image_that_the_filter_leaves_out_is_a_delete() -> None:
     rig = Rig(transform=TransformSettings(filter=PAPERBACKS))
     rig.seed(point(1, kind="cloth"))
-    await rig.applier.apply([(key(1), None)])
+    await rig.applier.apply(rig.lease, [(key(1), None)])
     assert rig.payloads() == {}
 
 
@@ -84,7 +84,7 @@ async def test_a_row_that_is_no_point_refuses_its_own_key_alone() -> None:
     rig = Rig()
     rig.seed(point(1, a=1), point(2, a=2), target=False)
     rig.images.unreadable[1] = Rejected("vector-not-finite", "NaN", "vectors.v")
-    refused = await rig.applier.apply([(key(1), None), (key(2), None)])
+    refused = await rig.applier.apply(rig.lease, [(key(1), None), (key(2), None)])
     assert {k.id: error.code for k, error in refused.items()} == {1: "vector-not-finite"}
     assert rig.payloads() == {2: {"a": 2}}
 
@@ -93,7 +93,7 @@ async def test_a_row_that_is_no_point_refuses_its_own_key_alone() -> None:
 async def test_what_the_transform_cannot_carry_is_refused_and_the_others_are_written() -> None:
     rig = Rig(transform=TransformSettings(cast={"year": "int"}))
     changes = [upsert(1, year="soon"), upsert(2, year="1999")]
-    refused = await rig.applier.apply([(event.key, event) for event in changes])
+    refused = await rig.applier.apply(rig.lease, [(event.key, event) for event in changes])
     assert {k.id: error.code for k, error in refused.items()} == {1: "transform-failed"}
     assert rig.payloads() == {2: {"year": 1999}}
 
@@ -101,7 +101,7 @@ async def test_what_the_transform_cannot_carry_is_refused_and_the_others_are_wri
 @virtual
 async def test_patches_of_absent_points_are_counted() -> None:
     rig = Rig()
-    await rig.applier.apply([(key(1), patch(1, a=1))])
+    await rig.applier.apply(rig.lease, [(key(1), patch(1, a=1))])
     assert rig.applier.absent == 1
     assert rig.payloads() == {}
 
@@ -196,7 +196,7 @@ async def test_a_key_that_leads_to_the_id_of_a_stray_point_is_written_not_delete
     rig.routes["books"] = msgspec.structs.replace(
         rig.routes["books"], transform=Meeting(here, BOOKS, BOOKS)
     )
-    await rig.applier.apply([(key(number), None) for number in order])
+    await rig.applier.apply(rig.lease, [(key(number), None) for number in order])
     [[write]] = [batch.writes for _, batch in rig.door.batches]
     assert isinstance(write, Upsert)
 
@@ -207,7 +207,7 @@ async def test_an_image_with_nan_is_refused_and_never_written() -> None:
     spoilt = Point(1, {"v": struct.pack("<2f", math.nan, 0.0)}, {})
     rig.seed(spoilt, target=False)
     rig.seed(point(2), target=False)
-    refused = await rig.applier.apply([(key(1), None), (key(2), None)])
+    refused = await rig.applier.apply(rig.lease, [(key(1), None), (key(2), None)])
     assert {at.id: (error.code, error.path) for at, error in refused.items()} == {
         1: ("vector-not-finite", "vectors.v")
     }

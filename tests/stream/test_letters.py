@@ -10,7 +10,7 @@ import pytest
 from replicator.errors import Rejected
 from replicator.model.event import Key
 from replicator.model.letter import LetterState, RejectedRecord
-from replicator.model.position import Record
+from replicator.model.position import Place, Record
 from replicator.stream import letters as module
 from replicator.testing.faults import Fault, Faults
 from tests.stream.rig import METRICS, Rig, key, now, virtual
@@ -80,7 +80,7 @@ async def test_only_keys_with_open_letters_are_of_concern() -> None:
 async def test_a_key_without_an_open_letter_is_of_no_concern_once_all_are_settled() -> None:
     rig = Rig()
     await rig.letters.keep([rejected(rig, 3)])
-    await rig.state.commit({}, {key(1): 4})
+    await rig.state.commit({}, {key(1): Place(rig.first, 4)})
     await rig.letters.recount()
     assert rig.letters.open == 0
     assert not rig.letters.concerns(key(1))

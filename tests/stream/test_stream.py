@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
 
 import pytest
 
 from replicator.errors import Blocked, OutcomeUnknown
-from replicator.model.event import Key
-from replicator.model.position import Positions
+from replicator.model.phase import Direction
+from replicator.model.position import Place, Positions, bookmark_of
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration, Size
 from replicator.testing.faults import Fault, Faults
@@ -38,6 +39,44 @@ async def test_events_are_written_persisted_and_published() -> None:
     assert await rig.state.positions() == {rig.log.name(0): 4, rig.log.name(1): 1}
     assert rig.log.group == {rig.log.name(0): 4, rig.log.name(1): 1}
     assert rig.counters.applied == 5
+
+
+@virtual
+async def test_positions_are_persisted_with_bookmarks_of_the_last_records_before_them() -> None:
+    rig = Rig(partitions=2, batch_records=1)
+    rig.door.held = {2}
+    rig.emit(upsert(1), upsert(2), upsert(1))
+    async with rig.streaming():
+        await rig.until(lambda: rig.stream.committed[rig.first] == 1)
+        first, *_ = rig.log.records()
+        assert await rig.state.bookmarks() == {rig.first: bookmark_of(first)}
+        rig.door.release()
+        await rig.until_written()
+    assert await rig.state.bookmarks() == {rig.first: bookmark_of(rig.log.records()[-1])}
+
+
+@virtual
+async def test_a_letter_of_one_partition_is_not_settled_by_an_event_of_another() -> None:
+    rig = Rig(partitions=2)
+    rig.emit_bad(1, partition=0)
+    rig.emit(upsert(7), upsert(8), upsert(1), partition=1)
+    async with rig.streaming():
+        await rig.until_written()
+        await asyncio.sleep(1)
+    assert [state for *_, state in await rig.letters_now()] == ["open"]
+
+
+@virtual
+async def test_a_letter_bears_the_direction_in_which_it_arose() -> None:
+    rig = Rig()
+    rig.letters.direction = Direction.REVERSE
+    rig.emit_bad(1)
+    async with rig.streaming():
+        await rig.until_written()
+    assert (await rig.letter()).direction is Direction.REVERSE
+    rig.letters.direction = Direction.FORWARD
+    await rig.state.commit({}, {key(1): Place(rig.first, 9)})
+    assert (await rig.letter()).state.value == "open"
 
 
 @virtual
@@ -422,8 +461,8 @@ async def test_a_gap_at_the_logs_end_is_passed() -> None:
 @virtual
 async def test_a_held_key_is_not_written_and_its_events_follow_afterwards() -> None:
     rig = Rig()
-    async with rig.streaming() as stream:
-        async with stream.holding([key(1)]):
+    async with rig.streaming():
+        async with rig.ownership.holds.holding([key(1)]):
             rig.emit(upsert(1), upsert(2))
             await asyncio.sleep(3)
             assert set(rig.payloads()) == {2}
@@ -435,12 +474,12 @@ async def test_a_held_key_is_not_written_and_its_events_follow_afterwards() -> N
 async def test_holding_begins_when_the_write_under_way_has_ended() -> None:
     rig = Rig()
     rig.door.held = {1}
-    async with rig.streaming() as stream:
+    async with rig.streaming():
         rig.emit(upsert(1, n=1))
         await rig.until(lambda: bool(rig.door.batches))
 
         async def hold() -> object:
-            async with stream.holding([key(1)]):
+            async with rig.ownership.holds.holding([key(1)]):
                 return rig.payloads()
 
         holding = asyncio.create_task(hold())
@@ -454,12 +493,12 @@ async def test_holding_begins_when_the_write_under_way_has_ended() -> None:
 async def test_a_holder_that_gives_up_lets_go_of_its_keys() -> None:
     rig = Rig()
     rig.door.held = {1}
-    async with rig.streaming() as stream:
+    async with rig.streaming():
         rig.emit(upsert(1))
         await rig.until(lambda: bool(rig.door.batches))
 
         async def hold() -> None:
-            async with stream.holding([key(1)]):
+            async with rig.ownership.holds.holding([key(1)]):
                 raise AssertionError("the write has not ended")
 
         holding = asyncio.create_task(hold())
@@ -475,16 +514,17 @@ async def test_a_holder_that_gives_up_lets_go_of_its_keys() -> None:
 @virtual
 async def test_a_watched_key_tells_when_an_event_of_it_was_read() -> None:
     rig = Rig()
-    async with rig.streaming() as stream:
-        assert stream.seen(key(1))  # nobody watched: it may have been
-        stream.watch([key(1), key(2)])
-        assert not stream.seen(key(1))
+    holds = rig.ownership.holds
+    async with rig.streaming():
+        assert holds.seen(key(1))  # nobody watched: it may have been
+        holds.watch([key(1), key(2)])
+        assert not holds.seen(key(1))
         rig.emit(patch(1, a=1))
         await rig.until_written()
-        assert stream.seen(key(1))
-        assert not stream.seen(key(2))
-        stream.unwatch([key(2)])
-        assert stream.seen(key(2))
+        assert holds.seen(key(1))
+        assert not holds.seen(key(2))
+        holds.unwatch([key(2)])
+        assert holds.seen(key(2))
 
 
 # -- the end, and other processes ----------------------------------------------------------
@@ -614,9 +654,9 @@ def slow_commits(rig: Rig, *seconds: float) -> list[int]:
     persisted: list[int] = []
     commit, delays = rig.state.commit, list(seconds)
 
-    async def slow(positions: Positions, settled: dict[Key, int]) -> None:
+    async def slow(positions: Positions, *more: Any, **named: Any) -> None:
         await asyncio.sleep(delays.pop(0) if delays else 0.0)
-        await commit(positions, settled)
+        await commit(positions, *more, **named)
         persisted.extend(positions.values())
 
     rig.state.commit = slow  # type: ignore[method-assign]

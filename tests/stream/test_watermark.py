@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator.model.position import Partition, Record
 from replicator.stream.watermark import CommitWatermark
+
+
+def record(offset: int) -> Record:
+    return Record(Partition("changes/0"), offset, b"k", b"%d" % offset, 1)
 
 
 def test_nothing_is_safe_to_commit_before_the_first_record_settles() -> None:
@@ -73,6 +78,27 @@ def test_a_ticket_settled_twice_is_a_defect() -> None:
     watermark.settle(ticket)
     with pytest.raises(AssertionError, match="once"):
         watermark.settle(ticket)
+
+
+def test_the_last_record_passed_is_the_one_before_the_position_however_they_settle() -> None:
+    watermark = CommitWatermark(0)
+    tickets = [watermark.track(offset, record(offset)) for offset in (0, 1, 5)]
+    assert watermark.last is None
+    watermark.settle(tickets[1])
+    assert (watermark.position, watermark.last) == (0, None)
+    watermark.settle(tickets[0])
+    assert (watermark.position, watermark.last) == (2, record(1))
+    watermark.settle(tickets[2])
+    watermark.advance(9)
+    assert (watermark.position, watermark.last) == (9, record(5)), "a gap is no record"
+
+
+def test_a_ticket_that_was_passed_holds_no_record_any_more() -> None:
+    watermark = CommitWatermark(0)
+    tickets = [watermark.track(offset, record(offset)) for offset in range(3)]
+    for ticket in tickets:
+        watermark.settle(ticket)
+    assert [ticket.record for ticket in tickets] == [None, None, None]
 
 
 @given(

@@ -33,7 +33,7 @@ def image(number: int, **payload: Any) -> Write:
 async def test_a_write_that_did_not_arrive_is_tried_again_with_a_growing_backoff() -> None:
     rig = Rig()
     rig.door.errors.extend([AWAY] * 6)
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     times = [at for at, _ in rig.door.batches]
     waits = [round(later - sooner, 6) for sooner, later in pairwise(times)]
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
@@ -45,7 +45,7 @@ async def test_a_write_that_did_not_arrive_is_tried_again_with_a_growing_backoff
 async def test_a_store_that_names_a_time_is_not_asked_sooner() -> None:
     rig = Rig()
     rig.door.errors.append(Retryable("store-throttled", "slower", 3.0))
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert [at for at, _ in rig.door.batches] == [0.0, 3.0]
 
 
@@ -53,7 +53,7 @@ async def test_a_store_that_names_a_time_is_not_asked_sooner() -> None:
 async def test_after_an_unknown_outcome_the_keys_wait_out_the_bound() -> None:
     rig = Rig(bound_s=5.0)
     rig.door.errors.append(UNKNOWN)
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert [at for at, _ in rig.door.batches] == [0.0, 5.0]
 
 
@@ -63,8 +63,8 @@ async def test_a_write_that_lands_late_never_undoes_the_one_after_it() -> None:
         rig = Rig(bound_s=5.0)
         rig.target.faults = Faults(rates={Fault.LATE_WRITE: 0.5})
         rig.target.faults.random.seed(seed)
-        await rig.writer.write("books", [image(1, n=1)])
-        await rig.writer.write("books", [image(1, n=2)])
+        await rig.writer.write(rig.lease, "books", [image(1, n=1)])
+        await rig.writer.write(rig.lease, "books", [image(1, n=2)])
         await asyncio.sleep(6)
         assert rig.payloads() == {1: {"n": 2}}
 
@@ -73,9 +73,9 @@ async def test_a_write_that_lands_late_never_undoes_the_one_after_it() -> None:
 async def test_an_unknown_outcome_of_one_key_holds_no_others() -> None:
     rig = Rig(bound_s=5.0)
     rig.door.errors.append(UNKNOWN)
-    held = asyncio.create_task(rig.writer.write("books", [image(1)]))
+    held = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
     await asyncio.sleep(0.01)
-    await rig.writer.write("books", [image(2)])
+    await rig.writer.write(rig.lease, "books", [image(2)])
     assert now() < 1
     await held
 
@@ -84,12 +84,12 @@ async def test_an_unknown_outcome_of_one_key_holds_no_others() -> None:
 async def test_a_cancelled_write_makes_everything_wait_for_the_bound() -> None:
     rig = Rig(bound_s=5.0)
     rig.door.held = {1}
-    sent = asyncio.create_task(rig.writer.write("books", [image(1)]))
+    sent = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
     await asyncio.sleep(1)
     sent.cancel()
     await asyncio.wait([sent])
     rig.door.release()
-    await rig.writer.write("books", [image(2)])
+    await rig.writer.write(rig.lease, "books", [image(2)])
     assert now() == 6.0
     assert rig.writer.limit.taken == 0
 
@@ -98,9 +98,9 @@ async def test_a_cancelled_write_makes_everything_wait_for_the_bound() -> None:
 async def test_a_write_cancelled_before_it_was_sent_is_no_cause_to_wait() -> None:
     rig = Rig(in_flight_max=1)
     rig.door.held = {1}
-    first = asyncio.create_task(rig.writer.write("books", [image(1)]))
+    first = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
     await asyncio.sleep(0)
-    second = asyncio.create_task(rig.writer.write("books", [image(2)]))
+    second = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(2)]))
     await asyncio.sleep(0.1)
     second.cancel()
     await asyncio.wait([second])
@@ -115,7 +115,7 @@ async def test_one_cancelled_while_it_waits_out_an_unknown_outcome_leaves_the_gu
 ):
     rig = Rig(bound_s=5.0)
     rig.door.errors.append(UNKNOWN)
-    waiting = asyncio.create_task(rig.writer.write("books", [image(1)]))
+    waiting = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
     await asyncio.sleep(1)
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -128,7 +128,7 @@ async def test_a_defect_in_the_connector_is_raised_and_the_write_suspected() -> 
     rig = Rig()
     rig.door.errors.append(KeyError("a defect"))
     with pytest.raises(KeyError):
-        await rig.writer.write("books", [image(1)])
+        await rig.writer.write(rig.lease, "books", [image(1)])
     assert not rig.writer.guard.is_clear
 
 
@@ -141,7 +141,7 @@ async def test_what_no_waiting_mends_is_raised(error: Exception) -> None:
     rig = Rig()
     rig.door.errors.append(error)
     with pytest.raises(type(error)):
-        await rig.writer.write("books", [image(1)])
+        await rig.writer.write(rig.lease, "books", [image(1)])
     assert len(rig.door.batches) == 1
 
 
@@ -149,7 +149,7 @@ async def test_what_no_waiting_mends_is_raised(error: Exception) -> None:
 async def test_a_refusal_is_waited_out_and_shown_until_a_person_has_mended_it() -> None:
     rig = Rig()
     rig.door.errors.append(Refused("permission-denied", "the key is revoked"))
-    waiting = asyncio.create_task(rig.writer.write("books", [image(1)]))
+    waiting = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
     await asyncio.sleep(1)
     assert rig.writer.trouble is not None
     assert rig.writer.trouble.code == "permission-denied"
@@ -163,7 +163,7 @@ async def test_a_batch_refused_for_one_record_is_halved_until_it_stands_alone() 
     rig = Rig()
     rig.target.refuses = refuses_poison
     writes = [image(n, **({"poison": "batch"} if n == 5 else {})) for n in range(8)]
-    written = await rig.writer.write("books", writes)
+    written = await rig.writer.write(rig.lease, "books", writes)
     assert {n: error.code for n, error in written.rejected.items()} == {5: "target-rejected"}
     assert set(rig.payloads()) == {0, 1, 2, 3, 4, 6, 7}
     assert [5] in rig.door.ids
@@ -173,7 +173,9 @@ async def test_a_batch_refused_for_one_record_is_halved_until_it_stands_alone() 
 async def test_a_record_that_the_store_names_is_refused_without_another_write() -> None:
     rig = Rig()
     rig.target.refuses = refuses_poison
-    written = await rig.writer.write("books", [image(1), image(2, poison="point"), image(3)])
+    written = await rig.writer.write(
+        rig.lease, "books", [image(1), image(2, poison="point"), image(3)]
+    )
     assert list(written.rejected) == [2]
     assert len(rig.door.batches) == 1
     assert set(rig.payloads()) == {1, 3}
@@ -183,21 +185,21 @@ async def test_a_record_that_the_store_names_is_refused_without_another_write() 
 async def test_a_refused_batch_is_no_trouble_of_the_store() -> None:
     rig = Rig()
     rig.door.errors.append(Rejected("target-rejected", "no"))
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert (rig.writer.retries, rig.writer.trouble) == (0, None)
 
 
 @virtual
 async def test_patches_of_absent_points_are_counted() -> None:
     rig = Rig()
-    written = await rig.writer.write("books", [Patch(id=1, set={"a": 1}), Delete(2)])
+    written = await rig.writer.write(rig.lease, "books", [Patch(id=1, set={"a": 1}), Delete(2)])
     assert written.absent == 1
 
 
 @virtual
 async def test_nothing_to_write_asks_nobody() -> None:
     rig = Rig()
-    await rig.writer.write("books", [])
+    await rig.writer.write(rig.lease, "books", [])
     assert rig.door.batches == []
 
 
@@ -206,7 +208,7 @@ async def test_a_throttled_store_gets_fewer_writes_at_once() -> None:
     rig = Rig()
     before = rig.writer.limit.now
     rig.door.errors.append(Retryable("store-throttled", "slower"))
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert rig.writer.limit.now < before
 
 
@@ -220,7 +222,7 @@ async def test_a_wipe_with_an_unknown_outcome_is_repeated_after_the_bound() -> N
         if len(asked) == 1:
             raise UNKNOWN
 
-    await rig.writer.administer(wipe)
+    await rig.writer.administer(rig.lease, wipe)
     assert asked == [0.0, 5.0]
 
 
@@ -231,11 +233,11 @@ async def test_a_cancelled_wipe_makes_every_write_wait_for_the_bound() -> None:
     async def wipe() -> None:
         await asyncio.sleep(60)
 
-    waiting = asyncio.create_task(rig.writer.administer(wipe))
+    waiting = asyncio.create_task(rig.writer.administer(rig.lease, wipe))
     await asyncio.sleep(1)
     waiting.cancel()
     await asyncio.wait([waiting])
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert now() == 6.0
 
 
@@ -248,9 +250,9 @@ async def test_a_wipe_with_an_unknown_outcome_holds_the_writes_of_others_too() -
         if errors:
             raise errors.pop()
 
-    wiping = asyncio.create_task(rig.writer.administer(wipe))
+    wiping = asyncio.create_task(rig.writer.administer(rig.lease, wipe))
     await asyncio.sleep(1)
-    await rig.writer.write("books", [image(1)])
+    await rig.writer.write(rig.lease, "books", [image(1)])
     assert [at for at, _ in rig.door.batches] == [5.0]
     await wiping
 
@@ -264,5 +266,5 @@ async def test_a_wipe_waits_until_no_earlier_write_may_land() -> None:
         asked.append(now())
 
     rig.writer.guard.suspect()
-    await rig.writer.administer(wipe)
+    await rig.writer.administer(rig.lease, wipe)
     assert asked == [5.0]

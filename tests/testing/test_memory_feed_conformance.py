@@ -8,7 +8,7 @@ import pytest
 
 from replicator.model.position import Partition
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.feed_conformance import FeedConformance, Truncate
+from replicator.testing.feed_conformance import FeedConformance, Renew, Truncate
 from replicator.testing.memory_feed import MemoryFeed, MemoryLog
 
 
@@ -31,6 +31,14 @@ def truncate(log: MemoryLog) -> Truncate:
         log.truncate(int(partition.rpartition("/")[2]), before)
 
     return cut
+
+
+@pytest.fixture
+def renew(log: MemoryLog) -> Renew:
+    async def make_anew() -> None:
+        log.make_anew()
+
+    return make_anew
 
 
 class TestMemoryFeed(FeedConformance):

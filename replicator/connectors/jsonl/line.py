@@ -37,6 +37,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     replicator: int = FORMAT
     collection: str = ""
     capture_id: str | None = None
+    mark_epoch: int = 0
+    mark_incarnation: int = 0
     schema: Layout = Layout()
 
 

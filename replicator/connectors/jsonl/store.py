@@ -29,7 +29,7 @@ from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds
+from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
@@ -158,6 +158,34 @@ class JsonlStore:
 
         await self._do(make)
 
+    @property
+    def marks(self) -> bool:
+        """In a header line."""
+        return True
+
+    @property
+    def creates_on_write(self) -> bool:
+        """A file that is not there is not written."""
+        return False
+
+    async def mark(self, collection: str, mark: Mark) -> None:
+        """A further header line, which counts from then on."""
+
+        def leave() -> None:
+            log = self._existing(collection)
+            with log.exclusively() as descriptor:
+                header = log.header or Header(collection=collection, schema=log.layout)
+                marked = msgspec.structs.replace(
+                    header,
+                    capture_id=mark.capture_id,
+                    mark_epoch=mark.epoch,
+                    mark_incarnation=mark.incarnation,
+                )
+                if marked != log.header:
+                    log.append(descriptor, [encode(marked)])
+
+        await self._do(leave)
+
     async def wipe(self, collection: str) -> None:
         """An empty file in place of the old one, with the schema and without the mark."""
 
@@ -266,6 +294,8 @@ class JsonlStore:
             indexes=log.layout.indexes,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
+            mark_epoch=log.header.mark_epoch if log.header else 0,
+            mark_incarnation=log.header.mark_incarnation if log.header else 0,
             details={"unreadable_lines": unreadable} if unreadable else {},
         )
 

@@ -21,6 +21,9 @@ from replicator.connectors.qdrant.wire import Message
 CAPTURE_KEY = "replicator_capture_id"
 """Metadata key of the mark that ties a collection to one capture."""
 
+EPOCH_KEY, INCARNATION_KEY = "replicator_epoch", "replicator_incarnation"
+"""Metadata keys of the rest of the mark."""
+
 INDEXING_KEY = "replicator_indexing"
 """Metadata key of what this module remembers."""
 

@@ -19,10 +19,11 @@ from replicator.connectors.qdrant.schema import (
     index_type,
     read_schema,
     write_collection,
+    write_mark,
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Retryable
-from replicator.model.schema import CollectionSchema
+from replicator.model.schema import CollectionSchema, Mark
 from replicator.settings.stores import QdrantSettings
 
 POLL_S = 0.1
@@ -143,6 +144,18 @@ class Collections:
         creation = request.actions.add().create_alias
         creation.alias_name, creation.collection_name = alias, name
         await self._channel.change("UpdateAliases", request)
+
+    async def mark(self, name: str, mark: Mark) -> None:
+        """Replace the mark, whatever the collection holds."""
+        request = self._update_request(name)
+        write_mark(request.metadata, mark)
+        await self._channel.change("Update", request)
+        left = read_schema(name, await self._present(name), None)
+        if left.mark != mark:
+            raise Refused(
+                "unsupported",
+                f"the server keeps no metadata of {name}: Qdrant 1.16 or newer does",
+            )
 
     async def _create(self, wanted: CollectionSchema) -> None:
         request = wire().CreateCollection(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from replicator.connectors.qdrant.bulk import CAPTURE_KEY
+from replicator.connectors.qdrant.bulk import CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY
 from replicator.connectors.qdrant.values import read_value
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused
@@ -12,6 +13,7 @@ from replicator.model.schema import (
     CollectionSchema,
     Distance,
     IdKinds,
+    Mark,
     VectorKind,
     VectorSchema,
 )
@@ -26,8 +28,7 @@ _DISTANCES = {
 
 def read_schema(name: str, info: Message, points: int | None) -> CollectionSchema:
     """Translate a `CollectionInfo`; `points` is an exact count."""
-    mark = info.config.metadata.get(CAPTURE_KEY)
-    capture_id = read_value(mark) if mark is not None else None
+    mark = _read_mark(info.config.metadata)
     kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
     params = info.config.params
     return CollectionSchema(
@@ -36,10 +37,33 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
         ids=IdKinds.UINT64 | IdKinds.UUID,
         indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
         points=points,
-        capture_id=capture_id if isinstance(capture_id, str) and capture_id else None,
+        capture_id=mark.capture_id if mark is not None else None,
+        mark_epoch=mark.epoch if mark is not None else 0,
+        mark_incarnation=mark.incarnation if mark is not None else 0,
         normalises=True,
         details=_details(info),
     )
+
+
+def _read_mark(metadata: Mapping[str, Message]) -> Mark | None:
+    found = {
+        key: read_value(metadata[key])
+        for key in (CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY)
+        if key in metadata
+    }
+    capture_id = found.get(CAPTURE_KEY)
+    if not isinstance(capture_id, str) or not capture_id:
+        return None
+    numbers = [found.get(key, 0) for key in (EPOCH_KEY, INCARNATION_KEY)]
+    epoch, incarnation = (each if isinstance(each, int) else 0 for each in numbers)
+    return Mark(capture_id, epoch, incarnation)
+
+
+def write_mark(metadata: Mapping[str, Message], mark: Mark) -> None:
+    """Put a mark into the metadata of a request."""
+    metadata[CAPTURE_KEY].string_value = mark.capture_id
+    metadata[EPOCH_KEY].integer_value = mark.epoch
+    metadata[INCARNATION_KEY].integer_value = mark.incarnation
 
 
 def read_vector_schemas(params: Message) -> dict[str, VectorSchema]:
@@ -139,7 +163,7 @@ def copy_collection(name: str, info: Message) -> Message:
     if not params.HasField("payload"):
         made.on_disk_payload = params.on_disk_payload
     for key, value in config.metadata.items():
-        if key != CAPTURE_KEY:
+        if key not in (CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY):
             made.metadata[key].CopyFrom(value)
     return made
 

@@ -22,7 +22,7 @@ from replicator.errors import ReplicatorError
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema
+from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
@@ -138,6 +138,20 @@ class QdrantStore:
         another mark.
         """
         await self._collections.ensure(wanted)
+
+    @property
+    def marks(self) -> bool:
+        """In the collection's metadata."""
+        return True
+
+    @property
+    def creates_on_write(self) -> bool:
+        """A write to a collection that is not there is refused."""
+        return False
+
+    async def mark(self, collection: str, mark: Mark) -> None:
+        """See StoreWriter. Raises Refused("unsupported") by servers before 1.16."""
+        await self._collections.mark(collection, mark)
 
     async def wipe(self, collection: str) -> None:
         """Delete the collection and create it anew, the same but for the points and the

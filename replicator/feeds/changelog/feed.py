@@ -9,22 +9,35 @@ rolled back gives its offsets back with its rows.
 What was deleted leaves a trace: a trigger raises `changes_log.start` above every deleted row.
 A position below that start may have lost an event, so it blocks. The end is taken from
 SQLite's own sequence, so a log that was pruned to its last row does not look like a new one.
+
+A log made anew, as another file or as new tables in the same one, has another identity. It is
+read after the rows of a page, so that rows are only ever returned when the log was still ours
+once they had been read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from replicator.errors import Blocked, ReplicatorError
+from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable
 from replicator.feeds.changelog.opening import PARTITION, connect, translated
-from replicator.feeds.changelog.queries import queries
+from replicator.feeds.changelog.queries import identity_schema, queries
 from replicator.model.finding import CheckFinding, Severity
-from replicator.model.position import Bounds, Partition, Polled, Record
+from replicator.model.position import (
+    Bookmark,
+    Bounds,
+    LogIdentity,
+    Partition,
+    Polled,
+    Record,
+    bookmark_of,
+)
 from replicator.settings.feeds import ChangelogSettings
 
 PAGE_BYTES_MAX = 8 << 20
@@ -51,7 +64,9 @@ class ChangelogFeed:
         self._database: aiosqlite.Connection | None = None
         self._publisher: aiosqlite.Connection | None = None
         self._opening = asyncio.Lock()
-        self._identity: tuple[int, int] | None = None
+        self._file: tuple[int, int] | None = None
+        self._told: LogIdentity | None = None
+        self._opened: LogIdentity | None = None
         self._position: int | None = None
         self._drained_at: int | None = None  # the data version at which no row was left
         self._paused = False
@@ -60,6 +75,34 @@ class ChangelogFeed:
         """The log's bounds, from one snapshot. Everything committed is stable."""
         start, end, _ = await self._bounds(0)
         return {PARTITION: Bounds(start=start, end=end, stable=end)}
+
+    async def identity(self) -> LogIdentity:
+        """
+        See `ChangeFeed.identity`. Gives one to a log of an older release, which has none; where
+        the file cannot be written it stays without.
+        """
+        await self._connected()  # whether there is a log at all, before what it is
+        found = await self._id()
+        if found is None:
+            try:
+                await self._adopt()
+            except Unavailable as error:
+                code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+                if code != sqlite3.SQLITE_READONLY:
+                    raise
+            found = await self._id()
+        self._told = LogIdentity(found)
+        return self._told
+
+    async def bookmarks_at(self, offsets: Mapping[Partition, int]) -> dict[Partition, Bookmark]:
+        """See `ChangeFeed.bookmarks_at`."""
+        if PARTITION not in offsets:
+            return {}
+        offset = offsets[PARTITION]
+        rows = await self._rows(queries()["record"], {"offset": offset})
+        if not rows:
+            return {}
+        return {PARTITION: bookmark_of(Record(PARTITION, offset, *rows[0]))}
 
     async def open(self, positions: Mapping[Partition, int]) -> None:
         """See `ChangeFeed.open`."""
@@ -72,6 +115,8 @@ class ChangelogFeed:
         await self._disconnect()
         position = positions[PARTITION]
         start, end, _ = await self._bounds(position)
+        self._opened = self._told or LogIdentity(await self._id())
+        await self._check_identity()
         if not start <= position <= end:
             raise self._truncated(position, start, end)
         self._position, self._paused = position, False
@@ -100,12 +145,7 @@ class ChangelogFeed:
         """Write the position to `changes_readers`, which bounds what pruning may delete."""
         if PARTITION not in positions:
             return
-        async with self._opening:
-            if self._publisher is None:
-                # A connection of its own: it may wait for the application's transaction,
-                # and reading goes on meanwhile.
-                self._publisher = await connect(self._path)
-            publisher = self._publisher
+        publisher = await self._writable()
         with translated(self._path):
             await publisher.execute_fetchall(
                 queries()["publish"],
@@ -118,11 +158,13 @@ class ChangelogFeed:
         """See `ChangeFeed.read`. Rows that are there when a page is read."""
         if partition != PARTITION:
             raise Blocked("partitions-changed", f"a change log has no partition {partition}")
+        await self._check_identity()
         first, last, _ = await self._bounds(start)
         if start < first or start > last:
             raise self._truncated(start, first, last)
         while start < end:
             page = await self._page(start, end, records_max=1000)
+            await self._check_identity()
             if not page:
                 return
             start = page[-1].offset + 1
@@ -160,6 +202,7 @@ class ChangelogFeed:
             return []
         position = self._position
         records = await self._page(position, _FOREVER, records_max)
+        await self._check_identity()
         if self._paused:  # while the page was read
             return []
         if records:
@@ -201,13 +244,49 @@ class ChangelogFeed:
         async with self._opening:
             if self._database is None:
                 self._database = await connect(self._path)
-                self._identity = self._identify()
-            elif self._identify() != self._identity:
+                self._file = self._identify()
+            elif (found := self._identify()) != self._file:
                 # The open file would go on answering, with rows of a log that nobody writes.
-                raise Blocked(
-                    "log-truncated", f"the change log {self._path} was removed or replaced"
-                )
+                if found is None:
+                    raise Blocked("log-truncated", f"the change log {self._path} was removed")
+                raise Blocked("log-replaced", f"another file lies at {self._path} now")
             return self._database
+
+    async def _writable(self) -> aiosqlite.Connection:
+        async with self._opening:
+            if self._publisher is None:
+                # A connection of its own: it may wait for the application's transaction,
+                # and reading goes on meanwhile.
+                self._publisher = await connect(self._path)
+            return self._publisher
+
+    async def _adopt(self) -> None:
+        database = await self._writable()
+        with translated(self._path):
+            try:
+                await database.executescript(f"BEGIN IMMEDIATE;\n{identity_schema()}\nCOMMIT;")
+            except BaseException:
+                await database.rollback()
+                raise
+
+    async def _id(self) -> str | None:
+        try:
+            rows = await self._rows(queries()["identity"], {})
+        except Refused:  # no such table: a log of an older release
+            return None
+        return rows[0][0].decode() if rows else None
+
+    async def _check_identity(self) -> None:
+        ours = self._opened or self._told
+        if ours is None or ours.id is None:
+            return
+        found = await self._id()
+        if found != ours.id:
+            raise Blocked(
+                "log-replaced",
+                f"the change log {self._path} was made anew: it is {found or 'without id'}, "
+                f"and ours was {ours.id}",
+            )
 
     def _identify(self) -> tuple[int, int] | None:
         try:

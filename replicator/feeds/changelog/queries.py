@@ -22,5 +22,14 @@ def schema() -> str:
     return _text("schema.sql")
 
 
+@cache
+def identity_schema() -> str:
+    """The part of the script that gives a log of an older release its identity."""
+    statements = [part.strip() for part in schema().split("\n\n")]
+    found = [statement for statement in statements if "changes_identity" in statement]
+    assert len(found) == 2, "the table, and its row"
+    return "\n".join(found)
+
+
 def _text(name: str) -> str:
     return files("replicator.feeds.changelog").joinpath(name).read_text(encoding="utf-8")

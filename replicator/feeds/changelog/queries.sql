@@ -18,6 +18,12 @@ SELECT
     (SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'changes'),
     EXISTS (SELECT 1 FROM changes WHERE "offset" >= :position);
 
+-- name: identity
+SELECT id FROM changes_identity WHERE one = 1;
+
+-- name: record
+SELECT key, value, at_ms FROM changes WHERE "offset" = :offset;
+
 -- name: version
 PRAGMA data_version;
 

@@ -16,6 +16,13 @@ CREATE TABLE IF NOT EXISTS changes_log (
 
 INSERT OR IGNORE INTO changes_log (one, format, start) VALUES (1, 1, 1);
 
+CREATE TABLE IF NOT EXISTS changes_identity (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL
+);
+
+INSERT OR IGNORE INTO changes_identity (one, id) VALUES (1, lower(hex(randomblob(16))));
+
 CREATE TABLE IF NOT EXISTS changes_readers (
     name TEXT PRIMARY KEY,
     position INTEGER NOT NULL

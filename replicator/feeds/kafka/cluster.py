@@ -16,6 +16,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
+from uuid import UUID
 
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -26,6 +27,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from replicator.errors import Refused, Unavailable
 from replicator.feeds.kafka.connection import Connection, partition_name
+from replicator.feeds.kafka.flexible import TooOld, TopicIdRequest
 from replicator.model.position import Bounds, Partition
 
 T = TypeVar("T")
@@ -72,19 +74,32 @@ class Cluster:
         The node that leads each partition of the topic; -1 for none at the moment. Raises
         Refused("topic-missing"); never creates the topic.
         """
-        tries = 0
 
         async def ask(client: AIOKafkaClient) -> dict[int, int]:
-            nonlocal tries
-            tries += 1
-            try:
-                return await _leaders(client, topic)
-            except kafka.UnknownTopicOrPartitionError as exc:
-                if tries < _MISSING_TRIES:
-                    raise
-                raise Refused("topic-missing", f"the cluster has no topic {topic}") from exc
+            return await _leaders(client, topic)
 
-        return await self._ask(f"asking for the partitions of {topic}", ask, timeout_s)
+        what = f"asking for the partitions of {topic}"
+        return await self._ask(what, _patient(topic, ask), timeout_s)
+
+    async def topic_id(self, topic: str, timeout_s: float | None = None) -> UUID | None:
+        """
+        What tells the topic from one that bore its name before; None where the broker has no
+        such ids (before Kafka 2.8). Raises Refused("topic-missing").
+        """
+
+        async def ask(client: AIOKafkaClient) -> UUID | None:
+            try:
+                response = await client.send(_any_node(client), TopicIdRequest(topic))
+            except TooOld:
+                return None
+            [(error, _, topic_id, *_)] = response.topics
+            _raise_for(error)
+            assert isinstance(topic_id, UUID)
+            return topic_id if topic_id.int else None
+
+        return await self._ask(
+            f"asking which topic {topic} is", _patient(topic, ask), timeout_s
+        )
 
     async def bounds(self, topic: str) -> dict[Partition, Bounds]:
         """Start, high watermark and last stable offset of every partition of the topic."""
@@ -255,6 +270,25 @@ class Cluster:
         return await client.send(
             self._coordinators[group], request, group=ConnectionGroup.COORDINATION
         )
+
+
+def _patient(
+    topic: str, question: Callable[[AIOKafkaClient], Awaitable[T]]
+) -> Callable[[AIOKafkaClient], Awaitable[T]]:
+    """The question, which finds the topic missing when it stays so for some tries."""
+    tries = 0
+
+    async def ask(client: AIOKafkaClient) -> T:
+        nonlocal tries
+        tries += 1
+        try:
+            return await question(client)
+        except kafka.UnknownTopicOrPartitionError as exc:
+            if tries < _MISSING_TRIES:
+                raise
+            raise Refused("topic-missing", f"the cluster has no topic {topic}") from exc
+
+    return ask
 
 
 async def _leaders(client: AIOKafkaClient, topic: str) -> dict[int, int]:

@@ -6,6 +6,10 @@ questions, `GroupProgress` publishes what is applied. Beside them a watch asks, 
 seconds, for the topic's partitions. It is how an absent cluster and a changed partition count
 are noticed at all: a consumer whose brokers are gone looks idle, and one with partitions
 assigned by hand ignores new ones.
+
+A topic that is deleted and made anew has the name of the old one and another id. The watch sees
+it sooner or later; that no record of it is taken for one of ours before, is the work of
+`TopicPin`.
 """
 
 from __future__ import annotations
@@ -13,16 +17,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
+from uuid import UUID
 
 from replicator.errors import Blocked, Refused, Unavailable
 from replicator.feeds.kafka.cluster import Cluster
 from replicator.feeds.kafka.connection import Connection, partition_number
 from replicator.feeds.kafka.group import GroupProgress
+from replicator.feeds.kafka.pin import TopicPin, shown
 from replicator.feeds.kafka.preflight import preflight, retention_s
-from replicator.feeds.kafka.range import read_range, truncated
+from replicator.feeds.kafka.range import RangeReader, truncated
 from replicator.feeds.kafka.stream import Stream
 from replicator.model.finding import CheckFinding
-from replicator.model.position import Bounds, Partition, Polled, Positions, Record
+from replicator.model.position import (
+    Bookmark,
+    Bounds,
+    LogIdentity,
+    Partition,
+    Polled,
+    Positions,
+    Record,
+)
 from replicator.settings.feeds import KafkaSettings
 
 _WATCH_EVERY_S_MAX = 5.0
@@ -47,7 +61,12 @@ class KafkaFeed:
         self._connection = Connection(settings, client_id=f"replicator.{name}")
         self._cluster = Cluster(self._connection)
         self._group = GroupProgress(self._cluster, self._group_id, self._topic)
+        self._ranges = RangeReader(self._connection, self._cluster)
         self._stream: Stream | None = None
+        self._told: UUID | None = None
+        self._opened: UUID | None = None
+        """The topic that we keep to; None where the broker has no ids."""
+        self._pin: TopicPin | None = None
         self._paused: set[Partition] = set()
         self._watching: asyncio.Task[None] | None = None
         self._trouble: Blocked | Unavailable | None = None
@@ -57,9 +76,20 @@ class KafkaFeed:
         """See `ChangeFeed.bounds`. Raises Refused("topic-missing") when there is no topic."""
         return await self._cluster.bounds(self._topic)
 
+    async def identity(self) -> LogIdentity:
+        """See `ChangeFeed.identity`. The topic's id, which brokers have since Kafka 2.8."""
+        self._told = await self._cluster.topic_id(self._topic)
+        return LogIdentity(None if self._told is None else shown(self._told))
+
+    async def bookmarks_at(self, offsets: Mapping[Partition, int]) -> dict[Partition, Bookmark]:
+        """See `ChangeFeed.bookmarks_at`. Also raises Unavailable("transaction-open")."""
+        return await self._ranges.bookmarks(offsets, await self.bounds())
+
     async def open(self, positions: Mapping[Partition, int]) -> None:
         """See `ChangeFeed.open`."""
         await self._stop()
+        self._opened = self._told or await self._cluster.topic_id(self._topic)
+        await self._check_identity()
         bounds = await self.bounds()
         if set(positions) != set(bounds):
             await asyncio.sleep(_CONFIRM_S)
@@ -69,7 +99,8 @@ class KafkaFeed:
         for partition, position in positions.items():
             if not bounds[partition].start <= position <= bounds[partition].end:
                 raise truncated(partition, position, bounds[partition])
-        stream = Stream(self._connection, self._topic, positions)
+        self._pin = None if self._opened is None else TopicPin(self._topic, self._opened)
+        stream = Stream(self._connection, self._topic, positions, self._pin)
         await stream.start()
         self._stream, self._trouble, self._lost = stream, None, False
         self._watching = asyncio.create_task(self._watch(len(bounds)), name="kafka-watch")
@@ -88,7 +119,20 @@ class KafkaFeed:
             # (aio-libs/aiokafka#1154): a new one takes its place, at the same positions.
             await stream.start()
             self._lost = False
-        polled = await stream.poll(records_max, timeout_s)
+        before = stream.positions()
+        try:
+            polled = await stream.poll(records_max, timeout_s)
+        except Blocked:
+            # A position that is not held is held no more, or is one of another topic.
+            with contextlib.suppress(Unavailable, Refused):
+                await self._check_identity()
+            raise
+        try:
+            await self._check_pin(polled)
+        except Unavailable:
+            # Whose records they are is not known yet: they come again.
+            stream.rewind(before)
+            raise
         if not polled.records and self._trouble is not None:
             raise self._trouble
         return polled
@@ -116,10 +160,19 @@ class KafkaFeed:
         self, partition: Partition, start: int, end: int
     ) -> AsyncIterator[list[Record]]:
         """See `ChangeFeed.read`. Also raises Unavailable("transaction-open")."""
-        pages = read_range(self._connection, self._cluster, partition, start, end)
-        async with contextlib.aclosing(pages):
-            async for page in pages:
-                yield page
+        ours = self._opened or self._told
+        pin = None if ours is None else TopicPin(self._topic, ours)
+        pages = self._ranges.read(partition, start, end, pin)
+        try:
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    if pin is not None and pin.by_name:
+                        await self._check_identity()
+                    yield page
+        except (Blocked, Unavailable):
+            # What it could not read may be so because it is another topic's by now.
+            await self._check_identity()
+            raise
 
     async def check(self) -> list[CheckFinding]:
         """See `SelfCheck.check`."""
@@ -135,7 +188,39 @@ class KafkaFeed:
     async def close(self) -> None:
         """Close every client. The feed may be opened again."""
         await self._stop()
+        await self._ranges.close()
         await self._cluster.close()
+
+    # -- which topic it is ----------------------------------------------------------------
+    async def _check_identity(self) -> None:
+        ours = self._opened or self._told
+        if ours is None:
+            return
+        found = await self._cluster.topic_id(self._topic)
+        if found != ours:
+            # A broker that is a little behind tells what it heard last.
+            await asyncio.sleep(_CONFIRM_S)
+            found = await self._cluster.topic_id(self._topic)
+        if found != ours:
+            raise self._replaced(found, ours)
+
+    async def _check_pin(self, polled: Polled) -> None:
+        pin = self._pin
+        if pin is not None and (pin.denied or (pin.by_name and polled.records)):
+            pin.denied = False
+            try:
+                await self._check_identity()
+            except Refused as error:
+                # The topic is gone, or we may no longer see it.
+                raise Blocked(error.code, error.message) from error
+
+    def _replaced(self, found: UUID | None, ours: UUID) -> Blocked:
+        is_now = "without id" if found is None else shown(found)
+        return Blocked(
+            "log-replaced",
+            f"topic {self._topic} was deleted and made anew: it is {is_now}, and ours was "
+            f"{shown(ours)}",
+        )
 
     # -- the watch ------------------------------------------------------------------------
     async def _watch(self, opened: int) -> None:
@@ -149,6 +234,9 @@ class KafkaFeed:
                 if found != opened:
                     await asyncio.sleep(_CONFIRM_S)
                     found = len(await self._cluster.leaders(self._topic, answer_s))
+                await self._check_identity()
+            except Blocked as error:
+                self._trouble = error
             except Unavailable as error:
                 self._trouble, self._lost = error, True
             except Refused as error:

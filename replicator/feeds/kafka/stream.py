@@ -25,6 +25,7 @@ from replicator.feeds.kafka.connection import (
     partition_name,
     stop,
 )
+from replicator.feeds.kafka.pin import TopicPin
 from replicator.model.position import Partition, Polled, Record
 
 FETCH_WAIT_MS = 100
@@ -37,9 +38,14 @@ PARTITION_BYTES_MIN = 16 << 10
 requests, since a broker returns whole batches."""
 
 
-def consumer(connection: Connection, **options: Any) -> AIOKafkaConsumer:
-    """A consumer of committed data that belongs to no group and never jumps. Not started."""
-    return AIOKafkaConsumer(
+def consumer(
+    connection: Connection, pin: TopicPin | None = None, **options: Any
+) -> AIOKafkaConsumer:
+    """
+    A consumer of committed data that belongs to no group, never jumps, and with a pin stays
+    with one topic. Not started.
+    """
+    made = AIOKafkaConsumer(
         **connection.options,
         group_id=None,
         enable_auto_commit=False,
@@ -49,6 +55,9 @@ def consumer(connection: Connection, **options: Any) -> AIOKafkaConsumer:
         fetch_max_wait_ms=FETCH_WAIT_MS,
         **options,
     )
+    if pin is not None:
+        pin.fasten(made)
+    return made
 
 
 async def start(
@@ -84,9 +93,14 @@ class Stream:
     """Records of all partitions of a topic, from given positions on."""
 
     def __init__(
-        self, connection: Connection, topic: str, positions: Mapping[Partition, int]
+        self,
+        connection: Connection,
+        topic: str,
+        positions: Mapping[Partition, int],
+        pin: TopicPin | None,
     ) -> None:
         self._connection = connection
+        self._pin = pin
         self._names = {
             TopicPartition(topic, number): partition_name(topic, number)
             for number in range(len(positions))
@@ -102,6 +116,7 @@ class Stream:
         budget = int(self._connection.settings.fetch_bytes_max)
         client = consumer(
             self._connection,
+            self._pin,
             fetch_max_bytes=budget,
             # The client may hold this for every partition at once, or one batch of a
             # producer where that is more: a broker never cuts a batch in two.
@@ -136,7 +151,7 @@ class Stream:
         active = self._active
         if not active:
             await self._wait_resumed(timeout_s)
-            return Polled([], self._positions())
+            return Polled([], self.positions())
         try:
             with self._connection.translated("polling"):
                 fetched = await client.getmany(
@@ -158,7 +173,13 @@ class Stream:
             for each, batch in fetched.items()
             for record in batch
         ]
-        return Polled(records, self._positions())
+        return Polled(records, self.positions())
+
+    def rewind(self, positions: Mapping[Partition, int]) -> None:
+        """Go back to positions of before."""
+        self._next = {each: positions[name] for each, name in self._names.items()}
+        if self._consumer is not None:
+            self._put_back(self._consumer)
 
     async def _wait_resumed(self, timeout_s: float) -> None:
         try:
@@ -171,5 +192,6 @@ class Stream:
         for each, offset in self._next.items():
             client.seek(each, offset)
 
-    def _positions(self) -> dict[Partition, int]:
+    def positions(self) -> dict[Partition, int]:
+        """The next offset of every partition."""
         return {name: self._next[each] for each, name in self._names.items()}

@@ -12,7 +12,8 @@ from replicator.feeds.kafka import KafkaEventLog, KafkaFeed
 from replicator.model.position import Partition
 from replicator.settings.feeds import KafkaSettings
 from replicator.settings.units import Duration
-from replicator.testing.feed_conformance import Truncate
+from replicator.testing.feed_conformance import Renew, Truncate
+from replicator.testing.kafka_broker import create_topic, delete_topic
 
 MakeSettings = Callable[..., KafkaSettings]
 MakeFeed = Callable[..., KafkaFeed]
@@ -82,6 +83,16 @@ def truncate(admin: AIOKafkaAdminClient) -> Truncate:
         )
 
     return truncate
+
+
+@pytest.fixture
+def renew(kafka: str, topic: str, log: KafkaEventLog) -> Renew:
+    async def renew() -> None:
+        await log.close()
+        await delete_topic(kafka, topic)
+        await create_topic(kafka, topic, 3)
+
+    return renew
 
 
 @pytest.fixture

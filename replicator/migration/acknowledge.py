@@ -1,0 +1,73 @@
+"""
+Acknowledgements: a person's word that a latched fact was looked at, or that another log or
+another mark is meant. Journalled with the evidence; what was verified before may count no more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from replicator.errors import Refused
+from replicator.migration.engine import Engine
+from replicator.model.fact import VOIDS_EVIDENCE, Fact, FactCode
+from replicator.model.phase import Phase
+from replicator.model.record import MigrationRecord
+
+
+class Acknowledgement:
+    """One process's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def give(self, code: str, note: str) -> None:
+        """Raises Refused: "not-found" for a code that is not latched, "phase-refused" while its
+        cause goes on.
+        """
+        record = self._engine.journal.record
+        fact = next((fact for fact in record.facts if fact.code.value == code), None)
+        if fact is not None:
+            await self._fact(fact, note)
+        elif record.phase is Phase.BLOCKED and record.reason_code == code == "mark-newer":
+            await self._mark(note)
+        elif record.phase is Phase.BLOCKED and record.reason_code == code == "log-replaced":
+            await self._engine.identity.adopt_log(note)
+        else:
+            latched = ", ".join(fact.code.value for fact in record.facts) or "nothing"
+            raise Refused("not-found", f"{code!r} is not latched; {latched} is")
+
+    async def _fact(self, fact: Fact, note: str) -> None:
+        if fact.code is FactCode.LAPSE:
+            raise Refused("phase-refused", "a lapse ends with its attempt, not before")
+        observer = self._engine.observer
+        if fact.code is FactCode.INTRUDER and observer is not None and observer.intruders:
+            raise Refused("phase-refused", f"it goes on: {observer.intruders[0]}")
+
+        def acknowledged(record: MigrationRecord) -> MigrationRecord:
+            left = tuple(each for each in record.facts if each.code is not fact.code)
+            voided = record.voided + (fact.code in VOIDS_EVIDENCE)
+            return msgspec.structs.replace(record, facts=left, voided=voided)
+
+        await self._engine.journal.update(
+            "acknowledge",
+            f"{fact.code.value}: {note or 'no note'}",
+            acknowledged,
+            seen=fact.message,
+            at=fact.at,
+            **fact.evidence,
+        )
+
+    async def _mark(self, note: str) -> None:
+        """This state is the right one, whatever the target's mark says."""
+        highest = await self._engine.identity.highest_mark()
+
+        def adopted(record: MigrationRecord) -> MigrationRecord:
+            return msgspec.structs.replace(
+                record,
+                incarnation=max(record.incarnation, highest),
+                voided=record.voided + 1,
+            )
+
+        await self._engine.journal.update(
+            "acknowledge", f"mark-newer: {note or 'no note'}", adopted, incarnation=highest
+        )
