@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from replicator.losses import LOSSES
+
 CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
@@ -53,6 +55,13 @@ CODES: dict[str, str] = {
     "target-incompatible": (
         "Change the target collection or the transform until dimensions and distances agree."
     ),
+    "target-is-source": (
+        "Source and target are one collection, by its name or an alias; name another target."
+    ),
+    "aliases-stay": (
+        "Aliases do not travel: move them with the switch `qdrant-alias`, or make them at the"
+        " target before the application is sent there."
+    ),
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
     ),
@@ -87,6 +96,10 @@ CODES: dict[str, str] = {
     "log-compacted": (
         "The topic is compacted; use cleanup.policy=delete, or declare the feed free of "
         "patches."
+    ),
+    "patch-on-compacted": (
+        "The compacted topic was declared free of patches, and one came: use "
+        "cleanup.policy=delete, abort, and start a new capture."
     ),
     "retention-short": "Raise retention.ms above the estimated copy time, or narrow the copy.",
     "partitioner-unchecked": (
@@ -134,6 +147,7 @@ CODES: dict[str, str] = {
     "value-too-large": "Make the record smaller, or raise feed.event_bytes_max.",
     "field-missing": "Add the field at the path named.",
     "field-type": "Give the field at the path the type that the contract says.",
+    "field-unknown": "Use the nearest field that the message names, or leave it out.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
     "vector-unknown": (
@@ -206,6 +220,8 @@ CODES: dict[str, str] = {
     ),
     "failpoint": "A failpoint was reached on purpose; unset REPLICATOR_FAILPOINTS.",
     "internal": "A defect in the replicator; report it with the log.",
+    # settings of a collection that do not reach the target
+    **LOSSES,
 }
 
 

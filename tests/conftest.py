@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
+import hypothesis
+
 pytest_plugins = ["tests.plugins.broker", "tests.plugins.budget"]
+
+# A machine that is busy is no failure: speed belongs to the benchmarks.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")

@@ -51,7 +51,9 @@ def _rows(made: CollectionPlan) -> list[tuple[str, str]]:
         (f"vector {name or '(unnamed)'}", becomes) for name, becomes in made.vectors.items()
     ]
     rows += [("index", f"{field}: {kind}") for field, kind in made.indexes.items()]
+    rows += [("setting", f"{name}: {value}") for name, value in made.configuration.items()]
     rows += [("transform", step) for step in made.steps]
+    rows += [("loss", sentence) for sentence in made.losses]
     rows += [("lost", sentence) for sentence in made.lossy]
     return rows
 

@@ -164,6 +164,10 @@ def _show(report: Report) -> None:
         )
         head = ("collection", "points at the source", "points at the target")
         out.print(screen.table(head, rows, right=(1, 2)))
+    for name, differences in report.configuration.items():
+        for each in differences:
+            word = "not as planned" if each.blocks else "told only"
+            out.print(f"configuration {name}: {each.code}, {each} ({word})")
     for name, figures in report.search.items():
         told = ", ".join(f"{key} {value}" for key, value in figures.items())
         out.print(f"search {name}: {told}")

@@ -8,6 +8,7 @@ plus the comparison of key and value. Every other path is about saying precisely
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -22,14 +23,17 @@ from replicator.codecs.keys import (
 from replicator.codecs.numeric import is_ascending, is_finite
 from replicator.codecs.payload import check_payload
 from replicator.codecs.vectors import vector_to_json
-from replicator.codecs.walk import conflict, id_of, text_of, walk
+from replicator.codecs.walk import conflict, id_of, text_of, walk, without_nulls
 from replicator.codecs.wire import (
     DECODE_ERRORS,
+    FIELDS,
     OutEvent,
     WireEvent,
     WireShape,
     decode_wire_event,
+    read_loosely,
     read_plain,
+    unknown_fields,
 )
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
@@ -38,6 +42,20 @@ from replicator.model.position import Record
 
 _PATCH = Op.PATCH
 _UPSERT = Op.UPSERT
+_MEANT = {
+    "embedding": "vectors",
+    "embeddings": "vectors",
+    "metadata": "payload",
+    "meta": "payload",
+    "properties": "payload",
+    "namespace": "collection",
+    "class": "collection",
+    "timestamp": "ts",
+    "time": "ts",
+    "operation": "op",
+    "type": "op",
+}
+"""Words of other programs, for what the contract calls otherwise."""
 _MAP_FIRST = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
 
@@ -46,7 +64,7 @@ class EventDecoder:
     Decode records of the collections that the migration lists.
 
     `integer_ids`: source collection → whether its ids are integers; None where it holds
-    integers and texts that never read as integers. Values above `value_bytes_max` bytes are
+    integers and UUIDs. Values above `value_bytes_max` bytes are
     rejected unread.
     """
 
@@ -82,21 +100,27 @@ class EventDecoder:
                 f"the value has {len(value)} bytes, over the limit of {self._value_bytes_max}",
             )
         if value and value[0] in _MAP_FIRST:
-            try:
-                wire = decode_wire_event(value)
-            except DECODE_ERRORS:
-                wire = None
+            wire, unknown = _typed(value)
             if (
                 wire is not None
                 and wire.collection == collection
-                and (type(wire.id) is int) is (raw_id.isdigit() if integer is None else integer)
+                and (
+                    # Integers and UUIDs: which of them, and whether in canonical spelling.
+                    raw_id.isdigit()
+                    if type(wire.id) is int
+                    else len(raw_id) == 36
+                    if integer is None
+                    else (type(wire.id) is int) is integer
+                )
                 and spells(raw_id, wire.id)
             ):
                 event = _quick(wire, Key(collection, wire.id))
                 if event is not None:
+                    if unknown:
+                        event.unknown = unknown
                     return event
         key = decode_key(raw_key, integer)
-        return read_plain(value, lambda fields: walk(fields, key))
+        return read_plain(value, lambda fields: walk(fields, key, uuids=integer is None))
 
 
 def encode(event: ChangeEvent) -> tuple[bytes, bytes]:
@@ -126,16 +150,40 @@ def event_from_json_line(line: bytes | str, *, now_ms: int) -> ChangeEvent:
     """
     An event as people and scripts write it for `replicator emit`: the JSON value of the event
     contract. `v` may be left out, and `ts`, for which `now_ms` stands then. The type of the id
-    is as written. Raises Rejected.
+    is as written. Raises Rejected, `field-unknown` for a field that the contract does not know:
+    what stands in it would be lost without a word.
     """
 
     def read(fields: dict[Any, Any]) -> ChangeEvent:
+        for name in unknown_fields(fields):
+            raise _unknown(name)
         fields.setdefault("v", 1)
         fields.setdefault("ts", now_ms)
         collection = text_of(fields, "collection")
         return walk(fields, Key(collection, canonical_id(id_of(fields))))
 
     return read_plain(line.encode() if isinstance(line, str) else line, read)
+
+
+def _unknown(name: str) -> Rejected:
+    near = _MEANT.get(name.lower()) or next(
+        iter(get_close_matches(name.lower(), sorted(FIELDS), 1, cutoff=0.6)), None
+    )
+    meant = f"; {near!r} is the nearest that there is" if near else ""
+    return Rejected("field-unknown", f"an event has no field {name!r}{meant}", name)
+
+
+def _typed(value: bytes) -> tuple[WireEvent | None, tuple[str, ...]]:
+    """What the typed decoder reads, None where it cannot, and the names of unknown fields."""
+    try:
+        return decode_wire_event(value), ()
+    except DECODE_ERRORS as error:
+        if "unknown field" not in str(error):
+            return None, ()
+    try:
+        return read_loosely(value)
+    except DECODE_ERRORS:
+        return None, ()
 
 
 def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
@@ -157,6 +205,7 @@ def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
     elif op is _PATCH:
         if wire.payload or conflict(wire.set, wire.unset, vectors, wire.unset_vectors):
             return None
+        wire.set, wire.unset = without_nulls(wire.set, wire.unset)
     elif wire.set or wire.unset or wire.unset_vectors or wire.payload or vectors:
         return None
     return ChangeEvent(

@@ -4,7 +4,8 @@ Event keys: `<collection>/<id>`, both percent-encoded.
 A key has exactly one spelling. Producers place a record by the bytes of its key, so two
 spellings of one key could lie in two partitions and lose their order; what is not spelled
 canonically is refused with the spelling that is meant. One exception: UUIDs in upper case, as
-some platforms print them, are read as the same UUID in lower case.
+some platforms print them, are read as the same UUID in lower case; and where all texts of a
+collection are UUIDs, so are those without dashes, in braces, or as `urn:uuid:…`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 import string
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+from uuid import UUID
 
 from replicator.errors import Rejected
 from replicator.model.event import Key
@@ -27,6 +29,12 @@ INTEGER_MAX = (1 << 64) - 1
 _UNRESERVED = (string.ascii_letters + string.digits + "-._~").encode()
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_SPELLED_UUID = re.compile(
+    r"(?:urn:uuid:)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"|\{([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}"
+    r"|([0-9a-f]{32})",
+    re.IGNORECASE | re.ASCII,
+)
 _SHOWN_MAX = 120
 
 
@@ -42,8 +50,8 @@ def decode_key(raw: bytes | None, integer_ids: bool | None) -> Key:
     Read a record's key.
 
     `integer_ids` is the type of the collection's ids. With None, what reads as an integer is
-    taken for one: right where the collection's texts never do, and no ground to apply an event
-    on where the type is simply not known.
+    taken for one: right where the collection's texts never do, for they are UUIDs, and no
+    ground to apply an event on where the type is simply not known.
 
     Raises Rejected: `key-missing`, `key-invalid` (no slash, not the canonical spelling, not the
     type of id), `id-invalid` (too long, out of range).
@@ -61,7 +69,7 @@ def decode_key(raw: bytes | None, integer_ids: bool | None) -> Key:
     if not text:
         raise _invalid(raw, "has an empty id")
     if integer_ids is False or (integer_ids is None and not _INTEGER.fullmatch(text)):
-        return Key(collection, canonical_id(text))
+        return Key(collection, canonical_id(text, uuids=integer_ids is None))
     if not _INTEGER.fullmatch(text):
         raise _invalid(raw, "does not end in a decimal integer, as the collection's ids are")
     return Key(collection, canonical_id(int(text)))
@@ -88,9 +96,11 @@ def spells(raw_id: bytes, point_id: PointId) -> bool:
     )
 
 
-def canonical_id(point_id: PointId) -> PointId:
+def canonical_id(point_id: PointId, *, uuids: bool = False) -> PointId:
     """
-    The id as keys and points spell it: UUIDs in lower case, everything else as it is. Raises
+    The id as keys and points spell it: UUIDs in lower case, everything else as it is. `uuids`:
+    all texts here are UUIDs, and so every spelling of one is meant (elsewhere 32 hexadecimal
+    digits may be anything, and in braces they are another text). Raises
     Rejected("id-invalid") for an empty or overlong text, and an integer beyond 64 bits.
     """
     if isinstance(point_id, bool):
@@ -106,6 +116,8 @@ def canonical_id(point_id: PointId) -> PointId:
         raise Rejected("id-invalid", f"the id is longer than {ID_BYTES_MAX} bytes", "id")
     if len(point_id) == 36 and _UUID.fullmatch(point_id):
         return point_id.lower()
+    if uuids and (spelled := _SPELLED_UUID.fullmatch(point_id)):
+        return str(UUID(spelled[1] or spelled[2] or spelled[3]))
     return point_id
 
 

@@ -6,7 +6,9 @@ the rows of a copy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from replicator.codecs.numeric import is_ascending, is_finite
 from replicator.codecs.payload import check_payload, join
@@ -60,6 +62,78 @@ def validate_vectors(
                 raise Rejected("vector-missing", f"{path} is missing and required", path)
 
 
+def validate_unset(names: Sequence[str], schema: Mapping[str, VectorSchema] | None) -> None:
+    """
+    Vectors that a patch removes. Raises Rejected with the path: `vector-unknown`, and
+    `vector-missing` for one that no point of the collection can be without.
+    """
+    for place, name in enumerate(names):
+        expected = None if schema is None else schema.get(name)
+        path = join("unset_vectors", place)
+        if schema is not None and expected is None:
+            raise _unknown(name, schema, path)
+        if expected is not None and expected.required:
+            raise Rejected("vector-missing", f"{path} names a vector that is required", path)
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """
+    Which vectors an upsert must bring beyond those that the store itself demands: a whole image
+    without them is mostly a mistake of its producer, which would wipe vectors without a word.
+    """
+
+    names: frozenset[str] = frozenset()
+    some: bool = False
+    """One at least, whichever: every row that was seen has some."""
+    declared: bool = False
+    """By `vectors_required`; else it was learned from the source."""
+
+    def check(self, vectors: Vectors) -> None:
+        """Judge all vectors of an image. Raises Rejected("vector-missing")."""
+        if not self.names <= vectors.keys():
+            path = join("vectors", min(self.names - vectors.keys()))
+            raise Rejected("vector-missing", f"{path} is missing{self._why}", path)
+        if self.some and not vectors:
+            raise Rejected("vector-missing", f"vectors: there are none{self._why}", "vectors")
+
+    def check_unset(self, names: Sequence[str]) -> None:
+        """Judge what a patch removes. Raises Rejected("vector-missing")."""
+        for place, name in enumerate(names):
+            if self.declared and name in self.names:
+                path = join("unset_vectors", place)
+                raise Rejected(
+                    "vector-missing", f"{path} names a vector that is required{self._why}", path
+                )
+
+    @property
+    def _why(self) -> str:
+        if self.declared:
+            return ", and `vectors_required` demands it"
+        return (
+            ", and the rows of the source have it; where they need not, declare"
+            " `vectors_required = []`"
+        )
+
+
+def demand_of(
+    declared: Sequence[str] | None,
+    schema: Mapping[str, VectorSchema] | None,
+    rows: Sequence[Point],
+) -> Demand:
+    """
+    What is declared; else what is learned. A collection with one vector demands it, as long as
+    no row that was seen lacks it. One with several demands that there be some, where every row
+    that was seen has some.
+    """
+    if declared is not None:
+        return Demand(frozenset(declared), declared=True)
+    if any(not row.vectors for row in rows):
+        return Demand()
+    if schema is not None and len(schema) == 1:
+        return Demand(frozenset(schema))
+    return Demand(some=bool(rows))
+
+
 def validate_point(point: Point, schema: Mapping[str, VectorSchema] | None) -> None:
     """A row of a copy: all of its vectors, and its payload. Raises Rejected with the path."""
     validate_vectors(point.vectors, schema, whole=True)
@@ -97,11 +171,17 @@ def _validate(
         raise _not_finite(name)
 
 
-def _unknown(name: str, schema: Mapping[str, VectorSchema]) -> Rejected:
-    path = join("vectors", name)
+def _unknown(
+    name: str, schema: Mapping[str, VectorSchema], path: str | None = None
+) -> Rejected:
+    path = path or join("vectors", name)
     known = ", ".join(repr(each) for each in sorted(schema)) or "none"
     return Rejected(
-        "vector-unknown", f"{path} is not a vector of the collection, which has {known}", path
+        "vector-unknown",
+        f"{path} ({name!r}) is not a vector of the collection, which has {known}"
+        if path != join("vectors", name)
+        else f"{path} is not a vector of the collection, which has {known}",
+        path,
     )
 
 

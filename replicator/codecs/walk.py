@@ -14,7 +14,7 @@ from replicator.codecs.keys import canonical_id
 from replicator.codecs.numeric import is_finite
 from replicator.codecs.payload import check_payload, join
 from replicator.codecs.vectors import vector_from_wire
-from replicator.codecs.wire import VERSION_MAX
+from replicator.codecs.wire import VERSION_MAX, unknown_fields
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import PointId, SparseVector, Vectors
@@ -22,10 +22,11 @@ from replicator.model.point import PointId, SparseVector, Vectors
 _OPS = {op.value: op for op in Op}
 
 
-def walk(fields: dict[Any, Any], key: Key) -> ChangeEvent:
+def walk(fields: dict[Any, Any], key: Key, *, uuids: bool = False) -> ChangeEvent:
     """
-    The event of a decoded value, whose record has this key. Raises Rejected with the code and
-    path of the first field that breaks the contract.
+    The event of a decoded value, whose record has this key. `uuids`: the collection's texts are
+    UUIDs, in whatever spelling. Raises Rejected with the code and path of the first field that
+    breaks the contract.
     """
     version = fields.get("v")
     if "v" not in fields:
@@ -37,7 +38,7 @@ def walk(fields: dict[Any, Any], key: Key) -> ChangeEvent:
     op = _OPS.get(name := text_of(fields, "op"))
     if op is None:
         raise Rejected("field-invalid", f"op is {name!r}, not upsert, patch or delete", "op")
-    _same_key(fields, key)
+    _same_key(fields, key, uuids=uuids)
     if "ts" not in fields:
         raise _missing("ts")
     vectors = _vectors(fields)
@@ -49,6 +50,7 @@ def walk(fields: dict[Any, Any], key: Key) -> ChangeEvent:
     clash = conflict(set_, unset, vectors, unset_vectors)
     if clash is not None:
         raise Rejected("field-invalid", f"{clash} is both given and removed", clash)
+    set_, unset = without_nulls(set_, unset)
     deleted = op is Op.DELETE
     return ChangeEvent(
         op=op,
@@ -63,10 +65,11 @@ def walk(fields: dict[Any, Any], key: Key) -> ChangeEvent:
         epoch=_count(fields, "epoch", optional=True),
         writer=_optional_text(fields, "writer"),
         traceparent=_optional_text(fields, "traceparent"),
+        unknown=unknown_fields(fields),
     )
 
 
-def _same_key(fields: dict[Any, Any], key: Key) -> None:
+def _same_key(fields: dict[Any, Any], key: Key, *, uuids: bool) -> None:
     collection = text_of(fields, "collection")
     point_id = id_of(fields)
     if collection != key.collection:
@@ -78,7 +81,7 @@ def _same_key(fields: dict[Any, Any], key: Key) -> None:
     if type(point_id) is not type(key.id):
         expected = "an integer" if isinstance(key.id, int) else "a string"
         raise Rejected("field-type", f"id is not {expected}, as the collection's ids are", "id")
-    if canonical_id(point_id) != key.id:
+    if canonical_id(point_id, uuids=uuids) != key.id:
         raise Rejected("key-mismatch", "the ids of key and value differ", "id")
 
 
@@ -193,6 +196,16 @@ def conflict(
         if name in vectors:
             return join("unset_vectors", name)
     return None
+
+
+def without_nulls(
+    set_: dict[str, Any], unset: tuple[str, ...]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a patch sets and removes, with each null at the top level said as a removal."""
+    removed = tuple(name for name, value in set_.items() if value is None)
+    if not removed:
+        return set_, unset
+    return {name: set_[name] for name in set_ if set_[name] is not None}, unset + removed
 
 
 def _missing(name: str) -> Rejected:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -50,8 +50,12 @@ class WireShape(msgspec.Struct, gc=False):
     data: bytes | None = None
 
 
-class WireEvent(msgspec.Struct, kw_only=True, gc=False):
-    """An event's value as the quick path accepts it, from MessagePack."""
+class WireEvent(msgspec.Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """
+    An event's value as the quick path accepts it, from MessagePack. That nothing is unknown in
+    it costs nothing to know here; where something is, the value is read once more as
+    `LooseEvent`.
+    """
 
     v: Literal[1]
     op: Op
@@ -67,6 +71,18 @@ class WireEvent(msgspec.Struct, kw_only=True, gc=False):
     epoch: Time | None = None
     writer: str | None = None
     traceparent: str | None = None
+
+
+class LooseEvent(WireEvent, kw_only=True, gc=False, forbid_unknown_fields=False):
+    """As `WireEvent`, of a producer that adds fields of its own."""
+
+
+FIELDS = frozenset(WireEvent.__struct_fields__)
+"""What the event contract knows."""
+
+_UNKNOWN_MAX = 20
+"""Names of unknown fields that an event is asked for; more only tell the same story."""
+_NAME_MAX = 60
 
 
 class OutEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -91,11 +107,15 @@ class OutEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
 
 decode_wire_event = msgspec.msgpack.Decoder(WireEvent).decode
+decode_loose_event = msgspec.msgpack.Decoder(LooseEvent).decode
+_decode_names = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that do not decode."""
 
 _JSON_FIRST = frozenset(b"{ \t\r\n")
+_BOM = b"\xef\xbb\xbf"
+"""What some platforms put before UTF-8. It says nothing, and is passed over."""
 
 
 def is_json(value: bytes) -> bool:
@@ -103,11 +123,22 @@ def is_json(value: bytes) -> bool:
     a MessagePack map.
     """
     first = value[0] if value else 0
-    if first in _JSON_FIRST:
+    if first in _JSON_FIRST or value.startswith(_BOM):
         return True
     if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
         return False
     raise Rejected("value-malformed", "the value is neither a JSON nor a MessagePack map")
+
+
+def unknown_fields(names: Iterable[object]) -> tuple[str, ...]:
+    """Those of a value's fields that the event contract does not know."""
+    unknown = sorted({str(name)[:_NAME_MAX] for name in names if name not in FIELDS})
+    return tuple(unknown[:_UNKNOWN_MAX])
+
+
+def read_loosely(value: bytes) -> tuple[LooseEvent, tuple[str, ...]]:
+    """An event with fields that nobody knows, and their names. Raises DECODE_ERRORS."""
+    return decode_loose_event(value), unknown_fields(_decode_names(value))
 
 
 def read_plain(value: bytes, read: Callable[[dict[Any, Any]], T]) -> T:
@@ -134,9 +165,23 @@ def decode_plain(value: bytes) -> dict[Any, Any]:
     return _decode(value)[0]
 
 
+def version_of(value: bytes | None) -> int | None:
+    """
+    The version of the image, or of the delete, in a value, sound otherwise or not; None where
+    it has no place in the order of versions.
+    """
+    try:
+        fields = {} if value is None else decode_plain(value)
+    except Rejected:
+        return None
+    version = fields.get("version")
+    return version if type(version) is int and fields.get("op") != Op.PATCH.value else None
+
+
 def _decode(value: bytes) -> tuple[dict[Any, Any], Rejected | None]:
     """The map; and the complaint about it, where it is JSON only by a loose reading."""
     as_json = is_json(value)
+    value = value.removeprefix(_BOM)
     malformed = None
     try:
         plain = msgspec.json.decode(value) if as_json else msgspec.msgpack.decode(value)

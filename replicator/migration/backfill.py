@@ -23,15 +23,18 @@ from replicator import failpoints
 from replicator.errors import Blocked, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.migration.pace import Pace
+from replicator.migration.planned import keep_plans, read_plans
 from replicator.migration.routes import Atlas, describe_source, wanted_target
 from replicator.model.event import Key
+from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
 from replicator.model.point import PointId
 from replicator.model.record import ChunkState
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
-from replicator.ports.store import Page, Store
+from replicator.ports.store import Page, Planner, Store
 from replicator.settings.settings import BackfillSettings, Settings
+from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Revoked
 from replicator.stream.patience import Patience
@@ -49,36 +52,51 @@ async def prepare_target(
     wipe: Sequence[str],
     resumed: bool,
     patience: Patience,
+    state: StateStore,
 ) -> None:
     """
     Make every target collection exist, empty or with this capture's mark. Only collections
     named in `wipe` are ever wiped, and none once rows were copied (`resumed`); a store that
     keeps no mark is then trusted. Raises Blocked("target-not-empty").
     """
+    plans = await read_plans(state) if resumed else {}
+    # Before anything is wiped or made, of any collection, everything has been looked at.
+    at_target = {}
     for collection in settings.collections:
         name = collection.target
-        at_target = await patience.until_answered(partial(target.describe, name))
-        known = (capture_id, None) if resumed else (capture_id,)
-        if resumed and at_target is None:
+        at_target[name] = await patience.until_answered(partial(target.describe, name))
+        if resumed and at_target[name] is None:
             raise Blocked(
                 "target-missing", f"target collection {name!r} vanished during the copy"
             )
-        if at_target is not None and at_target.capture_id not in known:
-            # A new capture never trusts an old copy: what was deleted since would live on.
-            count = await patience.until_answered(partial(target.count, name))
-            if name in wipe and not resumed:
-                await writer.administer(lease, partial(target.wipe, name))
-            elif count != 0:
-                raise Blocked(
-                    "target-not-empty",
-                    f"target collection {name!r} holds {count or 'some'} points "
-                    "that this capture did not copy",
-                )
-        schema = await patience.until_answered(
-            partial(describe_source, source, collection.source)
-        )
-        wanted = await wanted_target(collection, schema, capture_id=capture_id)
-        await writer.administer(lease, partial(target.ensure, wanted))
+        if name not in plans:
+            schema = await patience.until_answered(
+                partial(describe_source, source, collection.source)
+            )
+            plans[name] = await wanted_target(collection, schema, target, capture_id=capture_id)
+            for finding in losses(collection, schema, plans[name], at_target[name]):
+                if finding.severity is Severity.BLOCKS:
+                    raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
+    await keep_plans(state, plans)
+    known = (capture_id, None) if resumed else (capture_id,)
+    to_wipe = []
+    for name, found in at_target.items():
+        if found is None or found.capture_id in known:
+            continue
+        # A new capture never trusts an old copy: what was deleted since would live on.
+        count = await patience.until_answered(partial(target.count, name))
+        if name in wipe and not resumed:
+            to_wipe.append(name)
+        elif count != 0:
+            raise Blocked(
+                "target-not-empty",
+                f"target collection {name!r} holds {count or 'some'} points "
+                "that this capture did not copy",
+            )
+    for name in to_wipe:
+        await writer.administer(lease, partial(target.wipe, name))
+    for name in at_target:
+        await writer.administer(lease, partial(target.ensure, plans[name]))
 
 
 class Backfill:
@@ -131,7 +149,11 @@ class Backfill:
         if self._stopping.is_set():
             return False
         await failpoints.reached("backfill.before-finish")
+        plans = await read_plans(self._state)
         for route in self._atlas.forward.values():
+            if isinstance(self._target, Planner) and route.store in plans:
+                configuring = partial(self._target.configure, plans[route.store])
+                await self._writer.administer(self._lease, configuring)
             ending = partial(self._target.finish_bulk, route.store)
             with self._patience.waits.waiting(
                 "index-build", f"{route.store}: the target builds its index"

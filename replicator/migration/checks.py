@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from replicator.codecs.validation import validate_point
 from replicator.errors import Refused, Rejected, ReplicatorError
-from replicator.migration.routes import wanted_target
+from replicator.migration.routes import is_one_collection, wanted_target
 from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
@@ -21,6 +21,7 @@ from replicator.ports.feed import ChangeFeed, Retention
 from replicator.ports.store import SelfCheck, Store
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.compatibility import losses
 from replicator.stream.transform import Transform
 
 _SAMPLE_ROWS = 2000
@@ -49,7 +50,7 @@ async def run_checks(
     for collection in settings.collections:
         try:
             found, count = await _collection(
-                collection, source=source, target=target, record=record, wipe=wipe
+                settings, collection, source=source, target=target, record=record, wipe=wipe
             )
         except ReplicatorError as error:
             subject = f"collections/{collection.source}"
@@ -99,6 +100,7 @@ async def _retention(feed: Retention, points: int) -> list[CheckFinding]:
 
 
 async def _collection(
+    settings: Settings,
     collection: CollectionSettings,
     *,
     source: Store,
@@ -110,9 +112,15 @@ async def _collection(
     if schema is None:
         raise Refused("source-missing", f"the source has no collection {collection.source!r}")
     at_target = await target.describe(collection.target)
+    if at_target is not None and is_one_collection(settings, schema, at_target):
+        raise Refused(
+            "target-is-source",
+            f"{collection.target!r} is the collection that is read, {collection.source!r}",
+        )
     findings = _emptiness(collection, at_target, record=record, wipe=wipe)
-    wanted = await wanted_target(collection, schema, capture_id=None)
+    wanted = await wanted_target(collection, schema, target, capture_id=None)
     transform = Transform(collection, at_target or wanted, schema)
+    findings += losses(collection, schema, wanted, at_target)
     if at_target is not None:
         findings += transform.compatible(schema, at_target)
     findings += [

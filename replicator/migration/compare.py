@@ -4,7 +4,8 @@ Canonical comparison: do two stores say the same of a point, each in its own way
 What stores change in keeping is no difference: cosine collections give vectors back with length
 one, sparse indices come back sorted, components pass through float32, an integer may come back
 as the integral float and some payload floats come back one unit in the last place off.
-Everything else is: a missing field is not null, true is not 1, 5 is not "5", lists have an
+Everything else is: a missing field is not null (but for stores that
+cannot tell), true is not 1, 5 is not "5", lists have an
 order.
 
 The answer is a sentence for people, which names the first place that differs and how, and never
@@ -13,14 +14,14 @@ a value: it goes into reports and logs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replicator.model.point import MultiVector, Payload, Point, SparseVector, Vector
-from replicator.model.schema import CollectionSchema, Distance, VectorKind
+from replicator.model.schema import CollectionSchema, Distance, Precision, VectorKind
 from replicator.model.write import Patch
 
 _Floats = NDArray[np.float64]
@@ -33,8 +34,20 @@ def scale_free(schema: CollectionSchema) -> frozenset[str]:
     return frozenset(
         name
         for name, vector in (schema.vectors or {}).items()
-        if vector.distance is Distance.COSINE and vector.kind is not VectorKind.SPARSE
+        if vector.distance is Distance.COSINE
+        and vector.kind is not VectorKind.SPARSE
+        # Whole numbers have no length one, and are kept as they are.
+        and vector.precision is not Precision.UINT8
     )
+
+
+def precisions(schema: CollectionSchema) -> dict[str, Precision]:
+    """The vectors of which this store keeps less than float32."""
+    return {
+        name: vector.precision
+        for name, vector in (schema.vectors or {}).items()
+        if vector.precision is not Precision.FLOAT32
+    }
 
 
 def compare(
@@ -45,6 +58,8 @@ def compare(
     float_tolerance: float,
     payload_tolerance: float,
     directions: Collection[str] | None = None,
+    null_is_absence: bool | None = None,
+    kept: Mapping[str, Precision] | None = None,
 ) -> str | None:
     """
     How two points differ, in the target's terms; None when they do not.
@@ -52,6 +67,9 @@ def compare(
     `schema` is the target's, and `directions` the vectors that are compared by direction alone:
     by default those that the target normalises. Where the expected side was read from a store
     that normalises and the other side does not, the caller adds that store's `scale_free`.
+    `null_is_absence`: a top-level null in the payload says the same as no field; by default
+    where the target cannot tell them apart.
+    `kept` is the coarser precision of both sides, by default the target's `precisions`.
 
     `float_tolerance` is the largest difference of a vector component, relative to the vector's
     largest component (at least 1); `payload_tolerance` that of a payload float, relative to it.
@@ -60,9 +78,14 @@ def compare(
         return "id (another point)"
     if directions is None:
         directions = scale_free(schema)
+    if kept is None:
+        kept = precisions(schema)
+    ours, theirs = expected.payload, actual.payload
+    if schema.null_is_absence if null_is_absence is None else null_is_absence:
+        ours, theirs = _without_nulls(ours), _without_nulls(theirs)
     return _compare_vectors(
-        expected.vectors, actual.vectors, directions, float_tolerance
-    ) or _compare_maps(expected.payload, actual.payload, "payload", payload_tolerance)
+        expected.vectors, actual.vectors, directions, kept, float_tolerance
+    ) or _compare_maps(ours, theirs, "payload", payload_tolerance)
 
 
 def compare_partial(
@@ -73,6 +96,7 @@ def compare_partial(
     float_tolerance: float,
     payload_tolerance: float,
     directions: Collection[str] | None = None,
+    kept: Mapping[str, Precision] | None = None,
 ) -> str | None:
     """
     How a point differs from what a patch left there, looking at nothing else; None when it does
@@ -80,30 +104,43 @@ def compare_partial(
     """
     if directions is None:
         directions = scale_free(schema)
+    if kept is None:
+        kept = precisions(schema)
     vectors = {name: v for name, v in actual.vectors.items() if name in expected.vectors}
-    fields = {name: v for name, v in actual.payload.items() if name in expected.set}
+    wanted = _without_nulls(expected.set)
+    fields = {name: v for name, v in actual.payload.items() if name in wanted}
     for name in expected.unset_vectors:
         if name in actual.vectors:
             return f"{_vector_path(name)} (still there)"
-    for name in expected.unset:
+    nulls = [name for name in expected.set if name not in wanted]
+    for name in (*expected.unset, *nulls):  # at the top level a null of a patch removes
         if name in actual.payload:
             return f"payload.{name} (still there)"
     return _compare_vectors(
-        expected.vectors, vectors, directions, float_tolerance
-    ) or _compare_maps(expected.set, fields, "payload", payload_tolerance)
+        expected.vectors, vectors, directions, kept, float_tolerance
+    ) or _compare_maps(wanted, fields, "payload", payload_tolerance)
+
+
+def _without_nulls(payload: Payload) -> Payload:
+    return {name: value for name, value in payload.items() if value is not None}
 
 
 def _compare_vectors(
     expected: dict[str, Vector],
     actual: dict[str, Vector],
     directions: Collection[str],
+    kept: Mapping[str, Precision],
     tolerance: float,
 ) -> str | None:
     for name, vector in expected.items():
         if name not in actual:
             return f"{_vector_path(name)} (missing)"
         difference = compare_vector(
-            vector, actual[name], by_direction=name in directions, tolerance=tolerance
+            vector,
+            actual[name],
+            by_direction=name in directions,
+            tolerance=tolerance,
+            precision=kept.get(name, Precision.FLOAT32),
         )
         if difference is not None:
             return f"{_vector_path(name)} ({difference})"
@@ -114,7 +151,12 @@ def _compare_vectors(
 
 
 def compare_vector(
-    expected: Vector, actual: Vector, *, by_direction: bool, tolerance: float
+    expected: Vector,
+    actual: Vector,
+    *,
+    by_direction: bool,
+    tolerance: float,
+    precision: Precision = Precision.FLOAT32,
 ) -> str | None:
     """How two vectors differ, in a few words; None when they do not."""
     if expected == actual:
@@ -123,14 +165,26 @@ def compare_vector(
         case bytes(), bytes():
             if len(expected) != len(actual):
                 return f"dimension {len(actual) // 4} instead of {len(expected) // 4}"
-            return _compare_rows(expected, actual, 1, by_direction, tolerance)
+            return _compare_rows(
+                expected,
+                actual,
+                1,
+                by_direction=by_direction,
+                tolerance=tolerance,
+                precision=precision,
+            )
         case MultiVector(), MultiVector():
             if expected.rows != actual.rows:
                 return f"{actual.rows} rows instead of {expected.rows}"
             if len(expected.data) != len(actual.data):
                 return "another dimension"
             return _compare_rows(
-                expected.data, actual.data, expected.rows, by_direction, tolerance
+                expected.data,
+                actual.data,
+                expected.rows,
+                by_direction=by_direction,
+                tolerance=tolerance,
+                precision=precision,
             )
         case SparseVector(), SparseVector():
             return _compare_sparse(expected, actual, tolerance)
@@ -139,12 +193,25 @@ def compare_vector(
 
 
 def _compare_rows(
-    expected: bytes, actual: bytes, rows: int, by_direction: bool, tolerance: float
+    expected: bytes,
+    actual: bytes,
+    rows: int,
+    *,
+    by_direction: bool,
+    tolerance: float,
+    precision: Precision,
 ) -> str | None:
     ours, theirs = _floats(expected).reshape(rows, -1), _floats(actual).reshape(rows, -1)
     if by_direction:
         ours, theirs = _normalised(ours), _normalised(theirs)
+    if precision is Precision.UINT8:
+        ours, theirs = (np.clip(np.trunc(rows_), 0, 255) for rows_ in (ours, theirs))
     largest = np.maximum(np.abs(ours), np.abs(theirs)).max(axis=1, keepdims=True, initial=0.0)
+    if precision.tolerance > tolerance:
+        # By the largest component itself: a wide tolerance with a floor of 1 would find two
+        # short vectors equal, whatever they are.
+        scale = np.where(largest > 0.0, largest, 1.0)
+        return _beyond(ours, theirs, scale, precision.tolerance)
     scale = np.maximum(largest, 1.0)
     return _beyond(ours, theirs, scale, tolerance)
 

@@ -83,6 +83,7 @@ class CopyJob:
                 wipe=parts.wipe,
                 resumed=not fresh,
                 patience=engine.patience,
+                state=parts.state,
             )
             await engine.identity.claim(lease)
             await lease.sleep(settled_at - asyncio.get_running_loop().time())

@@ -16,6 +16,7 @@ from replicator import failpoints
 from replicator.codecs.events import EventDecoder
 from replicator.migration.identity import Identity
 from replicator.migration.journal import Journal
+from replicator.migration.likeness import likeness
 from replicator.migration.log_identity import bookmarks_before
 from replicator.migration.mirror import Mirror
 from replicator.migration.observe import Observer
@@ -33,6 +34,7 @@ from replicator.model.record import Capture, EvidenceContext
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
 from replicator.stream.apply import Applier
+from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
@@ -52,6 +54,8 @@ class Engine:
         self.counters = Counters()
         self.ownership = Ownership()
         self.waits = Waits(parts.clock, parts.on_wait)
+        self.versions = VersionWindow(settings.stream.version_window)
+        """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream, self.waits)
         self.writers = {
             Direction.FORWARD: self._writer(parts.target, settings.target.__class__),
@@ -267,6 +271,7 @@ class Engine:
             letters=self.letters,
             patience=self.patience,
             show_after_s=self.show_after_s,
+            versions=self.versions,
         )
         self.counters.polled_at = asyncio.get_running_loop().time()
         self.stream = Stream(
@@ -308,6 +313,7 @@ class Engine:
             integer_ids=atlas.integer_ids,
             epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
+            patches=not getattr(feed, "compacted_without_patches", False),
         )
 
     async def recheck(self, end: Positions, rest: Rest) -> Rechecked:
@@ -324,13 +330,17 @@ class Engine:
                 intake=self.intake(atlas, direction),
                 written=parts.target if forward else parts.source,
                 owner=parts.source if forward else parts.target,
-                schemas=atlas.targets if forward else atlas.sources,
+                likeness={
+                    name: likeness(atlas, name, direction, parts.settings.verify)
+                    for name in atlas.forward
+                },
                 writer=self.writers[direction],
                 lease=lease,
                 state=parts.state,
                 patience=self.patience,
-                settings=parts.settings.verify,
                 keys_max=parts.settings.cutover.touched_keys_max,
+                bytes_max=parts.settings.cutover.touched_bytes_max,
+                versions=self.versions,
             )
             return await comparison.run(await self._compared_from(), end)
 

@@ -1,9 +1,9 @@
 """
 The mirror: both stores' images of the same keys, side by side, in target terms.
 
-Everything that asks "are they equal?" asks here: verification, repair's re-read and the last
-comparison of a cutover. The source side goes through the transform, so what is compared is what
-the target ought to hold with what it holds.
+Verification and a repair's re-read ask here; what counts as equal, `likeness` says. The source
+side goes through the transform, so what is compared is what the target ought to hold with what
+it holds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import msgspec
 
 from replicator.errors import Rejected
-from replicator.migration.compare import compare, scale_free
+from replicator.migration.likeness import Likeness, likeness
 from replicator.migration.routes import Atlas
 from replicator.model.event import Key
 from replicator.model.finding import Difference
+from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
-from replicator.model.write import Upsert
+from replicator.model.write import Write
 from replicator.ports.store import StoreReader
 from replicator.settings.settings import VerifySettings
 from replicator.stream.images import fetch_images
@@ -52,7 +53,7 @@ class Mirror:
         self._atlas = atlas
         self._settings = settings
         self._patience = patience
-        self._scale_free: dict[str, frozenset[str]] = {}
+        self._like: dict[str, Likeness] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids the source does not have at all."""
@@ -81,52 +82,29 @@ class Mirror:
         carried is in the dead letters, and is not compared; their number is returned as well.
         """
         route = self._atlas.forward[collection]
-        expected: list[tuple[Key, PointId, Point | None]] = []
+        expected: list[tuple[Key, Write]] = []
         for point_id, point in rows:
             key = Key(collection, point_id)
             try:
-                write = route.row(key, point)
+                expected.append((key, route.row(key, point)))
             except Rejected:
                 continue
-            expected.append((key, write.id, write.point if isinstance(write, Upsert) else None))
         held, broken = await fetch_images(
-            self._patience, self._target, route.store, [place for _, place, _ in expected]
+            self._patience, self._target, route.store, [wanted.id for _, wanted in expected]
         )
-        gaps = []
-        for key, target_id, wanted in expected:
-            if target_id in broken:
-                gaps.append(Gap(key, Difference.DIFFERENT, broken[target_id].message))
+        gaps, like = [], self._likeness(collection)
+        for key, wanted in expected:
+            if wanted.id in broken:
+                gaps.append(Gap(key, Difference.DIFFERENT, broken[wanted.id].message))
                 continue
-            gap = self.gap(key, wanted, held.get(target_id))
-            if gap is not None:
-                gaps.append(gap)
+            unlike = like.judge(wanted, held.get(wanted.id))
+            if unlike is not None:
+                gaps.append(Gap(key, unlike.kind, unlike.detail))
         return gaps, len(rows) - len(expected)
 
-    def _directions(self, collection: str) -> frozenset[str]:
-        """Vectors of which either store keeps only the direction, in target names."""
-        if collection not in self._scale_free:
-            route = self._atlas.forward[collection]
-            at_source = (
-                route.transform.target_vector(name)
-                for name in scale_free(self._atlas.sources[collection])
+    def _likeness(self, collection: str) -> Likeness:
+        if collection not in self._like:
+            self._like[collection] = likeness(
+                self._atlas, collection, Direction.FORWARD, self._settings
             )
-            self._scale_free[collection] = scale_free(self._atlas.targets[collection]).union(
-                name for name in at_source if name is not None
-            )
-        return self._scale_free[collection]
-
-    def gap(self, key: Key, wanted: Point | None, actual: Point | None) -> Gap | None:
-        """What the target ought to hold, against what it holds."""
-        if wanted is None:
-            return None if actual is None else Gap(key, Difference.EXTRA)
-        if actual is None:
-            return Gap(key, Difference.MISSING)
-        detail = compare(
-            wanted,
-            actual,
-            self._atlas.targets[key.collection],
-            float_tolerance=self._settings.float_tolerance,
-            payload_tolerance=self._settings.payload_tolerance,
-            directions=self._directions(key.collection),
-        )
-        return None if detail is None else Gap(key, Difference.DIFFERENT, detail)
+        return self._like[collection]

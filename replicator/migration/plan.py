@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from replicator.errors import Refused
 from replicator.migration.routes import wanted_target
+from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
 from replicator.ports.store import Store
 from replicator.settings.settings import Settings
+from replicator.stream.compatibility import losses
+from replicator.stream.configuration import settings_of
 from replicator.stream.transform import Transform
 
 _ROWS_PER_S = 3000.0
@@ -34,6 +37,12 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     ids: str
     steps: list[str]
     """The transform in sentences."""
+    configuration: dict[str, Any] = {}
+    """Every setting that the target will have beyond vectors and index types, or has."""
+    losses: list[str] = []
+    """What of the source's configuration the target will not have."""
+    blocked: bool = False
+    """One of them is not accepted."""
     lossy: list[str]
     bytes: int | None
     seconds: float | None
@@ -63,8 +72,10 @@ async def make_plan(settings: Settings, *, source: Store, target: Store) -> Plan
                 "source-missing", f"the source has no collection {collection.source!r}"
             )
         at_target = await target.describe(collection.target)
-        wanted = at_target or await wanted_target(collection, schema, capture_id=None)
+        planned = await wanted_target(collection, schema, target, capture_id=None)
+        wanted = at_target or planned
         transform = Transform(collection, wanted, schema)
+        findings = losses(collection, schema, planned, at_target)
         points = await source.count(collection.source)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
         steps = collection.transform
@@ -82,6 +93,9 @@ async def make_plan(settings: Settings, *, source: Store, target: Store) -> Plan
                     for field in steps.__struct_fields__
                     if (value := getattr(steps, field))
                 ],
+                configuration=_configuration(wanted),
+                losses=[f"{finding.code}: {finding.message}" for finding in findings],
+                blocked=any(finding.severity is Severity.BLOCKS for finding in findings),
                 lossy=transform.lossy,
                 bytes=size,
                 seconds=None if points is None else points / _ROWS_PER_S,
@@ -107,6 +121,15 @@ def _vectors(schema: CollectionSchema, transform: Transform) -> dict[str, str]:
         place = "does not travel" if to is None else f"→ {to or '(unnamed)'}"
         described[name] = f"{vector.kind.value}{size}{distance} {place}"
     return described
+
+
+def _configuration(schema: CollectionSchema) -> dict[str, Any]:
+    neutral = ("distance", "type")
+    return {
+        ".".join(word or "(unnamed)" for word in path): value
+        for path, value in settings_of(schema).items()
+        if path[0] not in ("vectors", "indexes") or path[2] not in neutral
+    }
 
 
 def _vector_bytes(schema: CollectionSchema) -> int:

@@ -3,39 +3,37 @@ The last comparison of a cutover: every key that was written since the verified 
 began.
 
 The writers are fenced, the stream has applied everything and rests. The keys are read from the
-log between two persisted positions, never from memory, so a restart in between loses none. When
-they are more than may be held at once, the log is read in several passes, each for the keys of
-one residue of a hash.
+log between two persisted positions (`touched`), never from memory, so a restart in between
+loses none.
 
-What a key ought to hold is the log's own last image, and the source's where the source shows
-its own writes. A patch alone says only which fields it set. What differs is written once more
-and read again; what differs even then stops the cutover.
+What a key ought to hold is the log's own last image, by a reference fold of its own, and the
+source's where the source shows its own writes. A patch alone says only which fields it set.
+What differs, by the same law as in a verification (`likeness`), is written once more and read
+again; what differs even then stops the cutover. A row that cannot be read is a difference, and
+no reason to fail before it was written again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
-from replicator.codecs.keys import encode_key
-from replicator.errors import Blocked, Refused, Rejected
-from replicator.migration.compare import compare, compare_partial
+from replicator.errors import Refused, Rejected
+from replicator.migration.likeness import Likeness
+from replicator.migration.reference_fold import LastWord, size_of
+from replicator.migration.touched import Touched
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
-from replicator.model.position import Partition, Positions
-from replicator.model.schema import CollectionSchema
-from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.model.point import PointId
+from replicator.model.position import Positions
+from replicator.model.write import Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.ports.store import Store
-from replicator.settings.settings import VerifySettings
-from replicator.stream.coalesce import is_older
-from replicator.stream.fold import fold
+from replicator.stream.coalesce import VersionWindow
 from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.ownership import Lease
@@ -44,6 +42,8 @@ from replicator.stream.route import Route
 from replicator.stream.writing import Writer
 
 _BATCH = 256
+_FIRST_BATCH = 16
+"""Keys that are compared first, to learn how large their points are."""
 
 
 class Rechecked(msgspec.Struct):
@@ -52,10 +52,20 @@ class Rechecked(msgspec.Struct):
     keys: int = 0
     passes: int = 0
     repaired: int = 0
+    unreadable: int = 0
+    """Keys whose row at the owner cannot be read, and of which the log holds no image."""
 
 
-class TooMany(Exception):
-    """More keys than one pass may hold."""
+class _Look(msgspec.Struct):
+    """At some keys of one collection."""
+
+    route: Route
+    like: Likeness
+    touched: Touched
+    done: Rechecked
+    said: dict[Key, ChangeEvent] = {}
+    """The log's last word, where it is what a key ought to hold."""
+    bytes_read: int = 0
 
 
 class Recheck:
@@ -69,198 +79,212 @@ class Recheck:
         intake: Intake,
         written: Store,
         owner: Store,
-        schemas: dict[str, CollectionSchema],
+        likeness: Mapping[str, Likeness],
         writer: Writer,
         lease: Lease,
         state: StateStore,
         patience: Patience,
-        settings: VerifySettings,
         keys_max: int,
+        bytes_max: int,
+        versions: VersionWindow | None = None,
     ) -> None:
         """
         `written` is the store that the stream writes, `owner` the one that the application
-        writes; `schemas` are the written store's, by the source's word.
+        writes; `likeness` is told by the source's word. `versions` are those that the store
+        written holds, as far as they are known.
         """
         self._direction = direction
         self._feed = feed
         self._intake = intake
         self._written = written
         self._owner = owner
-        self._schemas = schemas
+        self._likeness = likeness
         self._writer = writer
         self._lease = lease
         self._state = state
         self._patience = patience
-        self._settings = settings
         self._keys_max = keys_max
+        self._bytes_max = bytes_max
+        self._versions = versions if versions is not None else VersionWindow(0)
+        self._by_images = direction is Direction.FORWARD and owner.staleness_s == 0
+        """The owner shows at once what it holds: of the log only the keys are needed."""
+        self._batch = _FIRST_BATCH
 
     async def run(self, begin: Positions, end: Positions) -> Rechecked:
         """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost
         `begin`.
         """
         done = Rechecked()
-        passes = 1
+        touched = Touched(
+            feed=self._feed,
+            intake=self._intake,
+            begin=begin,
+            end=end,
+            versions=self._versions,
+            keys_max=self._keys_max,
+            bytes_max=self._bytes_max,
+        )
         await asyncio.sleep(self._written.staleness_s)  # until it shows what was written last
-        while True:
-            try:
-                done.keys = done.passes = 0
-                for residue in range(passes):
-                    await self._one_pass(begin, end, residue, passes, done)
-            except TooMany:
-                passes *= 2
-            else:
-                return done
+        async for found in touched.passes(words=not self._by_images):
+            done.passes += 1
+            done.keys += len(found)
+            keys = list(found)
+            while keys:
+                batch, keys = keys[: self._batch], keys[self._batch :]
+                await self._compare(batch, found, touched, done)
+        return done
 
-    async def _one_pass(
-        self, begin: Positions, end: Positions, residue: int, passes: int, done: Rechecked
+    async def _compare(
+        self,
+        keys: Sequence[Key],
+        words: Mapping[Key, LastWord | None],
+        touched: Touched,
+        done: Rechecked,
     ) -> None:
-        last: dict[Key, ChangeEvent] = {}
-        for partition, stop in end.items():
-            async for event in self._events(partition, begin.get(partition, stop), stop):
-                key = event.key
-                if passes > 1 and zlib.crc32(encode_key(key)) % passes != residue:
-                    continue
-                known = last.get(key)
-                if known is None and len(last) >= self._keys_max:
-                    raise TooMany
-                if known is None or not is_older(event, known.version):
-                    last[key] = fold(known, event)
-        done.passes += 1
-        done.keys += len(last)
-        events = list(last.values())
-        for start in range(0, len(events), _BATCH):
-            await self._compare(events[start : start + _BATCH], done)
-
-    async def _events(
-        self, partition: Partition, start: int, stop: int
-    ) -> AsyncIterator[ChangeEvent]:
-        if start >= stop:
-            return
-        try:
-            async for records in self._feed.read(partition, start, stop):
-                for record in records:
-                    event = self._intake.event(record)
-                    if isinstance(event, ChangeEvent):
-                        yield event
-        except Blocked as error:
-            raise Refused(
-                "log-truncated", f"{error.message}; verify again, then try again"
-            ) from error
-
-    async def _compare(self, events: list[ChangeEvent], done: Rechecked) -> None:
-        lettered = {
-            letter.event_key for letter in await self._state.letters_of([e.key for e in events])
-        }
-        by_collection: dict[str, list[ChangeEvent]] = {}
-        for event in events:
-            if event.key not in lettered:  # waived by name, or the gate had not opened
-                by_collection.setdefault(event.key.collection, []).append(event)
+        # Waived by name, or the gate had not opened.
+        lettered = {letter.event_key for letter in await self._state.letters_of(keys)}
+        by_collection: dict[str, list[Key]] = {}
+        for key in keys:
+            if key not in lettered:
+                by_collection.setdefault(key.collection, []).append(key)
+        bytes_read = 0
         for collection, group in by_collection.items():
-            wanted = await self._wanted(self._intake.routes[collection], group)
-            for key, detail in (await self._mend(collection, group, wanted, done)).items():
+            look = _Look(
+                self._intake.routes[collection], self._likeness[collection], touched, done
+            )
+            for key, detail in (await self._look_at(look, group, words)).items():
                 raise Refused(
                     "recheck-mismatch",
                     f"{key.collection}/{key.id} differs after it was written again: {detail}",
                 )
+            bytes_read += look.bytes_read
+        # Both stores' points are held at once, and an eighth of the budget is for them.
+        each = max(1, bytes_read // max(1, len(keys)))
+        self._batch = min(_BATCH, max(1, self._bytes_max // 8 // each))
 
-    async def _wanted(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
-        """What each key ought to hold, as the write that would make it so."""
-        if self._direction is Direction.REVERSE:
-            return _writes((event.key, partial(route.write, event)) for event in events)
-        if self._owner.staleness_s == 0:
-            return await self._images(route, events)
-        of_image = [event for event in events if route.transform.needs_image(event)]
-        of_log = [event for event in events if not route.transform.needs_image(event)]
-        wanted = await self._settled_images(route, of_image)
-        return wanted | _writes((e.key, partial(route.write, e)) for e in of_log)
-
-    async def _settled_images(
-        self, route: Route, events: list[ChangeEvent]
-    ) -> dict[Key, Write]:
-        """The source's images, of a source that does not show its writes at once."""
-        if not events:
-            return {}
-        # Its writers are fenced: from here on it shows all they wrote.
-        await asyncio.sleep(self._owner.staleness_s)
-        return await self._images(route, events)
-
-    async def _images(self, route: Route, events: list[ChangeEvent]) -> dict[Key, Write]:
-        ids = [event.key.id for event in events]
-        images, unreadable = await fetch_images(
-            self._patience, self._owner, route.collection, ids
-        )
-        return _writes(
-            (event.key, partial(route.row, event.key, images.get(event.key.id)))
-            for event in events
-            if event.key.id not in unreadable
-        )
-
-    async def _mend(
-        self,
-        collection: str,
-        events: list[ChangeEvent],
-        wanted: dict[Key, Write],
-        done: Rechecked,
+    async def _look_at(
+        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
     ) -> dict[Key, str]:
         """Write once more what differs; what differs even then."""
-        differing = await self._differing(collection, wanted)
-        route = self._intake.routes[collection]
-        if self._direction is Direction.FORWARD and self._owner.staleness_s > 0:
+        wanted = await self._wanted(look, keys, words)
+        differing = await self._differing(look, wanted)
+        if differing and self._direction is Direction.FORWARD and not self._by_images:
             # The stream may have discarded an event for a version applied before the range:
             # there the log's last image is not the word, the source's is.
-            doubtful = [e for e in events if e.key in differing and e.version is not None]
-            images = await self._settled_images(route, doubtful)
-            settled = await self._differing(collection, images)
+            doubtful = [
+                key
+                for key in differing
+                if key in look.said and look.said[key].version is not None
+            ]
+            images = await self._settled_images(look, doubtful)
+            settled = await self._differing(look, images)
             wanted = wanted | images
             differing = {
                 key: settled.get(key, detail) if key in images else detail
                 for key, detail in differing.items()
                 if key not in images or key in settled
             }
-        if differing:
-            again = [wanted[key] for key in differing]
-            await self._writer.write(self._lease, route.store, again)
-            await asyncio.sleep(self._written.staleness_s)
-            done.repaired += len(again)
-            differing = await self._differing(
-                collection, {key: wanted[key] for key in differing}
-            )
-        return differing
+        return await self._mend(look, wanted, differing) if differing else {}
 
-    def _compare_points(
-        self, wanted: Upsert | Patch, actual: Point, schema: CollectionSchema
-    ) -> str | None:
-        floats, payloads = self._settings.float_tolerance, self._settings.payload_tolerance
-        if isinstance(wanted, Patch):
-            return compare_partial(
-                wanted, actual, schema, float_tolerance=floats, payload_tolerance=payloads
-            )
-        return compare(
-            wanted.point, actual, schema, float_tolerance=floats, payload_tolerance=payloads
+    async def _mend(
+        self, look: _Look, wanted: dict[Key, Write], differing: dict[Key, str]
+    ) -> dict[Key, str]:
+        again = [wanted[key] for key in differing]
+        written = await self._writer.write(self._lease, look.route.store, again)
+        for key in differing:
+            if key in look.said and wanted[key].id not in written.rejected:
+                self._versions.applied(look.said[key])
+        await asyncio.sleep(self._written.staleness_s)
+        look.done.repaired += len(again)
+        left = await self._differing(look, {key: wanted[key] for key in differing})
+        return {
+            key: written.rejected[wanted[key].id].message
+            if wanted[key].id in written.rejected
+            else detail
+            for key, detail in left.items()
+        }
+
+    async def _wanted(
+        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
+    ) -> dict[Key, Write]:
+        """What each key ought to hold, as the write that would make it so."""
+        if self._by_images:
+            return await self._images(look, keys)
+        events = {key: word.event(key) for key in keys if (word := words[key]) is not None}
+        if self._direction is Direction.REVERSE:
+            return self._of_log(look, events)
+        of_image = [
+            key
+            for key, event in events.items()
+            if event is None or look.route.transform.needs_image(event)
+        ]
+        wanted = await self._settled_images(look, of_image)
+        return wanted | self._of_log(
+            look, {k: e for k, e in events.items() if k not in of_image}
         )
 
-    async def _differing(self, collection: str, wanted: dict[Key, Write]) -> dict[Key, str]:
-        store = self._intake.routes[collection].store
+    def _of_log(
+        self, look: _Look, events: Mapping[Key, ChangeEvent | None]
+    ) -> dict[Key, Write]:
+        said = {key: event for key, event in events.items() if event is not None}
+        look.said |= said
+        return _writes((key, partial(look.route.write, event)) for key, event in said.items())
+
+    async def _settled_images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
+        """The source's images, of a source that does not show its writes at once."""
+        if not keys:
+            return {}
+        # Its writers are fenced: from here on it shows all they wrote.
+        await asyncio.sleep(self._owner.staleness_s)
+        return await self._images(look, keys)
+
+    async def _images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
+        images, unreadable = await fetch_images(
+            self._patience,
+            self._owner,
+            look.route.collection,
+            [key.id for key in keys],
+        )
+        for key in keys:
+            look.said.pop(key, None)
+        look.bytes_read += sum(map(size_of, images.values()))
+        wanted = _writes(
+            (key, partial(look.route.row, key, images.get(key.id)))
+            for key in keys
+            if key.id not in unreadable
+        )
+        if unreadable:
+            wanted |= await self._instead(look, [key for key in keys if key.id in unreadable])
+        return wanted
+
+    async def _instead(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
+        """The log's word of keys whose rows at the owner cannot be read."""
+        words = await look.touched.words(frozenset(keys))
+        events: dict[Key, ChangeEvent | None] = {}
+        for key in keys:
+            word = words.get(key)
+            event = None if word is None else word.event(key)
+            if event is None or look.route.transform.needs_image(event):
+                look.done.unreadable += 1
+            else:
+                events[key] = event
+        return self._of_log(look, events)
+
+    async def _differing(self, look: _Look, wanted: Mapping[Key, Write]) -> dict[Key, str]:
+        if not wanted:
+            return {}
         ids: list[PointId] = [write.id for write in wanted.values()]
-        held = await self._patience.until_answered(lambda: self._written.fetch(store, ids))
-        schema = self._schemas[collection]
+        held, broken = await fetch_images(self._patience, self._written, look.route.store, ids)
+        look.bytes_read += sum(map(size_of, held.values()))
+        like = look.like
         differing: dict[Key, str] = {}
         for key, write in wanted.items():
-            actual = held.get(write.id)
-            detail: str | None = None
-            match write:
-                case Delete():
-                    detail = None if actual is None else "it should be gone"
-                case Upsert():
-                    detail = (
-                        "it is missing"
-                        if actual is None
-                        else self._compare_points(write, actual, schema)
-                    )
-                case Patch() if actual is not None:  # a patch of an absent key writes nothing
-                    detail = self._compare_points(write, actual, schema)
-            if detail is not None:
-                differing[key] = detail
+            if write.id in broken:
+                differing[key] = f"it cannot be read: {broken[write.id].message}"
+                continue
+            unlike = like.judge(write, held.get(write.id))
+            if unlike is not None:
+                differing[key] = unlike.sentence
         return differing
 
 

@@ -128,53 +128,64 @@ class Repair:
                 event = await self._lease.while_held(reading)
             except Rejected as error:
                 return error.message
-            transform = self._stream.intake.routes[key.collection].transform
-            if event.op is Op.PATCH and transform.needs_image(event):
-                await self._lease.sleep(self._show_after_s)
-                refused = await self._stream.applier.apply(self._lease, [(key, None)])
-            else:
-                refused = await self._stream.applier.apply(self._lease, [(key, event)])
+            refused = {} if event is None else await self._apply(key, event)
             if key in refused:
                 return refused[key].message
         await failpoints.reached("retry.after-write")
         replayed = [
             other
             for other in await self._state.letters_of([key])
-            if other.offset is not None and (letter.offset or 0) <= other.offset < end
+            if other.partition == letter.partition
+            and other.offset is not None
+            and (letter.offset or 0) <= other.offset < end
         ]
         await self._close(replayed, "retry")
         return "settled"
 
+    async def _apply(self, key: Key, event: ChangeEvent) -> dict[Key, Rejected]:
+        transform = self._stream.intake.routes[key.collection].transform
+        if event.op is Op.PATCH and transform.needs_image(event):
+            await self._lease.sleep(self._show_after_s)
+            return await self._stream.applier.apply(self._lease, [(key, None)])
+        return await self._stream.applier.apply(self._lease, [(key, event)])
+
     async def _folded(
         self, letter: DeadLetter, key: Key, partition: Partition, end: int
-    ) -> ChangeEvent:
+    ) -> ChangeEvent | None:
         """
-        The key's events from the letter to `end`, as one. Raises Rejected when one of them
-        still cannot be read and no later upsert or delete makes up for it.
+        The key's events from the letter to `end`, as one; None when the store holds a newer
+        image than any of them. Raises Rejected when one of them still cannot be read and no
+        later upsert or delete makes up for it.
         """
-        assert letter.offset is not None
         event: ChangeEvent | None = None
+        version, void = self._stream.applier.versions.of(key), False
         error: Rejected | None = None
-        async for records in self._feed.read(partition, letter.offset, end):
-            for record in records:
-                if self._stream.intake.key(record) != key:
-                    continue
-                read = self._stream.intake.event(record)
-                if isinstance(read, EpochAhead):
-                    raise read
-                if isinstance(read, Rejected):
-                    error = read
-                elif read is not None:
-                    if event is not None and is_older(read, event.version):
-                        continue
-                    event = fold(event, read)
-                    if read.op is not Op.PATCH:
-                        error = None
+        async for read in self._events(letter, key, partition, end):
+            if isinstance(read, Rejected):
+                error = read
+            elif is_older(read, version):
+                void = True
+            else:
+                event = fold(event, read)
+                if read.op is not Op.PATCH:
+                    version, error = read.version, None
         if error is not None:
             raise error
-        if event is None:
+        if event is None and not void:
             raise Rejected("field-missing", "the log holds no event of this key there any more")
         return event
+
+    async def _events(
+        self, letter: DeadLetter, key: Key, partition: Partition, end: int
+    ) -> AsyncIterator[ChangeEvent | Rejected]:
+        """The key's events from the letter to `end`, and those that cannot be read."""
+        assert letter.offset is not None
+        intake = self._stream.intake
+        async for records in self._feed.read(partition, letter.offset, end):
+            for record in records:
+                if intake.key(record) == key and (read := intake.event(record)) is not None:
+                    assert not isinstance(read, EpochAhead), "the stream has not gone past it"
+                    yield read
 
     async def _close(self, letters: Sequence[DeadLetter], by: str) -> None:
         if letters:

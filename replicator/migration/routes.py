@@ -8,16 +8,23 @@ from collections.abc import Mapping
 
 import msgspec
 
+from replicator.codecs.validation import Demand, demand_of
 from replicator.errors import Blocked, Refused
 from replicator.model.phase import Direction
-from replicator.model.point import PointId
+from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.ports.store import StoreReader
+from replicator.ports.store import Planner, StoreReader
+from replicator.settings.consistency import store_address
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.configuration import neutral, with_options
 from replicator.stream.route import Route
 from replicator.stream.transform import IdentityTransform, Transform
+
+_SAMPLE_ROWS = 16
+"""Rows that tell whether points of the source have vectors at all. Few: each may be a megabyte,
+and a wrong guess only sends events to the dead letters, with the way out in their message."""
 
 
 class Atlas(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +44,37 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def wanted_target(
-    collection: CollectionSettings, source: CollectionSchema, *, capture_id: str | None
+    collection: CollectionSettings,
+    source: CollectionSchema,
+    target: object,
+    *,
+    capture_id: str | None,
 ) -> CollectionSchema:
-    """The target collection as the source and the transform ask for it."""
-    wanted = Transform(collection, source, source).target_schema(source)
-    return msgspec.structs.replace(wanted, name=collection.target, capture_id=capture_id)
+    """
+    The target collection as the source, the transform and the options ask for it, and as the
+    target can make it. Raises Refused("config-invalid") for an option that it does not have.
+    """
+    asked = Transform(collection, source, source).target_schema(source)
+    asked = with_options(asked, collection.target_options)
+    if isinstance(target, Planner):
+        planned = target.plan(asked)
+    elif collection.target_options:
+        raise Refused(
+            "config-invalid",
+            f"target_options of {collection.target!r}: this kind of store has none",
+        )
+    else:
+        planned = neutral(asked)
+    return msgspec.structs.replace(planned, name=collection.target, capture_id=capture_id)
+
+
+def is_one_collection(
+    settings: Settings, source: CollectionSchema, target: CollectionSchema
+) -> bool:
+    """Whether both are the same collection of the same store, whatever they are called."""
+    return store_address(settings.source) == store_address(settings.target) and (
+        source.physical or source.name
+    ) == (target.physical or target.name)
 
 
 async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:
@@ -64,6 +97,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
             )
         sources[name] = schema
         targets[name] = at_target
+        demand = await _demand(collection, source, schema)
         integer_ids[name] = await _ends_in_integers(settings, source, schema)
         forward[name] = Route(
             collection=name,
@@ -71,6 +105,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
             transform=Transform(collection, at_target, schema),
             vectors=schema.vectors,
             source=schema,
+            demand=demand,
         )
         reverse[name] = Route(
             collection=name,
@@ -78,6 +113,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
             transform=IdentityTransform(),
             vectors=schema.vectors,
             source=schema,
+            demand=demand,
         )
     return Atlas(
         forward=forward,
@@ -103,20 +139,39 @@ async def _ends_in_integers(
     what it holds; None for a store whose texts never read as integers, because they are UUIDs.
     """
     declared = getattr(settings.feed, "ids", "learn")
-    if declared != "learn":
+    if declared != "learn" and (declared == "integer" or schema.ids & IdKinds.STRING):
         return bool(declared == "integer")
     if not schema.ids & IdKinds.STRING:
         return None
     if not schema.ids & IdKinds.UINT64:
         return False
-    first = await _any_id(source, schema.name)
-    return isinstance(first, int)
+    rows = await _rows(source, schema.name, 1)
+    return bool(rows) and isinstance(rows[0].id, int)
 
 
-async def _any_id(source: StoreReader, collection: str) -> PointId | None:
+async def _demand(
+    collection: CollectionSettings, source: StoreReader, schema: CollectionSchema
+) -> Demand:
+    """Which vectors an upsert must bring: declared, or as a few rows of the source tell."""
+    declared = collection.vectors_required
+    if declared is None and schema.vectors and all(v.required for v in schema.vectors.values()):
+        return Demand()  # the store demands them itself
+    rows = [] if declared is not None else await _rows(source, schema.name, _SAMPLE_ROWS)
+    for name in declared or ():
+        if schema.vectors is not None and name not in schema.vectors:
+            raise Refused(
+                "transform-invalid",
+                f"collections.{collection.source}.vectors_required: the source has no vector "
+                f"{name!r}",
+            )
+    return demand_of(declared, schema.vectors, rows)
+
+
+async def _rows(source: StoreReader, collection: str, rows: int) -> list[Point]:
+    """Some rows, the first that come; none where there is none to read."""
     chunks: list[Chunk] = await source.split(collection, 1)
     for chunk in chunks:
-        async for page in source.scan(chunk, None, 1):
+        async for page in source.scan(chunk, None, rows):
             if page.points:
-                return page.points[0].id
-    return None
+                return list(page.points[:rows])
+    return []

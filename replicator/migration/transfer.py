@@ -54,7 +54,8 @@ def import_settings(
 
 
 def _as_they_are(settings: Settings, side: str, wanted: list[str]) -> list[CollectionSettings]:
-    names = [c.source if side == "source" else c.target for c in settings.collections]
+    known = {c.source if side == "source" else c.target: c for c in settings.collections}
+    names = list(known)
     missing = [name for name in wanted if name not in names]
     if missing:
         raise Refused(
@@ -62,6 +63,12 @@ def _as_they_are(settings: Settings, side: str, wanted: list[str]) -> list[Colle
             f"no collection {missing[0]!r} at the {side}; there are {', '.join(names)}",
         )
     return [
-        CollectionSettings(source=name, target=name, ids="auto", transform=TransformSettings())
+        CollectionSettings(
+            source=name,
+            target=name,
+            ids="auto",
+            accept=known[name].accept,
+            transform=TransformSettings(),
+        )
         for name in wanted or names
     ]

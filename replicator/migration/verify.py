@@ -21,12 +21,13 @@ from replicator.clock import Clock
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
+from replicator.migration.planned import read_plans
 from replicator.migration.quality import overlap, rank_agreement, recall
-from replicator.migration.routes import Atlas
+from replicator.migration.routes import Atlas, wanted_target
 from replicator.migration.suspects import Suspects
 from replicator.migration.verified import Verified, keep_verified
 from replicator.model.event import Key
-from replicator.model.finding import Difference, Finding
+from replicator.model.finding import Difference, Finding, SettingDifference
 from replicator.model.point import Point
 from replicator.model.position import Positions
 from replicator.model.record import Chunk, EvidenceContext
@@ -37,6 +38,7 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Store
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.configuration import configuration_differences
 from replicator.stream.patience import Patience
 
 _KEPT = 100
@@ -106,7 +108,9 @@ class Verification:
                 extra=self._counted[Difference.EXTRA],
                 different=self._counted[Difference.DIFFERENT],
                 uncarried=self._uncarried,
+                hot=self._suspects.hot,
                 counts=await self._counts(),
+                configuration=await self._configuration(),
                 findings=self._first,
                 search=await self._search(queries),
             )
@@ -245,6 +249,31 @@ class Verification:
             )
             counts[name] = [at_source, at_target]
         return counts
+
+    async def _configuration(self) -> dict[str, list[SettingDifference]]:
+        """What of the targets' configuration is not as planned, by the source's word."""
+        plans = await read_plans(self._state)
+        found: dict[str, list[SettingDifference]] = {}
+        for collection in self._collections:
+            # A migration that an earlier release began has no plan: one is made now.
+            wanted = plans.get(collection.target) or await wanted_target(
+                collection,
+                self._atlas.sources[collection.source],
+                self._target,
+                capture_id=None,
+            )
+            actual = await self._patience.until_answered(
+                partial(self._target.describe, collection.target)
+            )
+            if actual is None:
+                continue  # a vanished collection is found by everything else
+            differences = configuration_differences(wanted, actual, collection.accept)
+            if differences:
+                found[collection.source] = differences
+        self._progress.configuration = sum(
+            difference.blocks for each in found.values() for difference in each
+        )
+        return found
 
     async def _search(self, given: Sequence[Query] | None) -> dict[str, dict[str, object]]:
         results: dict[str, dict[str, object]] = {}

@@ -46,6 +46,7 @@ def view(
             ignored=counters.ignored,
             absent=counters.absent,
             misplaced=counters.misplaced,
+            unknown_fields=dict(counters.unknown.counts),
         ),
         lag=lag,
         verify=verification,

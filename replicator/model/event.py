@@ -36,6 +36,9 @@ class ChangeEvent(msgspec.Struct, kw_only=True):
     `upsert` carries `vectors` and `payload` (the full image); `patch` carries `vectors` to
     replace, `set` and `unset` (top-level payload keys) and `unset_vectors`; `delete` carries
     neither.
+
+    A top-level null in an image is a value. In a patch it removes the key: the decoder moves it
+    from `set` to `unset`, so that everything behind it knows one way to say so.
     """
 
     op: Op
@@ -51,3 +54,5 @@ class ChangeEvent(msgspec.Struct, kw_only=True):
     epoch: int | None = None
     writer: str | None = None
     traceparent: str | None = None
+    unknown: tuple[str, ...] = ()
+    """Names of fields that the event contract does not know; some of them, where many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 import msgspec
 
@@ -61,3 +62,32 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """
     generation: int
     at: float
+
+
+class SettingDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of a collection that is not as the plan says. `wanted` or `actual` is None
+    where there is none.
+    """
+
+    code: str
+    setting: str
+    """In the store's words: `hnsw_config.m`, `vectors.title.modifier`, `indexes.body.stemmer`.
+    """
+    wanted: Any
+    actual: Any
+    blocks: bool
+    """It closes the gate: nobody accepted it, and it matters."""
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {_shown(self.wanted)} → {_shown(self.actual)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+_SHOWN_CHARS = 60
+"""Of a setting's value in a sentence. A list of stopwords may fill pages."""

@@ -48,6 +48,8 @@ class StreamStatus(msgspec.Struct, kw_only=True):
     """Events of collections that this migration does not list."""
     absent: int = 0
     """Patches of keys that do not exist."""
+    unknown_fields: dict[str, int] = {}
+    """Events by the names in them that the event contract does not know."""
     misplaced: int = 0
     """Keys found in another partition than the partitioner says."""
 
@@ -81,6 +83,9 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     different: int = 0
     at: float | None = None
     """When the last full generation was completed, as seconds since the epoch."""
+    configuration: int | None = None
+    """Settings of the target collections that are not as planned, nor accepted; of the last
+    verification."""
     recall: float | None = None
     """recall@k between both stores, of the last verification that searched."""
 

@@ -22,7 +22,12 @@ class Upsert(msgspec.Struct, frozen=True):
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True):
-    """Change parts of a point that exists. Of an absent point it writes nothing."""
+    """
+    Change parts of a point that exists. Of an absent point it writes nothing.
+
+    `set` and `unset` name top-level payload keys. A null in `set` removes the key; what is
+    nested in a value replaces the old value whole, and nulls within it are values.
+    """
 
     id: PointId
     vectors: Vectors = {}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from replicator.model.finding import Blocker, Finding
+from replicator.model.finding import Blocker, Finding, SettingDifference
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import Direction
 from replicator.model.record import JournalEntry
@@ -50,8 +50,12 @@ class Report(msgspec.Struct, kw_only=True):
     different: int
     uncarried: int = 0
     """Source rows that cannot be carried at all; they are in the dead letters, not compared."""
+    hot: int = 0
+    """Keys that changed at every look: no findings, and not proven equal either."""
     counts: dict[str, list[int | None]] = {}
     """Source collection → points at the source, points at the target."""
+    configuration: dict[str, list[SettingDifference]] = {}
+    """Source collection → settings of its target that are not as planned."""
     findings: list[Finding] = []
     """The first of them; the state holds all."""
     search: dict[str, dict[str, Any]] = {}
@@ -61,7 +65,14 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def equal(self) -> bool:
         """Whether nothing differs."""
-        return not (self.missing or self.extra or self.different)
+        return not (self.missing or self.extra or self.different or self.misconfigured)
+
+    @property
+    def misconfigured(self) -> int:
+        """How many settings of target collections are not as planned, nor accepted."""
+        return sum(
+            difference.blocks for each in self.configuration.values() for difference in each
+        )
 
 
 class Control(Protocol):

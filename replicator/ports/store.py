@@ -166,6 +166,27 @@ class AliasSwitch(Protocol):
 
 
 @runtime_checkable
+class Planner(Protocol):
+    """A store that makes collections with settings of its own, beyond vectors and indexes."""
+
+    def plan(self, wanted: CollectionSchema) -> CollectionSchema:
+        """
+        What `ensure` and `configure` would make of `wanted`, without asking anybody: what it
+        lacks of `wanted` would be lost. A plan of a plan is the same. Raises
+        Refused("config-invalid") for a setting that the store does not have.
+        """
+        ...
+
+    async def configure(self, planned: CollectionSchema) -> None:
+        """
+        Put in force the settings that `ensure` kept back for the bulk load, in a collection
+        that it made. Called after the copy and before `finish_bulk`; idempotent. Derives what
+        is left to do from the plan and what is there, never from memory.
+        """
+        ...
+
+
+@runtime_checkable
 class SelfCheck(Protocol):
     """A part that can tell, in preflight, what stands in its way."""
 

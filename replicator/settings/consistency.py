@@ -5,11 +5,13 @@ itself in the middle of a migration.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from replicator.losses import LOSSES
 from replicator.settings.convert import invalid
 from replicator.settings.cutover import (
     HookSettings,
@@ -42,6 +44,12 @@ def check_consistency(settings: Settings) -> None:
     _check_cutover(settings)
     for number, collection in enumerate(settings.collections):
         check_transform(collection.transform, f"collections[{number}].transform")
+        required = collection.vectors_required or []
+        for place, name in enumerate(required):
+            if name in required[:place]:
+                path = f"collections[{number}].vectors_required[{place}]"
+                raise invalid(path, f"names {name!r} twice")
+        _check_accepted(f"collections[{number}].accept", collection.accept)
 
 
 def _check_store(path: str, store: StoreSettings) -> None:
@@ -82,6 +90,14 @@ def _check_collections(settings: Settings) -> None:
                     f"collections[{number}].target",
                     f"{collection.target!r} is read from the same store as a source",
                 )
+
+
+def _check_accepted(path: str, codes: Sequence[str]) -> None:
+    for number, code in enumerate(codes):
+        if code not in LOSSES:
+            near = difflib.get_close_matches(code, LOSSES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise invalid(f"{path}[{number}]", f"{code!r} is no code of a loss{hint}")
 
 
 def store_address(store: StoreSettings) -> tuple[str, str]:
@@ -141,7 +157,7 @@ def _check_limits(settings: Settings) -> None:
         "stream": ("batch_records", "batch_bytes", "in_flight_max", "buffer_records"),
         "backfill": ("readers", "chunks", "page_rows"),
         "verify": ("page_rows", "sample", "suspects_max", "search_limit"),
-        "cutover": ("touched_keys_max",),
+        "cutover": ("touched_keys_max", "touched_bytes_max"),
     }
     not_negative = {
         "stream": ("version_window",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from replicator.settings.units import Duration, Secret
+from replicator.settings.units import Duration, Secret, Size
 
 
 class ManualSettings(
@@ -117,6 +117,8 @@ class CutoverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     epoch: int = 0
     """The route's epoch when the migration begins, where writers stamp one already and the
     switch cannot tell it."""
+    touched_bytes_max: Size = Size(64 << 20)
+    """Memory of those keys, and of the images that the log holds of them, at a time."""
     way_back_lossy: bool = False
     """Waive the blocker that the transform loses data, so that the old store cannot hold every
     later change."""

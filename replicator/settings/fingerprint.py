@@ -12,15 +12,19 @@ from replicator.settings.convert import default_of, members
 from replicator.settings.feeds import ChangelogSettings, FeedSettings, KafkaSettings
 from replicator.settings.settings import Settings
 
+_MAY_CHANGE = frozenset({"accept"})
+"""Of a collection: a person's word on what was found, not a part of the copy."""
+
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 def fingerprint(settings: Settings) -> str:
     """
     A hash of what a copy under way depends on: where the stores and the log are, and what
-    becomes of each collection. Credentials, times, limits, hooks and the cutover are not in it:
-    they may change between two starts. The order of collections and keys does not matter, and
-    neither do options at their default, so that a release with a new one resumes old copies.
+    becomes of each collection. Credentials, times, limits, hooks, the cutover and what is
+    accepted are not in it: they may change between two starts. The order of collections and
+    keys does not matter, and neither do options at their default, so that a release with a new
+    one resumes old copies.
     """
     collections = [_given(each) for each in settings.collections]
     plan = {
@@ -37,7 +41,7 @@ def _given(section: msgspec.Struct) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, field in members(type(section)).items():
         value = getattr(section, name)
-        if value != default_of(field):
+        if name not in _MAY_CHANGE and value != default_of(field):
             given[name] = _given(value) if isinstance(value, msgspec.Struct) else value
     return given
 

@@ -46,5 +46,16 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
     in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
     """
+    vectors_required: list[str] | None = None
+    """Source vectors that every upsert must bring; an event without is rejected. Learned from
+    the source when absent: its only vector, or at least one of several, unless its rows lack
+    it. `[]` demands none beyond those that the store itself demands."""
+    accept: list[str] = []
+    """Losses of configuration that are accepted, by the codes that `check` names. Anything else
+    that would be lost stops the migration."""
+    target_options: dict[str, Any] = {}
+    """Settings of the target collection, in the target's own words, where it is to differ from
+    the source's: a wish is no loss. For Qdrant the fields of its API, with `vectors.NAME` and
+    `indexes.FIELD` for those of one vector or payload index."""
     transform: TransformSettings = TransformSettings()
     """How points change on their way."""

@@ -4,7 +4,8 @@ cannot be carried.
 
 A work may stand for several records that were folded. When the store or the transform refuses
 it, the records are read again from the log and applied one by one, so that only the one to
-blame goes to the dead letters and the others take effect.
+blame goes to the dead letters and the others take effect. The same is done where a newer image
+became durable while a work waited: what it outranks is void, and the patches behind it are not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from replicator.model.position import Partition, Record
 from replicator.model.write import Delete, Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.store import StoreReader
+from replicator.stream.coalesce import VersionWindow
 from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
@@ -44,9 +46,16 @@ class Applier:
         letters: DeadLetters,
         patience: Patience,
         show_after_s: float,
+        versions: VersionWindow | None = None,
     ) -> None:
-        """`show_after_s`: from an event to its being visible at the source."""
+        """
+        `show_after_s`: from an event to its being visible at the source. `versions`: of what
+        the store written holds, and longer-lived than this; by default none is remembered.
+        """
         self.absent = 0
+        self.discarded = 0
+        """Events found older than what the store holds, when their turn came."""
+        self.versions = versions if versions is not None else VersionWindow(0)
         self._routes = routes
         self._writer = writer
         self._images = images
@@ -90,22 +99,38 @@ class Applier:
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
+        for key, event in changes:
+            if event is not None:
+                note = self.versions.refused if key in refused else self.versions.applied
+                note(event)
         return refused
 
-    async def bury(
-        self, lease: Lease, partition: Partition, work: Work, error: Rejected
+    def is_void(self, work: Work) -> bool:
+        """Whether the image in it is older than what became durable while it waited."""
+        return work.event is not None and not work.anew and self.versions.is_stale(work.event)
+
+    async def one_by_one(
+        self, lease: Lease, partition: Partition, work: Work, error: Rejected | None
     ) -> None:
-        """Apply what can be of a refused work, record by record; the rest goes to the dead
-        letters.
         """
+        Apply what can be of a work that was refused with this error, or is void (None), record
+        by record; the rest goes to the dead letters, each with its own reason.
+        """
+        if error is None and len(work.tickets) == 1:
+            self.discarded += 1
+            return
         reading = self._patience.until_answered(lambda: self._records(partition, work))
         records = await lease.while_held(reading)
-        alone = len(records) == 1 or work.event is None
+        alone = len(work.tickets) == 1 or work.event is None
         for record in records:
-            reason: Rejected | None = error
-            if not alone:
+            reason = error
+            if error is None or not alone:
                 event = self._intake.event(record)
                 assert isinstance(event, ChangeEvent), "it was read well when it came"
+                if self.versions.is_stale(event):
+                    # What a refused image outranks was counted when it came.
+                    self.discarded += error is None
+                    continue
                 reason = await self._alone(lease, event)
             if reason is not None:
                 await self._letters.keep([self._letters.of_record(record, reason, work.key)])

@@ -4,9 +4,14 @@ Coalescing: while a key waits for its turn, its events become one.
 The lane keeps one pending entry per key. An event of a key that already waits is folded into
 the entry, which keeps its place in the queue (so nothing starves behind a hot key) and gathers
 the tickets of all events it stands for: they settle together, when the one write that carries
-their sum is durable. Coalescing keeps the last event, or the highest version where events carry
+their sum is durable. Coalescing keeps the last event, or the highest version where images carry
 one; it never drops a delete (Invariant 3) and never lets two entries of a key exist
 (Invariant 2).
+
+Versions order full images, and deletes that carry one; patches have no place in that order. An
+image or a delete without a version ends the key's history, and what follows counts anew. What
+an image that waits outranks is void, and stays with it all the same: should the store refuse
+the newer image, the older is the word again (`Applier.one_by_one`).
 
 Patches that only the source's image can resolve never come here: the lane defers them. A patch
 that follows a pending upsert or delete folds into it in source terms, which never needs an
@@ -16,7 +21,7 @@ image.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -41,6 +46,8 @@ class Entry(msgspec.Struct, eq=False):
     """The log's time of the first event."""
     whole: int = 0
     """Behind the last upsert or delete in it; 0 when it is made of patches."""
+    anew: bool = False
+    """It holds an image or delete without a version: no version from before it counts."""
 
     @property
     def records(self) -> int:
@@ -105,25 +112,33 @@ class Coalescer:
         """
         Make the event pending.
 
-        Returns False when the event is older, by version, than what is pending for its key: it
-        is discarded and the caller settles its ticket. That passes nothing that is not durable,
-        for the newer event came earlier and its own ticket is still pending.
+        Returns False when the event is older, by version, than the image that is pending for
+        its key: it is void, and its ticket settles with the entry's.
         """
+        self._bytes += size
+        self._records += 1
         entry = self._entries.get(event.key)
         if entry is None:
             entry = Entry(event.key, event, [ticket], size, now, at_ms)
             self._entries[event.key] = entry
         else:
-            if is_older(event, entry.event.version):
-                return False
-            entry.event = fold(entry.event, event)
             entry.tickets.append(ticket)
             entry.size += size
+            if entry.event.op is not Op.PATCH and is_older(event, entry.event.version):
+                return False
+            entry.event = fold(entry.event, event)
         if event.op is not Op.PATCH:
             entry.whole = ticket.next_offset
-        self._bytes += size
-        self._records += 1
+            entry.anew = entry.anew or event.version is None
         return True
+
+    def join(self, key: Key, tickets: Sequence[Ticket], size: int) -> None:
+        """Let the key's entry stand for these records too, whose effect it replaces."""
+        entry = self._entries[key]
+        entry.tickets.extend(tickets)
+        entry.size += size
+        self._bytes += size
+        self._records += len(tickets)
 
     def take(self, records_max: int, bytes_max: int, blocked: Collection[Key]) -> list[Entry]:
         """
@@ -153,11 +168,16 @@ class Coalescer:
 
 class VersionWindow:
     """
-    The newest version of each of the keys written last, to know an event that arrives late.
+    The version of the image, or of the delete, that the store holds, for each of the keys
+    written last: to know an event that arrives late.
 
-    A version counts from the moment its event is handed to a write (`applied`), not when the
-    write returns: an older event that arrives while the newer is in flight would otherwise be
-    written after it. Bounded: the key that was written longest ago is forgotten first.
+    Everything that makes an event durable says so here: the stream, the retry of a dead letter,
+    the last comparison. A repair does not, for the image that it copies has no version. What
+    the store refused never enters: it must not hide an older image that can be carried. So an
+    image that arrives while a newer one is in flight is judged when its own turn comes.
+
+    It outlives a stream that is paused. Bounded: the key that was written longest ago is
+    forgotten first.
     """
 
     def __init__(self, size: int) -> None:
@@ -169,25 +189,35 @@ class VersionWindow:
         """Keys remembered."""
         return len(self._versions)
 
+    def of(self, key: Key) -> int | None:
+        """The version that the store holds of the key; None where none is known."""
+        return self._versions.get(key)
+
     def is_stale(self, event: ChangeEvent) -> bool:
-        """Whether the event must be discarded: an upsert or delete older than the newest."""
+        """Whether the event must be discarded: an upsert or delete older than what is held."""
         return is_older(event, self._versions.get(event.key))
 
     def applied(self, event: ChangeEvent) -> None:
-        """Remember the event's version, if it has one and it is the newest of its key."""
-        self.applied_to(event.key, event.version)
-
-    def applied_to(self, key: Key, version: int | None) -> None:
-        """As `applied`, of what is known by its version alone: patches that became an image."""
-        known = self._versions.get(key)
-        if version is not None and (known is None or version >= known):
-            known = version
-        if known is None:
+        """Remember what is durable now. A patch changes nothing; an image without a version
+        ends the key's history.
+        """
+        if event.op is Op.PATCH:
             return
-        self._versions[key] = known
-        self._versions.move_to_end(key)
+        if event.version is None:
+            self._versions.pop(event.key, None)
+            return
+        self._versions[event.key] = event.version
+        self._versions.move_to_end(event.key)
         if len(self._versions) > self._size:
             self._versions.popitem(last=False)
+
+    def refused(self, event: ChangeEvent) -> None:
+        """
+        The store would not hold it: its version orders nothing. That it has none ends the key's
+        history all the same, which discards nothing.
+        """
+        if event.op is not Op.PATCH and event.version is None:
+            self._versions.pop(event.key, None)
 
 
 def is_older(event: ChangeEvent, version: int | None) -> bool:

@@ -12,16 +12,20 @@ from collections.abc import Iterator
 import msgspec
 
 from replicator.errors import Rejected
-from replicator.model.finding import CheckFinding, Severity
+from replicator.model.finding import CheckFinding, SettingDifference, Severity
 from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
+from replicator.stream.configuration import configuration_differences, lost_settings
 from replicator.stream.fields import FieldMap
+
+_SHOWN = 5
+"""Settings in one finding: enough to recognise what it is about."""
 
 _CAST_INDEX = {"int": "integer", "float": "float", "bool": "bool", "str": "keyword"}
 
 
-def losses(steps: TransformSettings, source: CollectionSchema | None) -> list[str]:
+def way_back_losses(steps: TransformSettings, source: CollectionSchema | None) -> list[str]:
     """Why the way back loses something, one sentence for each reason."""
     reasons: list[str] = []
     if steps.filter:
@@ -49,6 +53,69 @@ def losses(steps: TransformSettings, source: CollectionSchema | None) -> list[st
     return reasons
 
 
+def losses(
+    settings: CollectionSettings,
+    source: CollectionSchema,
+    planned: CollectionSchema,
+    at_target: CollectionSchema | None = None,
+) -> list[CheckFinding]:
+    """
+    What of the source's configuration the target will not have, one finding a code.
+
+    `planned` is what the target makes of it (`migration.routes.wanted_target`), `at_target` the
+    collection that is there. A loss blocks until `accept` names it; in a collection that a
+    person made, or at a store of another kind, only what changes answers does, and the rest
+    informs. What is different in a collection that we made warns: it is made already, the
+    stream must go on, and verification closes the gate.
+    """
+    asked = target_schema(settings, source, planned)
+    found = lost_settings(asked, planned, settings.accept)
+    there: list[SettingDifference] = []
+    if at_target is not None and not at_target.unfinished:
+        known = {difference.setting for difference in found}
+        there = [
+            difference
+            for difference in configuration_differences(planned, at_target, settings.accept)
+            if difference.setting not in known
+        ]
+        if not at_target.made:
+            found += there
+            there = []
+    findings = [
+        *_findings(settings, found, Severity.BLOCKS),
+        *_findings(settings, there, Severity.WARNS),
+    ]
+    if source.aliases:
+        names = ", ".join(f"`{alias}`" for alias in source.aliases)
+        findings.append(
+            CheckFinding(
+                Severity.INFORMS,
+                "aliases-stay",
+                f"source/{settings.source}",
+                f"{names} leads to the source's collection, and goes on to do so",
+            )
+        )
+    return findings
+
+
+def _findings(
+    settings: CollectionSettings, found: list[SettingDifference], severity: Severity
+) -> Iterator[CheckFinding]:
+    """One a code. What is accepted, or matters little, informs."""
+    for code in dict.fromkeys(difference.code for difference in found):
+        ours = [difference for difference in found if difference.code == code]
+        matters = any(difference.blocks for difference in ours)
+        shown = "; ".join(str(difference) for difference in ours[:_SHOWN])
+        more = f"; and {len(ours) - _SHOWN} more" if len(ours) > _SHOWN else ""
+        accepted = " (accepted)" if code in settings.accept else ""
+        yield CheckFinding(
+            severity if matters else Severity.INFORMS,
+            code,
+            f"target/{settings.target}",
+            f"source → target{accepted}: {shown}{more}",
+        )
+
+
 def target_schema(
     settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
 ) -> CollectionSchema:
@@ -62,8 +129,19 @@ def target_schema(
         vectors=None if source.vectors is None else _target_vectors(settings, source.vectors),
         ids=target.ids,
         string_bytes_max=target.string_bytes_max,
-        indexes=dict(_target_indexes(settings, source.indexes)),
+        indexes={name: kind for _, name, kind in _target_indexes(settings, source.indexes)},
+        index_options={
+            name: source.index_options[path]
+            for path, name, kind in _target_indexes(settings, source.indexes)
+            # The parameters of another type would mean nothing.
+            if path in source.index_options and kind == source.indexes[path]
+        },
         capture_id=None,
+        points=None,
+        physical=None,
+        aliases=(),
+        made=False,
+        unfinished=False,
         normalises=target.normalises,
     )
 
@@ -134,13 +212,6 @@ def _vector_differences(name: str, ours: VectorSchema, theirs: VectorSchema) -> 
             f"{_named(name)} has {ours.size} dimensions at the source, {theirs.size} at the"
             " target",
         )
-    if ours.distance and theirs.distance and ours.distance is not theirs.distance:
-        yield (
-            Severity.WARNS,
-            "target-incompatible",
-            f"{_named(name)} is compared by {ours.distance.value} at the source, by"
-            f" {theirs.distance.value} at the target: searches will answer differently",
-        )
 
 
 def _id_findings(
@@ -172,7 +243,7 @@ def _id_findings(
 def _index_findings(
     settings: CollectionSettings, source: CollectionSchema, target: CollectionSchema
 ) -> _Found:
-    for field, kind in _target_indexes(settings, source.indexes):
+    for _, field, kind in _target_indexes(settings, source.indexes):
         there = target.indexes.get(field)
         if there != kind:
             yield (
@@ -196,8 +267,11 @@ def _target_vectors(
 
 def _target_indexes(
     settings: CollectionSettings, indexes: dict[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Indexes of fields that reach the target. Nested fields follow their top-level one."""
+) -> Iterator[tuple[str, str, str]]:
+    """
+    Indexes of fields that reach the target: path there, path here, type. Nested fields follow
+    their top-level one.
+    """
     steps = settings.transform
     fields = FieldMap(steps)
     for path, kind in indexes.items():
@@ -207,7 +281,7 @@ def _target_indexes(
         except Rejected:
             continue  # another field takes its name; the points that have it are rejected
         if name is not None:
-            yield name + path[len(field) :], _index_kind(kind, steps.cast.get(field))
+            yield path, name + path[len(field) :], _index_kind(kind, steps.cast.get(field))
 
 
 def _index_kind(kind: str, cast: CastName | None) -> str:

@@ -122,6 +122,8 @@ class FieldMap:
         for field, value in defaults.items():
             if field in self._taken:
                 raise refused(f"default.{field}", "another field is renamed to this name")
+            if value is None:
+                raise refused(f"default.{field}", "null is what a missing field is already")
             name = self._rename.get(field, field)
             try:
                 cast_value = self._value(field, value)

@@ -43,8 +43,12 @@ _FIELD_CONDITIONS = frozenset({"match", "range", "values_count", "is_empty", "is
 class Filter:
     """A compiled filter. Pure and immutable: one instance serves every lane."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        """Raises Refused("transform-invalid") with the path of what is not understood."""
+    def __init__(self, spec: dict[str, Any], *, uuids: bool = False) -> None:
+        """
+        `uuids`: the collection's texts are UUIDs, so that `has_id` takes any spelling. Raises
+        Refused("transform-invalid") with the path of what is not understood.
+        """
+        self._uuids = uuids
         self._fields: set[str] = set()
         self._matches = self._clauses(spec, "filter", nested=False)
 
@@ -113,7 +117,7 @@ class Filter:
                 key = only(body, frozenset({"key"}), at)["key"]
                 return self._field({"key": key, kind: True}, at, nested=nested)
             case "has_id" if not nested:
-                return _has_id(body, at)
+                return _has_id(body, at, uuids=self._uuids)
             case "nested":
                 return self._nested(body, at, nested=nested)
             case _:
@@ -145,10 +149,10 @@ class Filter:
         return path
 
 
-def _has_id(spec: Any, at: str) -> _Condition:
+def _has_id(spec: Any, at: str, *, uuids: bool) -> _Condition:
     if not isinstance(spec, list) or not all(
         isinstance(one, str | int) and not isinstance(one, bool) for one in spec
     ):
         raise refused(at, "expected a list of ids")
-    wanted = frozenset(canonical_id(one) for one in spec)
+    wanted = frozenset(canonical_id(one, uuids=uuids) for one in spec)
     return lambda point_id, _payload: point_id is not None and canonical_id(point_id) in wanted

@@ -12,13 +12,15 @@ For the effect of events, read `first` then `second` on any image, absent ones i
 So a delete only ever gives way to an upsert that follows it (Invariant 3). Folding is done in
 source terms, before the transform, where it is exact. The inputs are never changed: events are
 shared with whoever else holds the record.
+
+A null that a patch sets at the top level removes the field, as in every store; the decoder has
+made it an `unset`, and what is handed here otherwise is read the same way. Whether an image may
+follow another at all, its version says (`coalesce`), not the fold.
 """
 
 from __future__ import annotations
 
 from typing import Any, assert_never
-
-import msgspec
 
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.point import Point
@@ -31,31 +33,28 @@ def fold(first: ChangeEvent | None, second: ChangeEvent) -> ChangeEvent:
     """
     The one event that does what `first` and then `second` do.
 
-    Time, epoch, writer and trace are those of the later event; the version is the highest of
-    both, so that an older event that arrives afterwards is still known as older.
+    Time, epoch, writer and trace are those of the later event; the version is that of the image
+    or the delete in it. A patch has no place in the order of versions, so its own is dropped.
     """
     if first is None:
         return second
     assert first.key == second.key, "only events of one key fold"
 
-    version = _highest(first.version, second.version)
     match second.op:
         case Op.UPSERT | Op.DELETE:
-            if version == second.version:
-                return second
-            return msgspec.structs.replace(second, version=version)
+            return second
         case Op.PATCH:
-            return _fold_patch(first, second, version)
+            return _fold_patch(first, second)
         case _:
             assert_never(second.op)
 
 
-def _fold_patch(first: ChangeEvent, second: ChangeEvent, version: int | None) -> ChangeEvent:
+def _fold_patch(first: ChangeEvent, second: ChangeEvent) -> ChangeEvent:
     later = ChangeEvent(
         op=first.op,
         key=second.key,
         ts_ms=second.ts_ms,
-        version=version,
+        version=None if first.op is Op.PATCH else first.version,
         epoch=second.epoch,
         writer=second.writer,
         traceparent=second.traceparent,
@@ -86,11 +85,11 @@ def apply_patch(image: Point, patch: ChangeEvent | Patch) -> Point:
     What a patch both removes and sets is set: the decoder rejects it for payload keys, and for
     vectors to name one twice can only mean its new value.
     """
-    return Point(
-        image.id,
-        _merge(image.vectors, patch.vectors, patch.unset_vectors),
-        _merge(image.payload, patch.set, patch.unset),
-    )
+    payload = _merge(image.payload, patch.set, patch.unset)
+    for name, value in patch.set.items():
+        if value is None:
+            del payload[name]
+    return Point(image.id, _merge(image.vectors, patch.vectors, patch.unset_vectors), payload)
 
 
 def _merge(base: _Map, changes: _Map, removed: tuple[str, ...]) -> _Map:
@@ -103,9 +102,3 @@ def _merge(base: _Map, changes: _Map, removed: tuple[str, ...]) -> _Map:
 
 def _union(first: tuple[str, ...], second: tuple[str, ...], but: _Map) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(first + second) if name not in but)
-
-
-def _highest(first: int | None, second: int | None) -> int | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return max(first, second)

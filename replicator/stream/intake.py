@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from replicator.codecs.events import EventDecoder
 from replicator.codecs.keys import decode_key
 from replicator.codecs.partition import expected_partition
-from replicator.codecs.validation import validate_vectors
-from replicator.errors import EpochAhead, Rejected
+from replicator.codecs.validation import validate_unset, validate_vectors
+from replicator.errors import Blocked, EpochAhead, Rejected
 from replicator.model.epoch import Epochs, Standing
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Record
@@ -28,7 +28,10 @@ class Intake:
         integer_ids: Mapping[str, bool | None],
         epochs: Epochs,
         partitioner: str,
+        patches: bool = True,
     ) -> None:
+        """`patches`: False where the log is compacted and was declared free of them."""
+        self._patches = patches
         self.routes = routes
         self._decoder = decoder
         self._integer_ids = integer_ids
@@ -38,7 +41,8 @@ class Intake:
     def event(self, record: Record) -> ChangeEvent | Rejected | EpochAhead | None:
         """
         The event; or why it cannot be carried; or that nobody may go past it before it is known
-        who moved the traffic; or None where no collection of ours is meant.
+        who moved the traffic; or None where no collection of ours is meant. Raises
+        Blocked("patch-on-compacted").
         """
         try:
             event = self._decoder.decode(record)
@@ -48,16 +52,38 @@ class Intake:
                 self._validate(event)
         except Rejected as error:
             return error
+        if event is not None and event.op is Op.PATCH and not self._patches:
+            # Compaction may have removed what it builds on: its key would be left half told.
+            raise Blocked(
+                "patch-on-compacted",
+                f"a patch came at offset {record.offset} of {record.partition}, and "
+                "`feed.compacted_without_patches` says that there are none",
+            )
         return event
 
     def _validate(self, event: ChangeEvent) -> None:
-        is_upsert = event.op is Op.UPSERT
         route = self.routes[event.key.collection]
-        if route.source is not None and not route.source.holds(event.key.id):
+        source = route.source
+        if source is not None and not source.holds(event.key.id):
             # It would be mapped to an id at the target that no source record stands behind.
-            raise Rejected("id-invalid", "the source cannot hold this id", "id")
-        if is_upsert or event.vectors:
-            validate_vectors(event.vectors, route.vectors, whole=is_upsert, known_finite=True)
+            raise Rejected(
+                "id-invalid",
+                f"the source holds {source.ids_in_words} here, and this is none",
+                "id",
+            )
+        if event.op is Op.UPSERT:
+            validate_vectors(event.vectors, route.vectors, whole=True, known_finite=True)
+            route.demand.check(event.vectors)
+            if source is not None and source.null_is_absence:
+                event.payload = {
+                    name: value for name, value in event.payload.items() if value is not None
+                }
+        elif event.op is Op.PATCH:
+            if event.vectors:
+                validate_vectors(event.vectors, route.vectors, whole=False, known_finite=True)
+            if event.unset_vectors:
+                validate_unset(event.unset_vectors, route.vectors)
+                route.demand.check_unset(event.unset_vectors)
 
     def _judge(self, event: ChangeEvent, record: Record) -> EpochAhead | None:
         """Raises Rejected when the event's epoch is not one that may be applied there."""

@@ -18,13 +18,32 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Collection, Set
+from enum import Enum, auto
 
 import msgspec
 
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Partition, Record
-from replicator.stream.coalesce import Coalescer, is_older
+from replicator.stream.coalesce import Coalescer, VersionWindow
 from replicator.stream.watermark import CommitWatermark, Ticket
+
+_DUES_SPARE = 64
+"""Times of patches that wait no more, kept before the heap is made anew."""
+
+
+class Added(Enum):
+    """What became of an event that a lane took in."""
+
+    PENDING = auto()
+    """The first of its key that waits."""
+    COALESCED = auto()
+    """It became one with what waits."""
+    DEFERRED = auto()
+    """A patch that waits for the source's image."""
+    OUTRANKED = auto()
+    """Void, as long as the newer image that waits can be written; its ticket waits with it."""
+    VOID = auto()
+    """A newer image is durable: discarded. The caller settles its ticket."""
 
 
 class Work(msgspec.Struct):
@@ -45,8 +64,8 @@ class Work(msgspec.Struct):
     of it where the source's image is written. What was rejected before it is made up for; what
     was rejected between it and a patch that folded into it is not. 0 for patches.
     """
-    version: int | None = None
-    """The newest of the patches that the source's image stands for."""
+    anew: bool = False
+    """It holds an image or delete without a version: no version from before it counts."""
 
     @property
     def position(self) -> int:
@@ -61,7 +80,6 @@ class Deferred(msgspec.Struct):
     ticket: Ticket
     size: int
     at_ms: int
-    version: int | None
 
 
 class Lane:
@@ -71,9 +89,18 @@ class Lane:
     """
 
     def __init__(
-        self, partition: Partition, position: int, *, records_max: int, held: Set[Key]
+        self,
+        partition: Partition,
+        position: int,
+        *,
+        records_max: int,
+        held: Set[Key],
+        versions: VersionWindow | None = None,
     ) -> None:
-        """Nothing new is started for keys in `held`, which the stream keeps for all lanes."""
+        """
+        Nothing new is started for keys in `held`, which the stream keeps for all lanes;
+        `versions` are those that the store holds.
+        """
         self.partition = partition
         self.watermark = CommitWatermark(position)
         self.records_max = records_max
@@ -87,6 +114,9 @@ class Lane:
         """Keys with a patch due that could not start yet."""
         self._in_flight: dict[Key, Work] = {}
         self._held = held
+        self._versions = versions if versions is not None else VersionWindow(0)
+        self._patches = 0
+        """Deferred patches of all keys."""
 
     @property
     def is_full(self) -> bool:
@@ -144,13 +174,14 @@ class Lane:
         now: float,
         needs_image: bool,
         shown_at: float,
-    ) -> bool:
+    ) -> Added:
         """
         Take an event in. `needs_image`: a patch that only the source's image resolves.
-        `shown_at`: from when the source shows the event. False: it is older than a waiting
-        event of the key, and discarded.
+        `shown_at`: from when the source shows the event.
         """
         key = event.key
+        if self._is_void(event):
+            return Added.VOID
         deferred = self._deferred.get(key)
         pending = self._coalescer.get(key)
         waits = event.op is Op.PATCH and (deferred is not None or needs_image)
@@ -159,20 +190,43 @@ class Lane:
             # One that only stands behind such a patch waits as long: an image is all that will
             # be written of it too.
             self._defer(event, ticket, size=size, at_ms=at_ms, due=shown_at)
-            return True
-        if deferred and any(is_older(event, patch.version) for patch in deferred):
-            return False
-        if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
-            return False
+            return Added.DEFERRED
         self.bytes += size
+        if not self._coalescer.add(event, ticket, size=size, at_ms=at_ms, now=now):
+            return Added.OUTRANKED
         if deferred and event.op is not Op.PATCH:
             # A full image or a delete replaces every patch before it; they are durable with it.
-            entry = self._coalescer.get(key)
-            assert entry is not None
-            for patch in self._deferred.pop(key):
-                entry.tickets.append(patch.ticket)
-                entry.size += patch.size
-        return True
+            self._coalescer.join(
+                key, [patch.ticket for patch in deferred], sum(patch.size for patch in deferred)
+            )
+            self._forget_deferred(key)
+        return Added.PENDING if pending is None else Added.COALESCED
+
+    def _is_void(self, event: ChangeEvent) -> bool:
+        """
+        Whether a newer image is durable, and nothing is on its way that could end its history.
+        What is in flight may yet be refused: what stands behind it is judged when it is taken.
+        """
+        pending, writing = self._coalescer.get(event.key), self._in_flight.get(event.key)
+        return (
+            self._versions.is_stale(event)
+            and not (pending is not None and pending.whole)
+            and not (writing is not None and writing.event is not None and writing.whole)
+        )
+
+    def _forget_deferred(self, key: Key) -> None:
+        self._patches -= len(self._deferred.pop(key))
+        if not self._deferred:
+            self._dues.clear()
+            self._overdue.clear()
+        elif len(self._dues) > 2 * self._patches + _DUES_SPARE:
+            # Times of patches that were replaced: they must not outgrow those that wait.
+            self._dues = [
+                (patch.due, patch.ticket.next_offset, key)
+                for key, queue in self._deferred.items()
+                for patch in queue
+            ]
+            heapq.heapify(self._dues)
 
     def _defer(
         self, event: ChangeEvent, ticket: Ticket, *, size: int, at_ms: int, due: float
@@ -183,11 +237,13 @@ class Lane:
         entry = self._coalescer.pop(event.key)
         if entry is not None:
             for earlier in entry.tickets:
-                queue.append(Deferred(due, earlier, 0, entry.at_ms, entry.event.version))
+                queue.append(Deferred(due, earlier, 0, entry.at_ms))
             queue[-1].size = entry.size
+            self._patches += len(entry.tickets)
         due = max(due, queue[-1].due if queue else due)
         self.bytes += size
-        queue.append(Deferred(due, ticket, size, at_ms, event.version))
+        queue.append(Deferred(due, ticket, size, at_ms))
+        self._patches += 1
         heapq.heappush(self._dues, (due, ticket.next_offset, event.key))
 
     def take(self, records_max: int, bytes_max: int, now: float) -> list[Work]:
@@ -200,7 +256,13 @@ class Lane:
         if room > 0 and bytes_max > 0 and len(self._coalescer):
             works += [
                 Work(
-                    entry.key, entry.event, entry.tickets, entry.size, entry.at_ms, entry.whole
+                    entry.key,
+                    entry.event,
+                    entry.tickets,
+                    entry.size,
+                    entry.at_ms,
+                    entry.whole,
+                    entry.anew,
                 )
                 for entry in self._coalescer.take(room, bytes_max, blocked)
             ]
@@ -217,7 +279,7 @@ class Lane:
                 break
             if key in self._in_flight or key in self._held:
                 continue
-            del self._overdue[key]
+            self._overdue.pop(key, None)
             queue = self._deferred.get(key)
             # The patch that was due may be gone, and another of the key not be due yet.
             if queue and queue[0].due <= now:
@@ -232,10 +294,9 @@ class Lane:
             work.tickets.append(patch.ticket)
             work.size += patch.size
             work.whole = max(work.whole, patch.ticket.next_offset)
-            if patch.version is not None:
-                work.version = max(work.version or 0, patch.version)
+            self._patches -= 1
         if not queue:
-            del self._deferred[key]
+            self._forget_deferred(key)
         return work
 
     def next_due(self) -> float | None:

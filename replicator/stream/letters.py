@@ -7,19 +7,24 @@ record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from replicator import failpoints
 from replicator.clock import Clock
-from replicator.errors import Rejected, Retryable
+from replicator.codecs.wire import version_of
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.metrics import Metrics
 from replicator.model.event import Key
 from replicator.model.finding import Blocker
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.phase import Direction
-from replicator.model.position import Record
+from replicator.model.position import Partition, Record
 from replicator.ports.feed import DeadLetterLog
 from replicator.ports.state import StateStore
+
+T = TypeVar("T")
 
 _KEYS_MAX = 50_000
 """Keys with open letters that are remembered: some 10 MB. Above it every written key is looked
@@ -77,21 +82,46 @@ class DeadLetters:
         """Whether the key may have an open letter, which a durable upsert or delete settles."""
         return self.open > 0 and (self._keys is None or key in self._keys)
 
-    async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
-        """Keep records; returns when they are durable. Waits as long as that takes."""
+    async def hold_newer(
+        self, key: Key, version: int, partition: Partition, before: int
+    ) -> bool:
+        """
+        Whether an open letter of the key, of a record before an offset, holds an image or a
+        delete of a newer version: what was written since then does not make up for it. One
+        whose bytes are gone may. Waits for the log of letters as long as that takes, as `keep`
+        does.
+        """
+        for letter in await self._state.letters_of([key]):
+            if letter.partition != partition or (letter.offset or 0) >= before:
+                continue
+            try:
+                kept = await self._until_answered(partial(self.log.load, letter.ref))
+            except Refused:
+                return True
+            newest = version_of(kept.value)
+            if newest is not None and newest > version:
+                return True
+        return False
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         backoff_s = 0.1
         while True:
             try:
-                refs = await self.log.keep(rejected)
-                break
+                answer = await ask()
             except Retryable as error:
                 self.trouble = Blocker("dead-letters-unavailable", error.message)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, self._backoff_max_s)
+            else:
+                self.trouble = None
+                return answer
+
+    async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
+        """Keep records; returns when they are durable. Waits as long as that takes."""
+        refs = await self._until_answered(partial(self.log.keep, rejected))
         await failpoints.reached("letters.after-keep")
         await self._state.add_letters(list(zip(refs, rejected, strict=True)))
         await failpoints.reached("letters.after-index")
-        self.trouble = None
         for record in rejected:
             self._metrics.rejected(record.code)
             if self._keys is not None and record.event_key is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from replicator.codecs.validation import validate_point
+from replicator.codecs.validation import Demand, validate_point
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, VectorSchema
@@ -28,6 +28,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """What the source holds, for validation; None where it keeps no schema."""
     source: CollectionSchema | None = None
     """Tells which ids there are at all; None where that is not known."""
+    demand: Demand = Demand()
+    """Which vectors an event's image must bring beside those that its store demands."""
 
     def image(self, key: Key, point: Point | None) -> Write:
         """What a full image, or its absence, becomes at the store written. Raises Rejected."""

@@ -13,7 +13,7 @@ that is not there yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 
 import msgspec
 
@@ -35,12 +35,12 @@ from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
 from replicator.stream.apply import Applier
-from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
-from replicator.stream.lane import Lane, Work
+from replicator.stream.lane import Added, Lane, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Revoked
 from replicator.stream.patience import Patience
+from replicator.stream.unknown import UnknownFields
 from replicator.stream.watermark import Ticket
 from replicator.stream.writing import Writer
 
@@ -64,6 +64,7 @@ class Counters(msgspec.Struct):
     ignored: int = 0
     misplaced: int = 0
     absent: int = 0
+    unknown: UnknownFields = msgspec.field(default_factory=UnknownFields)
     polled_at: float = 0.0
     """Loop time when records last came."""
 
@@ -104,7 +105,6 @@ class Stream:
         self._clock = clock
         self._counters = counters
         self._show_after_s = show_after_s
-        self._versions = VersionWindow(settings.version_window)
         self._lease = lease
         self._holds = ownership.holds
         self._misplaced = misplaced
@@ -136,7 +136,13 @@ class Stream:
         """
         records_max = max(256, self.settings.buffer_records // max(1, min(4, len(positions))))
         self.lanes = {
-            partition: Lane(partition, position, records_max=records_max, held=self._holds.keys)
+            partition: Lane(
+                partition,
+                position,
+                records_max=records_max,
+                held=self._holds.keys,
+                versions=self.applier.versions,
+            )
             for partition, position in positions.items()
         }
         self._committed = dict(positions)
@@ -345,8 +351,6 @@ class Stream:
             if isinstance(event, ChangeEvent):
                 if not self._add(lane, record, event, ticket, now):
                     lane.watermark.settle(ticket)
-                    self._counters.discarded += 1
-                    self._metrics.events_discarded.inc()
             else:
                 lane.watermark.settle(ticket)
                 if event is None:
@@ -357,13 +361,12 @@ class Stream:
     def _add(
         self, lane: Lane, record: Record, event: ChangeEvent, ticket: Ticket, now: float
     ) -> bool:
-        """Give an event to its lane; False when a newer version of the key makes it void."""
+        """Give an event to its lane; False when a newer version, durable, makes it void."""
+        if event.unknown:
+            self._counters.unknown.note(event.unknown)
         self._holds.saw(event.key)
-        if self._versions.is_stale(event):
-            return False
         transform = self.intake.routes[event.key.collection].transform
         waits = event.op is Op.PATCH and transform.needs_image(event)
-        before = lane.waiting
         added = lane.add(
             event,
             ticket,
@@ -373,11 +376,18 @@ class Stream:
             needs_image=waits,
             shown_at=now + self._show_after_s,
         )
-        if added and not waits and lane.waiting == before:
-            self._counters.coalesced += 1
-            self._metrics.events_coalesced.inc()
+        match added:
+            case Added.COALESCED:
+                self._counters.coalesced += 1
+                self._metrics.events_coalesced.inc()
+            case Added.OUTRANKED | Added.VOID:
+                self._discarded(1)
         self._busy[lane.partition] = lane
-        return added
+        return added is not Added.VOID
+
+    def _discarded(self, count: int) -> None:
+        self._counters.discarded += count
+        self._metrics.events_discarded.inc(count)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -443,37 +453,65 @@ class Stream:
         return batch
 
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
-        for _, work in batch:
-            if work.event is not None:
-                self._versions.applied(work.event)
-            else:
-                self._versions.applied_to(work.key, work.version)
-        changes = [(work.key, work.event) for _, work in batch]
+        void = {work.key for _, work in batch if self.applier.is_void(work)}
+        changes = [(work.key, work.event) for _, work in batch if work.key not in void]
         try:
             await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)
             await failpoints.reached("stream.after-write")
             for lane, work in batch:
-                if work.key in refused:
-                    await self.applier.bury(
-                        self._lease, lane.partition, work, refused[work.key]
+                if work.key in void or work.key in refused:
+                    await self.applier.one_by_one(
+                        self._lease, lane.partition, work, refused.get(work.key)
                     )
+            apart = void | refused.keys()
+            outranked = await self._outranked(batch, apart)
         except Revoked:
             return  # its records stay before the watermark, and are read again
-        self._settle(batch, refused)
+        self._settle(batch, apart, outranked)
 
-    def _settle(self, batch: list[tuple[Lane, Work]], refused: Mapping[Key, Rejected]) -> None:
+    async def _outranked(
+        self, batch: list[tuple[Lane, Work]], apart: Collection[Key]
+    ) -> set[Key]:
+        """Keys whose open letters hold a newer version than what was written now."""
+        return {
+            work.key
+            for lane, work in batch
+            if work.event is not None
+            and work.event.version is not None
+            and work.whole
+            and not work.anew
+            and work.key not in apart
+            and self._letters.concerns(work.key)
+            and await self._letters.hold_newer(
+                work.key, work.event.version, lane.partition, work.whole
+            )
+        }
+
+    def _settle(
+        self,
+        batch: list[tuple[Lane, Work]],
+        apart: Collection[Key],
+        outranked: Collection[Key],
+    ) -> None:
+        """`apart`: keys whose works did not take effect as a whole. `outranked`: those whose
+        letters stay open.
+        """
         now_ms = self._clock() * 1000
         ops: dict[str, int] = {}
         for lane, work in batch:
             event = work.event
-            if work.key not in refused:
+            if work.key not in apart:
                 op = "upsert" if event is None else event.op.value
                 ops[op] = ops.get(op, 0) + len(work.tickets)
                 if event is not None and event.ts_ms:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
-                if work.whole and self._letters.concerns(work.key):
+                if (
+                    work.whole
+                    and work.key not in outranked
+                    and self._letters.concerns(work.key)
+                ):
                     self._lettered[work.key] = Place(lane.partition, work.whole)
             lane.finish(work)
         for op, count in ops.items():
@@ -482,6 +520,8 @@ class Stream:
         self._counters.absent += self.applier.absent
         self._metrics.patches_absent.inc(self.applier.absent)
         self.applier.absent = 0
+        self._discarded(self.applier.discarded)
+        self.applier.discarded = 0
         self._made_progress()
 
     # -- waiting ---------------------------------------------------------------------------

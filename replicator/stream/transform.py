@@ -53,7 +53,8 @@ class Transform:
         self.fields = FieldMap(steps)
         self._source = source
         self._target = target
-        self._filter = Filter(steps.filter) if steps.filter else None
+        uuids = source is not None and source.texts_are_uuids
+        self._filter = Filter(steps.filter, uuids=uuids) if steps.filter else None
         self._vectors = steps.vectors
         if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
             raise refused("vectors", "two vectors cannot become one")
@@ -69,7 +70,7 @@ class Transform:
     @property
     def lossy(self) -> list[str]:
         """Why the way back loses, one sentence for each reason; empty if it does not."""
-        return compatibility.losses(self.settings.transform, self._source)
+        return compatibility.way_back_losses(self.settings.transform, self._source)
 
     def target_id(self, key: Key) -> PointId:
         """The id at the target. Raises Rejected("id-invalid")."""

@@ -53,8 +53,9 @@ class MemoryStore:
     The server side: data, faults, and what the application does.
 
     `normalises`: dense vectors under cosine are stored with length one. `marks`: the store has
-    collection metadata, and keeps a capture's mark. `on_land` hears of every write that takes
-    effect through a client, `on_send` of every write that a client sends, and `on_overtaken` of
+    collection metadata, and keeps a capture's mark. `null_is_absence`: it keeps no field that
+    is null. `on_land` hears of every write that takes effect through a client, `on_send` of
+    every write that a client sends, and `on_overtaken` of
     one that takes effect after a write of its key that was sent later.
     """
 
@@ -68,6 +69,7 @@ class MemoryStore:
         ids: IdKinds = IdKinds.UINT64 | IdKinds.UUID,
         normalises: bool = True,
         marks: bool = True,
+        null_is_absence: bool = False,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
         on_send: Callable[[], None] | None = None,
@@ -89,6 +91,7 @@ class MemoryStore:
         self._ids = ids
         self._normalises = normalises
         self.marks = marks
+        self._null_is_absence = null_is_absence
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
@@ -112,6 +115,7 @@ class MemoryStore:
                 capture_id=mark,
                 points=None,
                 normalises=self._normalises,
+                null_is_absence=self._null_is_absence,
             )
         )
 
@@ -135,7 +139,11 @@ class MemoryStore:
                 new: Point | None = Point(
                     id=point.id,
                     vectors=self._stored(held.schema, point.vectors),
-                    payload=dict(point.payload),
+                    payload={
+                        name: value
+                        for name, value in point.payload.items()
+                        if value is not None or not self._null_is_absence
+                    },
                 )
             case Delete():
                 new = None
@@ -248,6 +256,9 @@ class MemoryStore:
     def _patched(self, schema: CollectionSchema, old: Point, patch: Patch) -> Point:
         vectors = {**old.vectors, **self._stored(schema, patch.vectors)}
         payload = {**old.payload, **patch.set}
+        for name, value in patch.set.items():
+            if value is None:
+                del payload[name]
         for name in patch.unset_vectors:
             vectors.pop(name, None)
         for field in patch.unset:

@@ -97,10 +97,10 @@ class StateConformance:
         saved = record(
             phase=Phase.SWITCHING,
             direction=Direction.REVERSE,
-            epoch=3,
+            tries=3,
             capture=Capture(id="c1", positions={P0: 5}, partitions=2, at=9.25),
             fence_vector={P0: 1 << 62},
-            blocked_from=Phase.REPLAY,
+            back_to=Phase.REPLAY,
             reason="wait for ä",
         )
         await state.save(saved, entry("switch"))
@@ -466,7 +466,7 @@ class StateConformance:
 
     async def test_a_cancelled_call_leaves_the_store_usable(self, state: StateStore) -> None:
         for steps in range(12):
-            task = asyncio.create_task(state.save(record(epoch=steps), entry(str(steps))))
+            task = asyncio.create_task(state.save(record(tries=steps), entry(str(steps))))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -474,8 +474,8 @@ class StateConformance:
             kept = await state.load()
             noted = await state.journal(100)
             # Both or neither: the record and its journal entry are one transaction.
-            assert (kept.epoch if kept else None) == (int(noted[-1].step) if noted else None)
-        await state.save(record(epoch=99), entry("99"))
+            assert (kept.tries if kept else None) == (int(noted[-1].step) if noted else None)
+        await state.save(record(tries=99), entry("99"))
         loaded = await state.load()
         assert loaded is not None
-        assert loaded.epoch == 99
+        assert loaded.tries == 99

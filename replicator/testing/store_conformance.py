@@ -130,6 +130,15 @@ async def refusals(store: Store, collection: str, *writes: Write) -> list[str]:
     return [error.code for _, error in receipt.rejected]
 
 
+async def held(store: Store, collection: str, payload: Payload) -> Payload:
+    """What the store keeps of a payload: all, but for nulls where it cannot tell them."""
+    described = await store.describe(collection)
+    assert described is not None
+    if not described.null_is_absence:
+        return payload
+    return {name: value for name, value in payload.items() if value is not None}
+
+
 async def settle(store: Store) -> None:
     """Wait out the staleness of reads; most stores have none."""
     if store.staleness_s:
@@ -247,8 +256,9 @@ class StoreConformance:
         collection = await self.made(store)
         await write(store, collection, Upsert(Point(1, {"": floats(1, 2)}, PAYLOAD)))
         found = (await store.fetch(collection, [1]))[1].payload
-        assert found.keys() == PAYLOAD.keys()
-        assert [key for key in PAYLOAD if not same(PAYLOAD[key], found[key])] == []
+        expected = await held(store, collection, PAYLOAD)
+        assert found.keys() == expected.keys()
+        assert [key for key in expected if not same(expected[key], found[key])] == []
 
     async def test_an_integer_is_kept_exactly_or_rejected(self, store: Store) -> None:
         collection = await self.made(store)
@@ -340,8 +350,35 @@ class StoreConformance:
             assert await write(store, collection, patch) == Receipt()
         point = (await store.fetch(collection, [1]))[1]
         assert point.vectors == {"a": floats(5, 5), "c": floats(1, 1)}
-        expected = {key: PAYLOAD[key] for key in PAYLOAD if key not in patch.unset} | patch.set
+        before = await held(store, collection, PAYLOAD)
+        expected = {key: before[key] for key in before if key not in patch.unset} | patch.set
         assert same(point.payload, expected)
+
+    async def test_a_null_that_a_patch_sets_removes_the_field_and_a_nested_one_is_kept(
+        self, store: Store
+    ) -> None:
+        collection = await self.made(store)
+        await write(store, collection, Upsert(simple(1, a=1, b={"x": 1, "y": 2}, c=3)))
+        patch = Patch(id=1, set={"a": None, "b": {"x": None}, "never there": None})
+        for _ in range(2):
+            assert await write(store, collection, patch) == Receipt()
+        point = (await store.fetch(collection, [1]))[1]
+        assert {k: v for k, v in point.payload.items() if k in "abc"} == {
+            "b": {"x": None},
+            "c": 3,
+        }
+        assert "never there" not in point.payload
+
+    async def test_a_null_in_an_image_is_kept_unless_the_store_cannot_tell_it_from_absence(
+        self, store: Store
+    ) -> None:
+        collection = await self.made(store)
+        await write(store, collection, Upsert(simple(1, a=None, b={"x": None})))
+        described = await store.describe(collection)
+        assert described is not None
+        payload = (await store.fetch(collection, [1]))[1].payload
+        assert payload["b"] == {"x": None}
+        assert ("a" in payload) is not described.null_is_absence
 
     @pytest.mark.parametrize(
         "patch",
@@ -552,7 +589,11 @@ class StoreConformance:
         described = await store.describe(wanted.name)
         assert described is not None
         assert described.name == wanted.name
-        assert described.vectors == vectors
+        assert described.vectors is not None
+        assert {
+            name: msgspec.structs.replace(vector, native={})
+            for name, vector in described.vectors.items()
+        } == vectors
         assert described.indexes == wanted.indexes
         assert described.ids & self.ids == self.ids
         assert described.points == 0

@@ -73,6 +73,24 @@ def test_a_bad_line_anywhere_in_a_file_emits_nothing(replicator: Run, tmp_path: 
     assert not (tmp_path / "changes.db").exists()
 
 
+def test_a_field_that_no_event_has_is_named_with_the_nearest_one(replicator: Run) -> None:
+    line = upsert(1).replace('"vectors"', '"vector"')
+    result = replicator("emit", input=line)
+    assert result.exit_code == 1
+    assert "line 1: field-unknown" in result.stderr
+    assert "'vectors'" in result.stderr
+
+
+def test_a_byte_order_mark_before_the_first_line_is_passed_over(
+    replicator: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + upsert(1).encode() + b"\r\n" + upsert(2).encode())
+    result = replicator("emit", str(file))
+    assert (result.exit_code, result.stdout) == (0, "emitted 2 events\n")
+    assert [event.key.id for event in emitted(tmp_path)] == [1, 2]
+
+
 def test_standard_input_is_emitted_up_to_the_bad_batch(replicator: Run, tmp_path: Path) -> None:
     class Pipe(io.BytesIO):
         """Bytes that cannot be read twice, as those of a shell's pipe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -145,7 +146,59 @@ def test_an_escaped_key_matches_the_plain_id_of_the_value() -> None:
     assert both(b"articles/%C3%BC%2F1", id="ü/1").key == Key("articles", "ü/1")
 
 
-def test_unknown_fields_are_ignored() -> None:
+@pytest.mark.parametrize("encoder", [msgspec.msgpack.encode, msgspec.json.encode])
+def test_unknown_fields_are_told_by_name_and_change_nothing(
+    encoder: Callable[[Any], bytes],
+) -> None:
+    fields = {"v": 1, "op": "upsert", "collection": "articles", "id": "x", "ts": 1}
+    vectors = {"vectors": {}, "vector": [1.0], "source": {"a": [1]}}
+    event = decoder.decode(record(b"articles/x", encoder(fields | vectors)))
+    assert event is not None
+    assert event.unknown == ("source", "vector")
+    event.unknown = ()
+    assert decoder.decode(record(b"articles/x", encoder(fields))) == event
+
+
+def test_of_many_or_long_unknown_names_a_bounded_part_is_told() -> None:
+    fields = {"v": 1, "op": "upsert", "collection": "articles", "id": "x", "ts": 1}
+    many = {f"{number:04}" + "x" * 1000: 1 for number in range(500)}
+    event = decoder.decode(record(b"articles/x", msgspec.msgpack.encode(fields | many)))
+    assert event is not None
+    assert len(event.unknown) == 20
+    assert max(map(len, event.unknown)) == 60
+
+
+def test_a_byte_order_mark_says_nothing() -> None:
+    fields = {"v": 1, "op": "upsert", "collection": "articles", "id": "x"}
+    marked = b"\xef\xbb\xbf" + json.dumps(fields | {"ts": 1}).encode()
+    assert decoder.decode(record(b"articles/x", marked)) is not None
+    line = b"\xef\xbb\xbf" + json.dumps(fields).encode()
+    assert event_from_json_line(line, now_ms=7).ts_ms == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("vector", "vectors"),
+        ("Vectors", "vectors"),
+        ("embedding", "vectors"),
+        ("metadata", "payload"),
+        ("unset_vector", "unset_vectors"),
+        ("zzzz", None),
+    ],
+)
+def test_a_line_with_an_unknown_field_is_refused_and_the_nearest_right_one_named(
+    name: str, meant: str | None
+) -> None:
+    line = json.dumps({"op": "upsert", "collection": "articles", "id": "x", name: {}})
+    with pytest.raises(Rejected) as caught:
+        event_from_json_line(line, now_ms=1)
+    assert (caught.value.code, caught.value.path) == ("field-unknown", name)
+    assert ("nearest" in caught.value.message) is (meant is not None)
+    assert meant is None or repr(meant) in caught.value.message
+
+
+def test_unknown_fields_send_nothing_astray() -> None:
     assert both(colour="red", nested={"a": [1]}).payload == {}
 
 

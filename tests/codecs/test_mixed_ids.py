@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import msgspec
 import pytest
 
@@ -43,3 +45,43 @@ def test_digits_as_a_text_are_not_the_integer_that_the_key_spells() -> None:
     with pytest.raises(Rejected) as caught:
         decoder.decode(record(b"points/7", msgspec.msgpack.encode(value)))
     assert (caught.value.code, caught.value.path) == ("field-type", "id")
+
+
+SPELLINGS = [
+    NAME.upper(),
+    NAME.replace("-", ""),
+    NAME.replace("-", "").upper(),
+    "{" + NAME + "}",
+    "urn:uuid:" + NAME,
+    "URN:UUID:" + NAME.upper(),
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("in_value", [NAME, *SPELLINGS[::2]])
+def test_every_spelling_of_a_uuid_is_one_id_in_key_and_value(
+    spelling: str, in_value: str
+) -> None:
+    key = f"points/{quote(spelling, safe='')}".encode()
+    fields = {"v": 1, "op": "upsert", "collection": "points", "id": in_value, "ts": 1}
+    for value in (msgspec.msgpack.encode(fields), msgspec.json.encode(fields), None):
+        event = decoder.decode(record(key, value))
+        assert event is not None
+        assert event.key == Key("points", NAME)
+
+
+@pytest.mark.parametrize("text", SPELLINGS[1:])
+def test_where_ids_are_texts_of_any_kind_another_spelling_is_another_id(text: str) -> None:
+    texts = EventDecoder({"points": False}, value_bytes_max=1 << 16)
+    event = texts.decode(record(f"points/{quote(text, safe='')}".encode(), None))
+    assert event is not None
+    assert event.key.id == text
+
+
+@pytest.mark.parametrize(
+    "text", [NAME[:-1], NAME + "0", "{" + NAME, NAME.replace("-", "", 1), "urn:uuid:", "g" * 32]
+)
+def test_what_is_no_uuid_stays_as_it_is(text: str) -> None:
+    event = decoder.decode(record(f"points/{quote(text, safe='')}".encode(), None))
+    assert event is not None
+    assert event.key.id == text

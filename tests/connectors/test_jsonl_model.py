@@ -18,7 +18,8 @@ from replicator.settings.stores import JsonlSettings
 from replicator.settings.units import Size
 
 IDS = st.sampled_from([0, 1, 2, (1 << 64) - 1, "0", "a", "ä\n"])
-PAYLOADS = st.dictionaries(st.sampled_from(["x", "y", "z\n"]), st.integers(0, 9), max_size=3)
+VALUES = st.none() | st.integers(0, 9) | st.just({"null": None})
+PAYLOADS = st.dictionaries(st.sampled_from(["x", "y", "z\n"]), VALUES, max_size=3)
 VECTORS = st.dictionaries(
     st.sampled_from(["", "v"]),
     st.integers(0, 9).map(lambda n: struct.pack("<f", n)),
@@ -59,8 +60,10 @@ def carry_out(model: dict[PointId, Point], write: Write) -> bool:
                 return False
             old = model[write.id]
             vectors = {n: v for n, v in old.vectors.items() if n not in write.unset_vectors}
-            payload = {n: v for n, v in old.payload.items() if n not in write.unset}
-            model[write.id] = Point(write.id, vectors | write.vectors, payload | write.set)
+            gone = {*write.unset, *(n for n, v in write.set.items() if v is None)}
+            payload = {n: v for n, v in old.payload.items() if n not in gone}
+            payload |= {n: v for n, v in write.set.items() if v is not None}
+            model[write.id] = Point(write.id, vectors | write.vectors, payload)
     return True
 
 

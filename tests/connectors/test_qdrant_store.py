@@ -9,6 +9,7 @@ import pytest
 
 from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.configuration import copy_collection
 from replicator.connectors.qdrant.ranges import (
     IdRange,
     cut,
@@ -19,7 +20,7 @@ from replicator.connectors.qdrant.ranges import (
     write_cursor,
     write_spec,
 )
-from replicator.connectors.qdrant.schema import conflicts, copy_collection
+from replicator.connectors.qdrant.schema import conflicts
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Fatal, Refused
 from replicator.model.point import PointId

@@ -309,7 +309,6 @@ async def test_a_write_that_is_not_waited_for_is_only_acknowledged(
         lambda client: client.query_points_groups(NAME, "n", query=[1.0, 2.0], using="dot"),
         lambda client: client.scroll(NAME, order_by="n"),
         lambda client: client.query_points(NAME, query=m.OrderByQuery(order_by="n")),
-        lambda client: client.update_collection(NAME, quantization_config=m.Disabled.DISABLED),
         lambda client: client.count(
             NAME,
             m.Filter(
@@ -322,7 +321,7 @@ async def test_a_write_that_is_not_waited_for_is_only_acknowledged(
             ),
         ),
     ],
-    ids=["facet", "snapshots", "groups", "order_by scroll", "order_by query", "update", "geo"],
+    ids=["facet", "snapshots", "groups", "order_by scroll", "order_by query", "geo"],
 )
 async def test_what_the_server_lacks_is_answered_with_unimplemented(
     books: AsyncQdrantClient, call: Any

@@ -247,3 +247,48 @@ async def test_every_collection_is_looked_at_though_one_is_missing() -> None:
 
 def test_the_target_of_these_tests_is_the_sources_twin() -> None:
     assert CollectionSchema(name="books", vectors=BOOKS.vectors, ids=IdKinds.UINT64) == BOOKS
+
+
+@virtual
+async def test_a_loss_blocks_until_the_collection_accepts_it() -> None:
+    world = World()
+    world.seed(1)
+    other = {"v": VectorSchema(size=2, distance=Distance.EUCLID)}
+    world.target.create(msgspec.structs.replace(AT_TARGET, vectors=other))
+    assert ("blocks", "loss-distance") in shown(await check(world))
+    [books] = world.settings.collections
+    accepting = msgspec.structs.replace(books, accept=["loss-distance"])
+    world.settings = msgspec.structs.replace(world.settings, collections=[accepting])
+    assert shown(await check(world)) == [("informs", "loss-distance")]
+
+
+@virtual
+async def test_options_of_a_store_that_has_none_are_refused() -> None:
+    world = World()
+    world.seed(1)
+    [books] = world.settings.collections
+    wishing = msgspec.structs.replace(books, target_options={"shard_number": 2})
+    world.settings = msgspec.structs.replace(world.settings, collections=[wishing])
+    assert shown(await check(world)) == [("blocks", "config-invalid")]
+
+
+@virtual
+async def test_source_and_target_that_are_one_collection_are_refused() -> None:
+    world = World()
+    world.seed(1)
+    world.settings = msgspec.structs.replace(world.settings, target=world.settings.source)
+
+    class Behind:
+        """A store where every name leads to one collection."""
+
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def describe(self, name: str) -> CollectionSchema:
+            return msgspec.structs.replace(BOOKS, name=name, physical="books")
+
+    parts: list[object] = [Behind(world.source.attach()), Behind(world.source.attach())]
+    assert ("blocks", "target-is-source") in shown(await check(world, parts=parts))

@@ -16,6 +16,7 @@ from replicator.model.schema import (
     CollectionSchema,
     Distance,
     IdKinds,
+    Precision,
     VectorKind,
     VectorSchema,
 )
@@ -383,3 +384,42 @@ def test_a_wrong_id_type_is_never_excused() -> None:
         for actual in ids:
             same = type(expected) is type(actual)
             assert (difference(Point(expected, {}, {}), Point(actual, {}, {})) is None) is same
+
+
+# -- what a collection keeps of a component -------------------------------------------------
+
+
+def kept_as(precision: Precision, **given: Any) -> CollectionSchema:
+    return schema(v=VectorSchema(size=2, precision=precision, **given))
+
+
+def test_a_component_differs_no_more_than_the_collection_keeps_of_it() -> None:
+    half = kept_as(Precision.FLOAT16)
+    wanted = dense(0.1, 0.3)
+    as_half = np.frombuffer(wanted, "<f4").astype("<f2").astype("<f4").tobytes()
+    assert difference(Point(1, {"v": wanted}, {}), Point(1, {"v": as_half}, {})) is not None
+    assert difference(Point(1, {"v": wanted}, {}), Point(1, {"v": as_half}, {}), half) is None
+    far = Point(1, {"v": dense(0.1, 0.301)}, {})
+    assert difference(Point(1, {"v": wanted}, {}), far, half) is not None
+
+
+def test_short_vectors_are_not_equal_for_being_short() -> None:
+    turbo = kept_as(Precision.TURBO4)
+    wanted = Point(1, {"v": dense(0.01, 0.02)}, {})
+    assert difference(wanted, Point(1, {"v": dense(0.012, 0.019)}, {}), turbo) is None
+    assert difference(wanted, Point(1, {"v": dense(-0.01, 0.02)}, {}), turbo) is not None
+
+
+def test_whole_numbers_are_cut_off_and_then_compared_exactly() -> None:
+    whole = kept_as(Precision.UINT8, distance=Distance.COSINE)
+    wanted = Point(1, {"v": dense(1.9, 300.0)}, {})
+    assert difference(wanted, Point(1, {"v": dense(1.0, 255.0)}, {}), whole) is None
+    assert difference(wanted, Point(1, {"v": dense(2.0, 255.0)}, {}), whole) is not None
+    # Under cosine too: they are not normalised.
+    assert scale_free(kept_as(Precision.UINT8, distance=Distance.COSINE)) == frozenset()
+
+
+def test_the_coarser_of_two_precisions_is_what_both_can_show() -> None:
+    assert Precision.FLOAT32.coarser(Precision.FLOAT16) is Precision.FLOAT16
+    assert Precision.UINT8.coarser(Precision.FLOAT32) is Precision.UINT8
+    assert Precision.TURBO4.coarser(Precision.TURBO4) is Precision.TURBO4

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
+from replicator.migration.likeness import likeness
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.model.phase import Direction
-from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.model.point import Point, PointId
+from replicator.model.schema import Distance, VectorSchema
+from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.settings.transform import TransformSettings
 from replicator.stream.ownership import Lease, Purpose
 from replicator.testing.faults import Fault
 from tests.migration.rig import World
-from tests.stream.rig import PAPERBACKS, delete, key, now, patch, point, upsert, virtual
+from tests.stream.rig import (
+    BOOKS,
+    PAPERBACKS,
+    delete,
+    key,
+    now,
+    patch,
+    point,
+    upsert,
+    vector,
+    virtual,
+)
 
 
 async def recheck(
@@ -23,6 +38,7 @@ async def recheck(
     begin: int = 0,
     direction: Direction = Direction.FORWARD,
     keys_max: int = 1000,
+    bytes_max: int = 1 << 24,
 ) -> Rechecked:
     """Compare everything from a position on, while the stream rests."""
     migration = world.migration
@@ -40,13 +56,17 @@ async def recheck(
         intake=engine.intake(atlas, direction),
         written=parts.target if forward else parts.source,
         owner=parts.source if forward else parts.target,
-        schemas=atlas.targets if forward else atlas.sources,
+        likeness={
+            name: likeness(atlas, name, direction, parts.settings.verify)
+            for name in atlas.forward
+        },
         writer=engine.writers[direction],
         lease=lease,
         state=world.state,
         patience=engine.patience,
-        settings=parts.settings.verify,
         keys_max=keys_max,
+        bytes_max=bytes_max,
+        versions=engine.versions,
     )
     end = {p: b.end for p, b in world.log.bounds().items()}
     return await comparison.run(dict.fromkeys(end, begin), end)
@@ -270,13 +290,185 @@ async def test_in_reverse_the_old_store_is_held_to_the_logs_events_in_source_ter
 
 
 @virtual
-async def test_a_source_row_that_is_no_point_is_left_to_the_dead_letters() -> None:
+async def test_of_a_source_row_that_is_no_point_the_logs_last_image_is_the_word() -> None:
     world = World()
+    world.seed(3)
     async with world.running():
-        world.write(upsert(1), upsert(2))
+        world.write(upsert(1, n=1), patch(1, m=1), upsert(2))
+        world.emit(patch(3, n=3))
         await world.until_applied()
-        world.images.unreadable[1] = Rejected("field-type", "no point", "payload")
+        for number in (1, 3):
+            world.images.unreadable[number] = Rejected("field-type", "no point", "payload")
         world.spoil(Delete(1))
         world.spoil(Delete(2))
+        world.spoil(Patch(id=3, set={"n": 4}))
+        assert (await recheck(world)).repaired == 3
+        assert world.payloads() == {1: {"n": 1, "m": 1}, 2: {}, 3: {"n": 3}}
+
+
+@virtual
+async def test_a_source_row_that_is_no_point_and_a_log_without_an_image_are_counted() -> None:
+    world = World(transform=TransformSettings(filter=PAPERBACKS))
+    world.seed(1, kind="paper")
+    async with world.running():
+        world.write(patch(1, kind="paper"), upsert(2, kind="paper"))
+        await world.until_applied()
+        world.images.unreadable[1] = Rejected("field-type", "no point", "payload")
+        world.spoil(Delete(2))
+        assert await recheck(world) == Rechecked(keys=2, passes=1, repaired=1, unreadable=1)
+
+
+def unreadable_until_written(world: World, number: int) -> None:
+    door, fetch, apply = world.door, world.door.fetch, world.door.apply
+    broken = {number}
+
+    async def reads(collection: str, ids: list[PointId]) -> dict[PointId, Point]:
+        if broken.intersection(ids):
+            raise Rejected("field-type", "no point")
+        found: dict[PointId, Point] = await fetch(collection, ids)
+        return found
+
+    async def writes(batch: WriteBatch) -> Receipt:
+        receipt = await apply(batch)
+        rejected = [point_id for point_id, _ in receipt.rejected]
+        broken.difference_update(w.id for w in batch.writes if w.id not in rejected)
+        return receipt
+
+    door.fetch = reads
+    door.apply = writes  # type: ignore[method-assign]
+
+
+@virtual
+async def test_a_row_of_the_target_that_cannot_be_read_is_written_again() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, n=1), upsert(2))
+        await world.until_applied()
+        unreadable_until_written(world, 1)
         assert (await recheck(world)).repaired == 1
-        assert list(world.payloads()) == [key(2).id]
+        assert world.payloads()[1] == {"n": 1}
+
+
+@virtual
+async def test_a_row_of_the_target_that_cannot_be_read_even_then_is_named() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, n=1), upsert(2))
+        await world.until_applied()
+        unreadable_until_written(world, 1)
+        world.target.refuses = refuses_all
+        with pytest.raises(Refused) as caught:
+            await recheck(world)
+        assert caught.value.code == "recheck-mismatch"
+        assert "books/1" in caught.value.message
+
+
+@pytest.mark.parametrize("at_source", [True, False])
+@virtual
+async def test_where_one_store_normalises_and_the_other_does_not_equal_keys_are_left_alone(
+    at_source: bool,
+) -> None:
+    world = World()
+    store, other = world.source, world.target
+    if not at_source:
+        store, other = other, store
+    store._normalises, other._normalises = True, False
+    world.source.collections.clear()
+    cosine = VectorSchema(size=2, distance=Distance.COSINE)
+    world.source.create(msgspec.structs.replace(BOOKS, vectors={"v": cosine}))
+    async with world.running():
+        long = msgspec.structs.replace(upsert(1), vectors={"v": vector(3.0)})
+        world.write(long)
+        await world.until_applied()
+        assert world.source.points("books")[1] != world.held(1)
+        assert (await recheck(world)).repaired == 0
+        assert (await world.migration.engine.mirror().gaps([key(1)])) == []
+
+
+@pytest.mark.parametrize("at_source", [True, False])
+@virtual
+async def test_where_one_store_keeps_no_null_it_is_no_difference(at_source: bool) -> None:
+    world = World()
+    (world.source if at_source else world.target)._null_is_absence = True
+    world.source.collections.clear()
+    world.source.create(BOOKS)
+    async with world.running():
+        world.write(upsert(1, a=None, b={"c": None}))
+        await world.until_applied()
+        assert (await recheck(world)).repaired == 0
+        assert (await world.migration.engine.mirror().gaps([key(1)])) == []
+        world.spoil(Patch(id=1, set={"b": {}}))
+        assert (await world.migration.engine.mirror().gaps([key(1)])) != []
+
+
+@virtual
+async def test_where_both_stores_keep_nulls_a_missing_field_is_a_difference() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, a=None))
+        await world.until_applied()
+        assert world.payloads() == {1: {"a": None}}
+        world.spoil(Upsert(point(1)))
+        assert (await recheck(world)).repaired == 1
+
+
+@virtual
+async def test_images_larger_than_memory_may_hold_take_several_passes() -> None:
+    world = World(staleness_s=0.4)
+    async with world.running():
+        world.write(*(upsert(number, text="x" * 1000) for number in range(40)))
+        await world.until_applied()
+        for number in range(0, 40, 3):
+            world.spoil(Delete(number))
+        done = await recheck(world, bytes_max=8000)
+        assert (done.keys, done.repaired) == (40, 14)
+        assert done.passes >= 5
+        assert len(world.payloads()) == 40
+
+
+@virtual
+async def test_where_the_source_tells_the_log_is_read_for_its_keys_alone() -> None:
+    world = World()
+    async with world.running():
+        world.write(*(upsert(number, text="x" * 1000) for number in range(40)))
+        await world.until_applied()
+        assert (await recheck(world, bytes_max=20_000)).passes == 1
+
+
+@virtual
+async def test_points_that_turn_out_large_are_compared_in_smaller_batches() -> None:
+    world = World()
+    async with world.running():
+        world.write(*(upsert(number, text="x" * 1000) for number in range(60)))
+        await world.until_applied()
+        world.images.fetched.clear()
+        await recheck(world, bytes_max=64_000)
+        sizes = [len(ids) for _, ids in world.images.fetched]
+        assert sizes[0] == 16
+        assert max(sizes[1:]) <= 4
+
+
+@virtual
+async def test_an_older_image_that_came_late_does_not_win_in_reverse() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, version=7, n=7))
+        await world.until_applied()
+        world.emit(upsert(1, version=6, n=6), patch(1, m=1))
+        world.source.write("books", Patch(id=1, set={"m": 1}))
+        await world.until_applied()
+        done = await recheck(world, begin=1, direction=Direction.REVERSE)
+        assert done.repaired == 0
+        assert world.source.points("books")[1].payload == {"n": 7, "m": 1}
+
+
+@virtual
+async def test_what_is_mended_from_the_log_is_known_to_the_stream_by_its_version() -> None:
+    world = World()
+    async with world.running():
+        world.write(upsert(1, version=7, n=7))
+        await world.until_applied()
+        world.migration.engine.versions.applied(upsert(1))  # as if it were long ago
+        world.source.write("books", Delete(1))
+        assert (await recheck(world, direction=Direction.REVERSE)).repaired == 1
+        assert world.migration.engine.versions.of(key(1)) == 7

@@ -250,9 +250,32 @@ async def test_an_event_older_by_version_is_left_out_of_a_replay() -> None:
         await world.until_applied()
         world.emit(upsert(1, version=3, n=3))
         await world.until_applied()
+        assert world.payloads() == {1: {"n": 3}}, "what was refused hides nothing"
         world.target.refuses = None
         assert await retry(world) == ["settled"]
         assert world.payloads()[1]["n"] == 5
+        world.emit(upsert(1, version=4, n=4))
+        await world.until_applied()
+        assert world.payloads()[1]["n"] == 5, "what a retry applied is known as newer"
+
+
+@virtual
+async def test_a_letter_older_than_what_the_target_holds_is_settled_and_not_written() -> None:
+    world = World()
+    world.target.refuses = refuses_poison
+    async with world.running() as migration:
+        world.emit(upsert(1, version=5, n=5), patch(1, m=1))
+        await world.until_applied()
+        # Rejected when it was read, for a reason that has passed since then.
+        stream = migration.engine.stream
+        assert stream is not None
+        real = stream.intake.event
+        stream.intake.event = lambda _: Rejected("value-too-large", "for now")  # type: ignore[method-assign]
+        world.emit(upsert(1, version=3, n=3))
+        await world.until_applied()
+        stream.intake.event = real  # type: ignore[method-assign]
+        assert await retry(world) == ["settled"]
+        assert world.payloads() == {1: {"n": 5, "m": 1}}
 
 
 @virtual

@@ -15,7 +15,7 @@ from replicator.model.write import Receipt, Upsert, WriteBatch
 from replicator.ports.control import CutoverRequest
 from tests.migration.lives import until_the_gate_opens
 from tests.migration.rig import World
-from tests.stream.rig import BOOKS, now, point, upsert, virtual
+from tests.stream.rig import BOOKS, now, patch, point, upsert, virtual
 
 
 @virtual
@@ -46,6 +46,21 @@ async def test_a_pause_that_returned_is_one() -> None:
         await migration.resume()
         await world.until_applied()
     assert world.payloads() == {1: {"n": 2}}
+
+
+@virtual
+async def test_a_patch_in_a_log_declared_free_of_patches_stops_everything() -> None:
+    world = World()
+    feed = msgspec.structs.replace(world.settings.feed, compacted_without_patches=True)
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
+    world.restart()
+    async with world.running():
+        world.write(upsert(1, n=1))
+        await world.until_applied()
+        world.write(patch(1, n=2))
+        await world.until(lambda: world.record.phase is Phase.BLOCKED)
+        assert world.record.reason_code == "patch-on-compacted"
+        assert world.payloads() == {1: {"n": 1}}
 
 
 # -- what may not overlap ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from replicator.errors import Refused
@@ -110,3 +111,12 @@ def test_a_collection_of_the_other_side_is_not_found_and_those_that_are_there_ar
     assert "films" in caught.value.message
     with pytest.raises(Refused):
         take_in(side, name)
+
+
+def test_what_a_collection_accepts_is_accepted_of_its_export_and_import() -> None:
+    [books, films] = SETTINGS.collections
+    accepting = msgspec.structs.replace(books, accept=["loss-sharding-method"])
+    settings = msgspec.structs.replace(SETTINGS, collections=[accepting, films])
+    for made in (export_settings, import_settings):
+        copied = made(settings, side="target", collections=[], directory="d")
+        assert [each.accept for each in copied.collections] == [["loss-sharding-method"], []]

@@ -9,15 +9,17 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
+from replicator.migration.planned import read_plans
 from replicator.migration.verify import Verified
 from replicator.model.finding import Difference
 from replicator.model.phase import Phase
 from replicator.model.point import Point
+from replicator.model.schema import Distance, Precision, VectorSchema
 from replicator.model.write import Delete, Patch, Upsert
 from replicator.ports.control import VerifyRequest
 from replicator.settings.transform import TransformSettings
 from tests.migration.rig import World
-from tests.stream.rig import PAPERBACKS, key, point, upsert, virtual
+from tests.stream.rig import BOOKS, PAPERBACKS, key, point, upsert, virtual
 
 
 async def found(world: World) -> dict[object, str]:
@@ -105,6 +107,7 @@ async def test_a_hot_key_is_no_finding() -> None:
         report = await world.verify()
         writing.cancel()
         assert [x.key.id for x in report.findings] == [2]
+        assert report.hot == 1
 
 
 @virtual
@@ -326,3 +329,49 @@ async def test_a_restart_remembers_the_last_full_generation() -> None:
         assert status.verify.generation == 1
         assert status.can_cutover
         assert key(1) is not None
+
+
+@virtual
+async def test_a_target_that_is_not_configured_as_planned_is_not_equal() -> None:
+    world = World()
+    world.seed(1)
+    async with world.running() as migration:
+        assert (await world.verify()).equal
+        assert (await migration.status()).verify.configuration == 0
+        plans = await read_plans(world.state)
+        assert plans["books_v2"].vectors == BOOKS.vectors
+        changed = VectorSchema(size=2, distance=Distance.EUCLID)
+        held = world.target.collections["books_v2"]
+        held.schema = msgspec.structs.replace(
+            held.schema, vectors={**(held.schema.vectors or {}), "v": changed}
+        )
+        report = await world.verify("counts")
+        assert [each.code for each in report.configuration["books"]] == ["loss-distance"]
+        assert not report.equal
+        assert (await migration.status()).verify.configuration == report.misconfigured == 1
+        # The source may change as it likes: what counts is what was planned.
+        held.schema = msgspec.structs.replace(held.schema, vectors=BOOKS.vectors)
+        at_source = world.source.collections["books"]
+        at_source.schema = msgspec.structs.replace(
+            at_source.schema, vectors={**(BOOKS.vectors or {}), "v": changed}
+        )
+        assert (await world.verify("counts")).equal
+
+
+@virtual
+async def test_a_source_that_keeps_less_than_the_target_is_no_difference() -> None:
+    half = {"v": VectorSchema(size=2, distance=Distance.DOT, precision=Precision.FLOAT16)}
+    for precision, findings in ((Precision.FLOAT16, 0), (Precision.FLOAT32, 1)):
+        world = World()
+        world.seed(1)
+        if precision is Precision.FLOAT16:
+            held = world.source.collections["books"]
+            held.schema = msgspec.structs.replace(held.schema, vectors=half)
+        world.target.create(msgspec.structs.replace(BOOKS, name="books_v2"))
+        # An event brought the whole vector; the source gives back what it keeps of it.
+        whole = Point(1, {"v": struct.pack("<2f", 0.1, 0.3)}, {"n": 1})
+        kept = Point(1, {"v": struct.pack("<2f", 0.099975586, 0.30004883)}, {"n": 1})
+        async with world.running():
+            world.source.write("books", Upsert(kept))
+            world.spoil(Upsert(whole))
+            assert (await world.verify()).different == findings

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from replicator import __version__
+from replicator.codecs.events import encode
 from replicator.errors import OwnershipUnknown, Refused
 from replicator.metrics import Metrics
 from replicator.model.phase import Direction, Phase
@@ -182,3 +183,14 @@ async def test_a_plain_copy_has_no_lag_and_no_partitions() -> None:
         status = await migration.status()
         assert (status.lag, status.partitions) == (LagStatus(), [])
         world.target.away = False
+
+
+@virtual
+async def test_fields_that_no_event_has_are_shown_by_name() -> None:
+    world = World()
+    async with world.running() as migration:
+        key, value = encode(upsert(1))
+        fields = msgspec.msgpack.decode(value) | {"vector": [1]}
+        world.log.produce(key, msgspec.msgpack.encode(fields), partition=0)
+        await world.until_applied()
+        assert (await migration.status()).stream.unknown_fields == {"vector": 1}

@@ -85,6 +85,15 @@ def transform(**steps: Any) -> dict[str, Any]:
         ({"backfill": {"rate_max": -0.5}}, "backfill.rate_max"),
         ({"verify": {"page_rows": 0}}, "verify.page_rows"),
         ({"cutover": {"lag_records_max": -1}}, "cutover.lag_records_max"),
+        ({"cutover": {"touched_bytes_max": "0B"}}, "cutover.touched_bytes_max"),
+        (
+            {
+                "collections": [
+                    {"source": "a", "target": "b", "vectors_required": ["t", "u", "t"]}
+                ]
+            },
+            "collections[0].vectors_required[2]",
+        ),
         ({"log": {"level": "loud"}}, "log.level"),
         ({"log": {"format": "xml"}}, "log.format"),
         ({"cutover": {"fence": {"kind": "http", "url": "app"}}}, "cutover.fence.url"),
@@ -187,3 +196,15 @@ def test_a_transform_that_contradicts_itself_is_refused(
 )
 def test_a_transform_that_loses_nothing_unsaid_is_accepted(steps: dict[str, Any]) -> None:
     assert read(**transform(**steps)).collections[0].transform.rename == steps.get("rename", {})
+
+
+def test_a_loss_that_there_is_not_cannot_be_accepted() -> None:
+    def accepting(*codes: str) -> dict[str, Any]:
+        return {"collections": [{"source": "a", "target": "b", "accept": list(codes)}]}
+
+    assert read(**accepting("loss-hnsw")).collections[0].accept == ["loss-hnsw"]
+    with pytest.raises(Refused) as caught:
+        read(**accepting("loss-hnsw", "loss-strictmode"))
+    assert caught.value.code == "config-invalid"
+    assert caught.value.message.startswith("collections[0].accept[1]: ")
+    assert "did you mean 'loss-strict-mode'" in caught.value.message

@@ -82,6 +82,7 @@ def test_what_is_shown_is_whole_and_says_which_secrets_are_set() -> None:
         ("http.listen", "127.0.0.1:1"),
         ("collections", list(reversed(BASE["collections"]))),
         ("collections.0.transform", {"drop": ["z"], "rename": {"x": "y"}}),
+        ("collections.0.accept", ["loss-hnsw"]),
     ],
 )
 def test_what_a_running_copy_does_not_depend_on_may_change(path: str, value: Any) -> None:
@@ -97,6 +98,7 @@ def test_what_a_running_copy_does_not_depend_on_may_change(path: str, value: Any
         ("collections.0.source", "aa"),
         ("collections.0.target", "bb"),
         ("collections.0.ids", "keep"),
+        ("collections.0.target_options", {"shard_number": 3}),
         ("collections.0.transform.drop", []),
         ("collections.0.transform.rename", {"x": "w"}),
         ("collections.0.transform.filter", {"must": []}),

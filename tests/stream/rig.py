@@ -28,6 +28,7 @@ from replicator.settings.settings import StreamSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.apply import Applier
+from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Ownership, Purpose
@@ -256,6 +257,7 @@ class Rig:
             letters=self.letters,
             patience=self.patience,
             show_after_s=show_after_s,
+            versions=VersionWindow(self.settings.version_window),
         )
         self.counters = Counters()
         self.ownership = Ownership()

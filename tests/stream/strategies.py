@@ -109,9 +109,31 @@ def effect(state: State, event: ChangeEvent) -> State:
         vectors[name] = event.vectors[name]
     for field in event.unset:
         payload.pop(field, None)
-    for field in event.set:
-        payload[field] = event.set[field]
+    for field, value in event.set.items():
+        payload.pop(field, None)
+        if value is not None:  # at the top level a null removes; within, it is a value
+            payload[field] = value
     return vectors, payload
+
+
+class Story:
+    """
+    What the events of one key lead to, in the words of the contract: versions order images and
+    deletes, one without a version ends the history, a patch has no place in the order.
+    """
+
+    def __init__(self) -> None:
+        self.state: State = None
+        self.version: int | None = None
+
+    def read(self, event: ChangeEvent) -> bool:
+        """Take an event in; False when it is void."""
+        if event.op is not Op.PATCH:
+            if None not in (event.version, self.version) and event.version < self.version:  # type: ignore[operator]
+                return False
+            self.version = event.version
+        self.state = effect(self.state, event)
+        return True
 
 
 def state_of(point: Point | None) -> State:

@@ -12,6 +12,7 @@ import pytest
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.point import Point
+from replicator.model.position import Partition, Record
 from replicator.model.write import Upsert
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.fold import fold
@@ -49,7 +50,7 @@ def work_of(rig: Rig, *events: ChangeEvent) -> Work:
 async def apply_work(rig: Rig, work: Work) -> None:
     refused = await rig.applier.apply(rig.lease, [(work.key, work.event)])
     if work.key in refused:
-        await rig.applier.bury(rig.lease, rig.first, work, refused[work.key])
+        await rig.applier.one_by_one(rig.lease, rig.first, work, refused[work.key])
 
 
 @virtual
@@ -212,3 +213,51 @@ async def test_an_image_with_nan_is_refused_and_never_written() -> None:
         1: ("vector-not-finite", "vectors.v")
     }
     assert rig.payloads() == {2: {}}
+
+
+@virtual
+async def test_each_record_of_a_refused_work_gets_its_own_reason() -> None:
+    rig = Rig(transform=TransformSettings(cast={"year": "int"}))
+    rig.target.refuses = refuses_poison
+    await apply_work(rig, work_of(rig, upsert(1, poison="point"), patch(1, year="unknown")))
+    assert [(offset, code) for offset, code, _ in await rig.letters_now()] == [
+        (0, "target-rejected"),
+        (1, "transform-failed"),
+    ]
+
+
+@virtual
+async def test_where_compaction_left_one_record_of_several_it_is_judged_for_itself() -> None:
+    rig = Rig()
+    rig.target.refuses = refuses_poison
+    work = work_of(rig, upsert(1, poison="point"), patch(1, n=1))
+    rig.log.truncate(0, 1)
+    rig.seed(point(1))
+    records = rig.applier._records
+
+    async def what_is_left(partition: Partition, work: Work) -> list[Record]:
+        work = msgspec.structs.replace(work, tickets=work.tickets[1:])
+        return await records(partition, work)
+
+    rig.applier._records = what_is_left  # type: ignore[method-assign]
+    await apply_work(rig, work)
+    assert await rig.letters_now() == []
+    assert rig.payloads() == {1: {"n": 1}}
+
+
+@virtual
+async def test_what_waited_behind_an_image_that_became_durable_is_void() -> None:
+    rig = Rig()
+    older, anew = (
+        Work(key(1), upsert(1, version=0), [Ticket(1)], 1, 0),
+        Work(key(1), upsert(1, version=0), [Ticket(1), Ticket(2)], 1, 0, anew=True),
+    )
+    assert not rig.applier.is_void(older)
+    await rig.applier.apply(rig.lease, [(key(1), upsert(1, version=1))])
+    assert rig.applier.is_void(older)
+    assert not rig.applier.is_void(anew)
+    await rig.applier.one_by_one(rig.lease, rig.first, older, None)
+    assert rig.applier.discarded == 1
+    # A copied image has no version, and leaves the order as it is.
+    await rig.applier.apply([(key(1), None)])
+    assert rig.applier.is_void(older)

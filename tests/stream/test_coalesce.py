@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.stream.coalesce import Coalescer, Entry, VersionWindow
 from replicator.stream.watermark import Ticket
-from tests.stream.strategies import State, effect, events_of
+from tests.stream.strategies import State, Story, effect, events_of
 
 A, B, C = (Key("articles", n) for n in (1, 2, 3))
 EVERYTHING = 1 << 60
@@ -142,8 +142,9 @@ def test_an_older_version_does_not_replace_a_newer_one_that_waits() -> None:
     assert not queue.add(event(Op.DELETE, version=4))
     [entry] = queue.take()
     assert entry.event.payload == {"a": "new"}
-    assert entry.tickets == queue.tickets[:1]  # the caller settles the others
-    assert entry.size == 10
+    assert entry.tickets == queue.tickets  # should the newer be refused, they are read again
+    assert (entry.whole, entry.size) == (1, 30)
+    assert (queue.pending.records, queue.pending.bytes) == (0, 0)
 
 
 def test_the_same_version_again_is_the_same_event_delivered_twice_and_is_applied() -> None:
@@ -161,13 +162,23 @@ def test_a_patch_is_never_discarded_for_its_version() -> None:
     assert entry.event.version == 5
 
 
-def test_an_event_without_a_version_is_the_last_word_and_keeps_the_known_version() -> None:
+def test_an_event_without_a_version_ends_the_history_of_its_key() -> None:
     queue = Queue()
     queue.add(event(Op.UPSERT, version=5))
     assert queue.add(event(Op.DELETE))
-    assert not queue.add(event(Op.UPSERT, version=4))
+    assert queue.add(event(Op.UPSERT, version=4))
     [entry] = queue.take()
-    assert entry.event.op is Op.DELETE
+    assert (entry.event.op, entry.event.version, entry.anew) == (Op.UPSERT, 4, True)
+
+
+def test_the_version_of_a_patch_orders_nothing() -> None:
+    queue = Queue()
+    queue.add(event(Op.PATCH, set={"b": 2}, version=9))
+    assert queue.add(event(Op.UPSERT, payload={"a": 1}, version=4))
+    assert queue.add(event(Op.PATCH, set={"c": 3}, version=7))
+    assert queue.add(event(Op.UPSERT, payload={"a": 5}, version=5))
+    [entry] = queue.take()
+    assert (entry.event.payload, entry.event.version, entry.anew) == ({"a": 5}, 5, False)
 
 
 def test_taking_past_many_blocked_keys_costs_one_look_at_each() -> None:
@@ -217,11 +228,9 @@ def test_every_record_is_taken_once_and_each_key_ends_where_its_events_lead(
     commands: list[tuple[str, object]],
 ) -> None:
     queue = Queue()
-    expected: dict[Key, State] = {}
+    stories: dict[Key, Story] = {}
     written: dict[Key, State] = {}
-    newest: dict[Key, int] = {}  # of what is pending
     taken: list[Ticket] = []
-    discarded: list[Ticket] = []
 
     def write(entries: list[Entry]) -> None:
         assert len({entry.key for entry in entries}) == len(entries)
@@ -230,22 +239,13 @@ def test_every_record_is_taken_once_and_each_key_ends_where_its_events_lead(
             offsets = [ticket.next_offset for ticket in entry.tickets]
             assert offsets == sorted(offsets)
             taken.extend(entry.tickets)
-            newest.pop(entry.key, None)
+            # What is durable the lane knows, and the coalescer does not.
+            stories[entry.key].version = None
 
     for name, argument in [*commands, ("take", (EVERYTHING, EVERYTHING, set()))]:
         if isinstance(argument, ChangeEvent):
-            stale = (
-                argument.op is not Op.PATCH
-                and argument.version is not None
-                and argument.version < newest.get(argument.key, -1)
-            )
-            assert queue.add(argument) is not stale
-            if stale:
-                discarded.append(queue.tickets[-1])
-                continue
-            if argument.version is not None:
-                newest[argument.key] = max(argument.version, newest.get(argument.key, -1))
-            expected[argument.key] = effect(expected.get(argument.key), argument)
+            story = stories.setdefault(argument.key, Story())
+            assert queue.add(argument) is story.read(argument)
         else:
             assert name == "take"
             records_max, bytes_max, blocked = argument  # type: ignore[misc]
@@ -254,10 +254,8 @@ def test_every_record_is_taken_once_and_each_key_ends_where_its_events_lead(
             assert len(entries) <= records_max
             write(entries)
 
-    assert written == expected
-    assert sorted(t.next_offset for t in taken + discarded) == [
-        t.next_offset for t in queue.tickets
-    ]
+    assert written == {key: story.state for key, story in stories.items()}
+    assert sorted(t.next_offset for t in taken) == [t.next_offset for t in queue.tickets]
     assert len(queue.pending) == queue.pending.bytes == queue.pending.records == 0
 
 
@@ -271,12 +269,32 @@ def test_an_event_older_than_what_was_written_is_stale() -> None:
     assert not window.is_stale(event(Op.UPSERT, B, version=4))
 
 
-def test_the_window_keeps_the_newest_version_whatever_is_written_after_it() -> None:
+def test_a_patch_leaves_the_window_as_it_is() -> None:
+    window = VersionWindow(10)
+    window.applied(event(Op.PATCH, version=9))
+    assert len(window) == 0
+    window.applied(event(Op.UPSERT, version=5))
+    for version in (3, 9, None):
+        window.applied(event(Op.PATCH, version=version))
+    assert window.of(A) == 5
+
+
+def test_what_was_refused_orders_nothing_but_may_end_the_history() -> None:
     window = VersionWindow(10)
     window.applied(event(Op.UPSERT, version=5))
-    window.applied(event(Op.PATCH, version=3))
-    window.applied(event(Op.UPSERT))
-    assert window.is_stale(event(Op.UPSERT, version=4))
+    window.refused(event(Op.UPSERT, version=9))
+    window.refused(event(Op.PATCH))
+    assert window.of(A) == 5
+    window.refused(event(Op.UPSERT))
+    assert window.of(A) is None
+
+
+def test_an_image_or_a_delete_without_a_version_ends_the_history_of_its_key() -> None:
+    window = VersionWindow(10)
+    for op in (Op.UPSERT, Op.DELETE):
+        window.applied(event(Op.UPSERT, version=5))
+        window.applied(event(op))
+        assert not window.is_stale(event(Op.UPSERT, version=0))
 
 
 def test_the_window_forgets_the_key_that_was_written_longest_ago() -> None:

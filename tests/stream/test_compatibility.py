@@ -14,6 +14,7 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.settings.transform import CollectionSettings, TransformSettings
+from replicator.stream.compatibility import losses
 from replicator.stream.transform import Transform
 
 COSINE = VectorSchema(size=4, distance=Distance.COSINE)
@@ -70,9 +71,22 @@ def test_a_vector_that_does_not_fit_blocks(theirs: dict[str, VectorSchema]) -> N
     assert findings(SOURCE, msgspec.structs.replace(TARGET, vectors=theirs)) == BLOCKS
 
 
-def test_another_distance_warns() -> None:
+def test_another_distance_blocks_until_it_is_accepted() -> None:
     dot = {"": VectorSchema(size=4, distance=Distance.DOT)}
-    assert findings(SOURCE, msgspec.structs.replace(TARGET, vectors=dot)) == WARNS
+    target = msgspec.structs.replace(TARGET, vectors=dot)
+    for accept, severity in (([], Severity.BLOCKS), (["loss-distance"], Severity.INFORMS)):
+        settings = CollectionSettings(source="articles", target="t", accept=accept)
+        [finding] = losses(settings, SOURCE, TARGET, target)
+        assert (finding.severity, finding.code) == (severity, "loss-distance")
+        assert '"cosine" → "dot"' in finding.message
+
+
+def test_aliases_of_the_source_are_told() -> None:
+    settings = CollectionSettings(source="articles", target="t")
+    source = msgspec.structs.replace(SOURCE, aliases=("live",))
+    [finding] = losses(settings, source, TARGET)
+    assert (finding.severity, finding.code) == (Severity.INFORMS, "aliases-stay")
+    assert "`live`" in finding.message
 
 
 def test_what_is_not_known_is_no_difference() -> None:

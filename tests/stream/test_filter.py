@@ -285,3 +285,10 @@ def test_what_is_not_understood_is_refused_with_its_place(spec: Any, path: str) 
         Filter(spec)
     assert refused.value.code == "transform-invalid"
     assert refused.value.message.startswith(f"{path}: ")
+
+
+def test_where_texts_are_uuids_has_id_takes_any_spelling() -> None:
+    name = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    spec = {"must": [{"has_id": ["{" + name.upper() + "}"]}]}
+    assert Filter(spec, uuids=True).matches(name, {})
+    assert not Filter(spec).matches(name, {})

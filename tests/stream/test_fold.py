@@ -97,19 +97,26 @@ def test_time_and_sender_are_those_of_the_later_event() -> None:
         )
 
 
-def test_the_version_of_a_fold_is_the_highest_of_both_so_that_later_stragglers_show() -> None:
+def test_the_version_of_a_fold_is_that_of_the_image_or_the_delete_in_it() -> None:
     for first in (upsert(version=7), patch(version=7), delete(version=7)):
-        for second in (
-            upsert(),
-            upsert(version=2),
-            patch(version=2),
-            delete(),
-            delete(version=7),
-        ):
-            assert fold(first, second).version == 7
-    assert fold(upsert(), delete(version=0)).version == 0
-    assert fold(patch(version=1), patch(version=3)).version == 3
-    assert fold(upsert(), patch()).version is None
+        for second in (upsert(version=8), delete(version=8), upsert(), delete()):
+            assert fold(first, second).version == second.version
+    for image in (upsert(version=7), delete(version=7)):
+        assert fold(image, patch(version=9)).version == 7
+    assert fold(upsert(), patch(version=9)).version is None
+    assert fold(patch(version=1), patch(version=3)).version is None
+
+
+def test_a_null_that_a_patch_sets_removes_the_field_and_a_nested_one_is_a_value() -> None:
+    folded = fold(upsert(payload={"a": 1, "b": 2}), patch(set={"a": None, "b": {"c": None}}))
+    assert folded.payload == {"b": {"c": None}}
+    image = Point("x", {}, {"a": 1})
+    assert apply_patch(image, Patch(id="x", set={"a": None, "b": None})).payload == {}
+    assert image.payload == {"a": 1}
+
+
+def test_a_null_in_an_image_is_a_value() -> None:
+    assert fold(delete(), upsert(payload={"a": None})).payload == {"a": None}
 
 
 def test_a_patch_of_the_store_written_applies_as_an_event_does() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from replicator.codecs.events import encode
+from replicator.codecs.events import EventDecoder, encode
 from replicator.codecs.partition import murmur2_partition
-from replicator.errors import EpochAhead, Rejected
+from replicator.codecs.validation import Demand, demand_of
+from replicator.errors import Blocked, EpochAhead, Rejected
 from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Key
+from replicator.model.point import Point
 from replicator.model.position import Partition, Record
+from replicator.model.schema import IdKinds, VectorSchema
+from replicator.stream.intake import Intake
 from tests.stream.rig import BOOKS, Rig, delete, key, patch, upsert, vector, virtual
 
 
@@ -157,3 +161,92 @@ async def test_an_id_that_the_source_cannot_hold_is_refused_whatever_the_event(
             assert reason(read) == ("id-invalid", "id")
         else:
             assert read == event
+
+
+@virtual
+async def test_a_patch_that_removes_a_vector_nobody_knows_is_refused() -> None:
+    intake = Rig().intake
+    wrong = msgspec.structs.replace(patch(1), unset_vectors=("v", "w"))
+    assert reason(intake.event(record_of(wrong))) == ("vector-unknown", "unset_vectors[1]")
+    right = msgspec.structs.replace(patch(1), unset_vectors=("v",))
+    assert isinstance(intake.event(record_of(right)), ChangeEvent)
+
+
+@virtual
+async def test_a_vector_that_no_point_can_be_without_is_not_removed_by_a_patch() -> None:
+    rig = Rig()
+    vectors = {"v": VectorSchema(size=2, required=True)}
+    rig.routes["books"] = msgspec.structs.replace(rig.routes["books"], vectors=vectors)
+    wrong = msgspec.structs.replace(patch(1), unset_vectors=("v",))
+    read = rig.intake.event(record_of(wrong))
+    assert reason(read) == ("vector-missing", "unset_vectors[0]")
+
+
+def bare(number: int) -> Record:
+    return record_of(msgspec.structs.replace(upsert(number), vectors={}))
+
+
+@virtual
+async def test_an_upsert_without_a_vector_that_is_demanded_is_refused() -> None:
+    rig = Rig()
+    assert isinstance(rig.intake.event(bare(1)), ChangeEvent)
+    for demand, path in (
+        (Demand(frozenset(["v"])), "vectors.v"),
+        (Demand(frozenset(["v"]), declared=True), "vectors.v"),
+        (Demand(some=True), "vectors"),
+    ):
+        rig.routes["books"] = msgspec.structs.replace(rig.routes["books"], demand=demand)
+        read = rig.intake.event(bare(1))
+        assert reason(read) == ("vector-missing", path)
+        assert "vectors_required" in str(read)
+        assert isinstance(rig.intake.event(record_of(upsert(1))), ChangeEvent)
+        assert isinstance(rig.intake.event(record_of(patch(1, a=1))), ChangeEvent)
+
+
+def test_what_an_upsert_must_bring_is_declared_or_learned_from_the_rows() -> None:
+    one, two = {"v": VectorSchema()}, {"v": VectorSchema(), "w": VectorSchema()}
+    full, empty = Point(1, {"v": vector()}, {}), Point(2, {}, {})
+    assert demand_of(["w"], two, [empty]) == Demand(frozenset(["w"]), declared=True)
+    assert demand_of([], one, [full]) == Demand(declared=True)
+    assert demand_of(None, one, []) == demand_of(None, one, [full]) == Demand(frozenset(["v"]))
+    assert demand_of(None, one, [full, empty]) == Demand()
+    assert demand_of(None, two, [full]) == demand_of(None, None, [full]) == Demand(some=True)
+    assert demand_of(None, two, []) == demand_of(None, None, [empty]) == Demand()
+
+
+@virtual
+async def test_an_id_that_the_source_cannot_hold_is_refused_with_what_it_can() -> None:
+    rig = Rig()
+    source = msgspec.structs.replace(BOOKS, ids=IdKinds.UINT64 | IdKinds.UUID)
+    rig.routes["books"] = msgspec.structs.replace(rig.routes["books"], source=source)
+    read = rig.intake.event(record(b"books/-5", None))
+    assert reason(read) == ("id-invalid", "id")
+    assert "integers from 0 to 2^64-1 and UUIDs" in str(read)
+
+
+@virtual
+async def test_of_a_source_that_keeps_no_null_an_image_says_what_the_source_says() -> None:
+    rig = Rig()
+    source = msgspec.structs.replace(BOOKS, null_is_absence=True)
+    rig.routes["books"] = msgspec.structs.replace(rig.routes["books"], source=source)
+    read = rig.intake.event(record_of(upsert(1, a=None, b={"c": None})))
+    assert isinstance(read, ChangeEvent)
+    assert read.payload == {"b": {"c": None}}
+    assert rig.intake.event(record_of(upsert(1, a=None))) == upsert(1)
+
+
+@virtual
+async def test_a_patch_in_a_log_that_was_declared_free_of_them_blocks() -> None:
+    rig = Rig()
+    intake = Intake(
+        decoder=EventDecoder({"books": True}, 4096),
+        routes=rig.routes,
+        integer_ids={"books": True},
+        epochs=Epochs(),
+        partitioner="unchecked",
+        patches=False,
+    )
+    assert isinstance(intake.event(record_of(upsert(1))), ChangeEvent)
+    with pytest.raises(Blocked) as caught:
+        intake.event(record_of(patch(1, a=1)))
+    assert caught.value.code == "patch-on-compacted"

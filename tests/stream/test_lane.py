@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Partition
-from replicator.stream.lane import Lane, Work
+from replicator.stream.coalesce import VersionWindow
+from replicator.stream.lane import Added, Lane, Work
 
 KEY = Key("books", 5)
 SHOWN_S = 10.0
@@ -12,12 +15,12 @@ HELD: set[Key] = set()
 """Keys that the stream holds back; each test leaves it empty."""
 
 
-def lane_of() -> Lane:
-    return Lane(Partition("changes/0"), 0, records_max=100, held=HELD)
+def lane_of(versions: VersionWindow | None = None) -> Lane:
+    return Lane(Partition("changes/0"), 0, records_max=100, held=HELD, versions=versions)
 
 
-def event(op: Op) -> ChangeEvent:
-    return ChangeEvent(op=op, key=KEY, ts_ms=0, set={"n": 1} if op is Op.PATCH else {})
+def event(op: Op, key: Key = KEY) -> ChangeEvent:
+    return ChangeEvent(op=op, key=key, ts_ms=0, set={"n": 1} if op is Op.PATCH else {})
 
 
 def add(lane: Lane, op: Op, offset: int, now: float, *, needs_image: bool = False) -> None:
@@ -29,6 +32,18 @@ def add(lane: Lane, op: Op, offset: int, now: float, *, needs_image: bool = Fals
         now=now,
         needs_image=needs_image,
         shown_at=now + SHOWN_S,
+    )
+
+
+def versioned(lane: Lane, op: Op, offset: int, version: int | None) -> Added:
+    return lane.add(
+        ChangeEvent(op=op, key=KEY, ts_ms=0, version=version),
+        lane.track(offset),
+        size=1,
+        at_ms=0,
+        now=0.0,
+        needs_image=op is Op.PATCH,
+        shown_at=SHOWN_S,
     )
 
 
@@ -276,15 +291,76 @@ def test_settled_records_behind_an_unsettled_one_still_fill_the_lane() -> None:
     assert lane.has_room
 
 
-def test_an_event_older_than_the_one_that_waits_is_not_taken_in() -> None:
+def test_an_image_older_than_the_one_that_waits_stays_with_it_and_changes_nothing() -> None:
     lane = lane_of()
-    newer, older = (
-        ChangeEvent(op=Op.UPSERT, key=KEY, ts_ms=0, version=version) for version in (2, 1)
+    assert versioned(lane, Op.UPSERT, 0, 2) is Added.PENDING
+    assert versioned(lane, Op.DELETE, 1, 1) is Added.OUTRANKED
+    [work] = take(lane, 0.0)
+    assert work.event is not None
+    assert (work.event.op, work.event.version, work.whole) == (Op.UPSERT, 2, 1)
+    lane.finish(work)
+    assert (lane.watermark.position, lane.bytes, lane.waiting_bytes) == (2, 0, 0)
+
+
+def test_an_image_older_than_a_durable_one_is_void_at_once() -> None:
+    versions = VersionWindow(10)
+    versions.applied(ChangeEvent(op=Op.UPSERT, key=KEY, ts_ms=0, version=5))
+    lane = lane_of(versions)
+    assert versioned(lane, Op.UPSERT, 0, 4) is Added.VOID
+    assert lane.bytes == 0
+
+
+@pytest.mark.parametrize("op", [Op.UPSERT, Op.DELETE])
+def test_what_waits_without_a_version_ends_the_history_that_is_durable(op: Op) -> None:
+    versions = VersionWindow(10)
+    versions.applied(ChangeEvent(op=Op.UPSERT, key=KEY, ts_ms=0, version=5))
+    lane = lane_of(versions)
+    assert versioned(lane, op, 0, None) is Added.PENDING
+    assert versioned(lane, Op.UPSERT, 1, 0) is Added.COALESCED
+    [work] = take(lane, 0.0)
+    assert work.anew
+    assert work.event is not None
+    assert work.event.version == 0
+
+
+def test_behind_an_image_in_flight_an_older_one_waits_to_be_judged() -> None:
+    versions = VersionWindow(10)
+    versions.applied(ChangeEvent(op=Op.UPSERT, key=KEY, ts_ms=0, version=5))
+    lane = lane_of(versions)
+    versioned(lane, Op.DELETE, 0, None)
+    take(lane, 0.0)
+    assert versioned(lane, Op.UPSERT, 1, 0) is Added.PENDING
+
+
+def test_patches_that_an_image_replaced_leave_no_bytes_and_no_times_behind() -> None:
+    lane = lane_of()
+    for offset in range(0, 20, 2):
+        add(lane, Op.PATCH, offset, now=0.0, needs_image=True)
+        plain(lane, KEY, offset + 1)
+        [work] = take(lane, 0.0)
+        lane.finish(work)
+    assert (lane.bytes, lane.waiting_bytes, lane.next_due()) == (0, 0, None)
+
+
+def test_the_times_of_replaced_patches_do_not_outgrow_those_that_wait() -> None:
+    lane = lane_of()
+    lane.add(
+        event(Op.PATCH, OTHER),
+        lane.track(0),
+        size=1,
+        at_ms=0,
+        now=0.0,
+        needs_image=True,
+        shown_at=SHOWN_S,
     )
-    when = {"at_ms": 0, "now": 0.0, "needs_image": False, "shown_at": 0.0}
-    assert lane.add(newer, lane.track(0), size=1, **when)
-    assert not lane.add(older, lane.track(1), size=1, **when)
-    assert lane.bytes == 1
+    for offset in range(1, 2001, 2):
+        add(lane, Op.PATCH, offset, now=0.0, needs_image=True)
+        plain(lane, KEY, offset + 1)
+        [work] = take(lane, 0.0)
+        lane.finish(work)
+    assert len(lane._dues) < 100
+    [patch] = take(lane, SHOWN_S)
+    assert patch.key == OTHER
 
 
 def test_the_oldest_event_is_found_wherever_it_waits() -> None:
@@ -317,21 +393,11 @@ def test_a_lane_is_not_idle_while_a_patch_waits_for_its_time() -> None:
     assert lane.next_due() == SHOWN_S
 
 
-def test_an_upsert_older_than_a_patch_that_waits_for_the_image_is_void() -> None:
+def test_a_patch_that_waits_for_the_image_hides_no_image_of_an_older_version() -> None:
     lane = lane_of()
-
-    def versioned(op: Op, offset: int, version: int) -> bool:
-        return lane.add(
-            ChangeEvent(op=op, key=KEY, ts_ms=0, version=version),
-            lane.track(offset),
-            size=1,
-            at_ms=0,
-            now=0.0,
-            needs_image=op is Op.PATCH,
-            shown_at=SHOWN_S,
-        )
-
-    assert versioned(Op.PATCH, 0, version=7)
-    assert not versioned(Op.UPSERT, 1, version=6)
-    [work] = take(lane, SHOWN_S)
-    assert (work.event, work.version) == (None, 7)
+    assert versioned(lane, Op.PATCH, 0, 7) is Added.DEFERRED
+    assert versioned(lane, Op.UPSERT, 1, 6) is Added.PENDING
+    [work] = take(lane, 0.0)
+    assert work.event is not None
+    assert (work.event.version, len(work.tickets)) == (6, 2)
+    assert take(lane, SHOWN_S) == []

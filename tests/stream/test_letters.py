@@ -7,13 +7,14 @@ from random import Random
 
 import pytest
 
+from replicator.codecs.events import encode
 from replicator.errors import Rejected
-from replicator.model.event import Key
+from replicator.model.event import ChangeEvent, Key
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.position import Place, Record
 from replicator.stream import letters as module
 from replicator.testing.faults import Fault, Faults
-from tests.stream.rig import METRICS, Rig, key, now, virtual
+from tests.stream.rig import METRICS, Rig, key, now, patch, upsert, virtual
 
 BAD = Rejected("field-type", "not a number", "payload.year")
 
@@ -136,3 +137,33 @@ async def test_a_row_without_a_readable_key_is_kept_all_the_same() -> None:
     await rig.letters.keep_rows([rig.letters.of_row(None, BAD, b"raw", "line 7")])
     assert rig.letters.open == 1
     assert not rig.letters.concerns(Key("books", 7))
+
+
+@virtual
+async def test_a_letter_of_a_newer_image_is_known_once_the_letters_can_be_read() -> None:
+    rig = Rig()
+
+    def letter(offset: int, event: ChangeEvent) -> RejectedRecord:
+        raw_key, value = encode(event)
+        record = Record(rig.first, offset, raw_key, value, 7)
+        return rig.letters.of_record(record, BAD, key(1))
+
+    versioned = patch(1, n=1)
+    versioned.version = 9
+    await rig.letters.keep([letter(3, upsert(1, version=5)), letter(4, versioned)])
+
+    async def newer(version: int, before: int = 10) -> bool:
+        return await rig.letters.hold_newer(key(1), version, rig.first, before)
+
+    assert [await newer(version) for version in (4, 5, 6)] == [True, False, False]
+    assert not await newer(4, before=3), "what lies behind it is no business of its"
+    rig.kept.faults = Faults(Random(0), {Fault.LETTERS_AWAY: 1.0})
+    asking = asyncio.create_task(newer(4))
+    await asyncio.sleep(10)
+    assert not asking.done()
+    assert rig.letters.trouble is not None
+    rig.kept.faults = Faults()
+    assert await asking
+    assert rig.letters.trouble is None
+    rig.kept.kept.clear()
+    assert await newer(9), "nobody can tell what the lost bytes said"

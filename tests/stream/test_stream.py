@@ -416,10 +416,78 @@ async def test_an_older_event_is_discarded_while_the_newer_is_still_in_flight() 
         rig.emit(upsert(1, version=5, n=5))
         await rig.until(lambda: bool(rig.door.batches))
         rig.emit(upsert(1, version=3, n=3))
-        await rig.until(lambda: rig.counters.discarded == 1)
+        await rig.until(lambda: rig.stream.lanes[rig.first].waiting == 1)
         rig.door.release()
         await rig.until_written()
     assert rig.payloads() == {1: {"n": 5}}
+    assert rig.counters.discarded == 1
+
+
+@virtual
+async def test_a_patch_behind_an_image_that_came_too_late_is_applied_without_it() -> None:
+    rig = Rig()
+    rig.door.held = {1}
+    async with rig.streaming():
+        rig.emit(upsert(1, version=5, n=5))
+        await rig.until(lambda: bool(rig.door.batches))
+        rig.emit(upsert(1, version=3, n=3), patch(1, m=1))
+        await rig.until(lambda: rig.stream.lanes[rig.first].watermark.tracked_to == 3)
+        rig.door.release()
+        await rig.until_written()
+    assert rig.payloads() == {1: {"n": 5, "m": 1}}
+    assert rig.counters.discarded == 1
+    assert await rig.letters_now() == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+@virtual
+async def test_a_refused_image_hides_no_older_one(together: bool) -> None:
+    rig = Rig()
+    rig.target.refuses = refuses_poison
+    if not together:
+        rig.door.held = {1}
+    async with rig.streaming():
+        rig.emit(upsert(1, version=7, poison=1))
+        if not together:
+            await rig.until(lambda: bool(rig.door.batches))
+        rig.emit(upsert(1, version=6, n=6))
+        if not together:
+            await rig.until(lambda: rig.stream.lanes[rig.first].waiting == 1)
+            rig.door.release()
+        await rig.until_written()
+        rig.emit(upsert(1, version=5, n=5))
+        await rig.until_written()
+    assert rig.payloads() == {1: {"n": 6}}
+    assert await rig.letters_now() == [(0, "target-rejected", "open")]
+
+
+@virtual
+async def test_a_key_made_anew_counts_its_versions_anew() -> None:
+    for waits in (True, False):
+        rig = Rig()
+        async with rig.streaming():
+            rig.emit(upsert(1, version=5, n=5))
+            await rig.until_written()
+            rig.log.produce(b"books/1", None, partition=0)
+            if waits:
+                await rig.until_written()
+            rig.emit(upsert(1, version=0, n=0))
+            await rig.until_written()
+        assert rig.payloads() == {1: {"n": 0}}
+        assert rig.counters.discarded == 0
+
+
+@virtual
+async def test_the_version_of_a_patch_hides_no_image() -> None:
+    rig = Rig()
+    async with rig.streaming():
+        late = patch(1, a=1)
+        late.version = 5
+        rig.emit(late)
+        await rig.until_written()
+        rig.emit(upsert(1, version=4, b=2))
+        await rig.until_written()
+    assert rig.payloads() == {1: {"b": 2}}
 
 
 @virtual

@@ -1,4 +1,4 @@
-"""The store in memory keeps the stores' contract, with stale reads and without marks too."""
+"""The store in memory keeps the stores' contract: stale, without marks, without nulls too."""
 
 from __future__ import annotations
 
@@ -33,3 +33,9 @@ class TestStaleMemoryStore(TestMemoryStore):
         return MemoryStore(
             staleness_s=0.02, faults=faults, marks=False, normalises=False
         ).attach()
+
+
+class TestMemoryStoreWithoutNulls(TestMemoryStore):
+    @pytest.fixture
+    def store(self) -> AttachedStore:
+        return MemoryStore(null_is_absence=True).attach()

@@ -45,4 +45,8 @@ def _patched(point: Point, patch: Patch) -> Point:
         if name not in patch.unset_vectors
     }
     payload = {name: value for name, value in point.payload.items() if name not in patch.unset}
-    return Point(point.id, vectors | patch.vectors, payload | patch.set)
+    payload |= patch.set
+    for name, value in patch.set.items():
+        if value is None:  # at the top level a null removes; in an image it is a value
+            del payload[name]
+    return Point(point.id, vectors | patch.vectors, payload)

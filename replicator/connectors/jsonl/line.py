@@ -25,10 +25,17 @@ thousand 4096-dimension vectors still fits."""
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What a header says of the collection. `vectors` is None where nobody declared them."""
+    """
+    What a header says of the collection. `vectors` is None where nobody declared them. The
+    settings of the store that the points come from are kept in its own words: a file uses none
+    of them, and gives them to a store of that kind.
+    """
 
     vectors: dict[str, VectorSchema] | None = None
     indexes: dict[str, str] = {}
+    index_options: dict[str, dict[str, Any]] = {}
+    native_kind: str | None = None
+    native: dict[str, Any] = {}
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):

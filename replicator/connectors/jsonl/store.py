@@ -37,6 +37,9 @@ from replicator.settings.stores import JsonlSettings
 
 T = TypeVar("T")
 
+_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
+"""A file holds any id."""
+
 _REFUSALS = {
     errno.EACCES: "permission-denied",
     errno.EPERM: "permission-denied",
@@ -135,11 +138,33 @@ class JsonlStore:
         return await self._do(look)
 
     # -- writing --------------------------------------------------------------------------
+    def plan(self, wanted: CollectionSchema) -> CollectionSchema:
+        """All of it: a header keeps what the file itself has no use for."""
+        if wanted.chosen:
+            raise Refused("config-invalid", "a file has no options of a target")
+        return msgspec.structs.replace(
+            wanted,
+            ids=_IDS,
+            string_bytes_max=ID_BYTES_MAX,
+            points=None,
+            normalises=False,
+            details={},
+        )
+
+    async def configure(self, planned: CollectionSchema) -> None:
+        """Nothing waits for the end of a bulk load."""
+
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Make the file; in one that exists, leave the mark in a further header line."""
 
         def make() -> None:
-            layout = Layout(wanted.vectors, wanted.indexes)
+            layout = Layout(
+                wanted.vectors,
+                wanted.indexes,
+                wanted.index_options,
+                wanted.native_kind,
+                wanted.native,
+            )
             header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
             log = self._log(wanted.name)
             if not log.refresh():
@@ -289,9 +314,12 @@ class JsonlStore:
         return CollectionSchema(
             name=collection,
             vectors=log.layout.vectors,
-            ids=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING,
+            ids=_IDS,
             string_bytes_max=ID_BYTES_MAX,
             indexes=log.layout.indexes,
+            index_options=log.layout.index_options,
+            native_kind=log.layout.native_kind,
+            native=log.layout.native,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
             mark_epoch=log.header.mark_epoch if log.header else 0,

@@ -1,14 +1,18 @@
 """
-Deferred indexing, remembered in the collection itself.
+Settings that wait for the end of the bulk load, and the note that they do.
 
 Building the index while a copy runs does the work several times over, so a collection that we
-create has its indexing switched off (`indexing_threshold` 0) until the copy is done. What must
-be put back, and that we owe it, stands in the collection's metadata beside the capture mark: a
-restart, or another machine, finds it there.
+create has its indexing switched off (`indexing_threshold` 0) until the copy is done; and strict
+mode is for the application's requests, not for our pages and batches. That we owe them stands
+in the collection's metadata beside the capture mark: a restart, or another machine, finds it
+there. What they are says the plan (`configuration.update`); the note keeps the threshold too,
+for an end without one.
 
     created ── first ensure, still empty ──► deferred ── finish_bulk ──► restored
        ▲                                                                    │
        └───────────────────────────── wipe ─────────────────────────────────┘
+
+A collection that `ensure` makes is deferred from the start: one request, nothing in between.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from enum import Enum
 
 from replicator.connectors.qdrant.values import read_value
 from replicator.connectors.qdrant.wire import Message
+
+OURS = "replicator_"
+"""Metadata keys that begin with it are a replicator's own, and do not travel."""
 
 CAPTURE_KEY = "replicator_capture_id"
 """Metadata key of the mark that ties a collection to one capture."""
@@ -49,9 +56,15 @@ def read_indexing(info: Message) -> Indexing:
         return Indexing.FOREIGN
 
 
-def write_created(request: Message) -> None:
-    """Note in a `CreateCollection` that we made it."""
-    _note(request.metadata, Indexing.CREATED, None)
+def write_deferred_creation(request: Message, *, indexing: bool) -> None:
+    """Take out of a `CreateCollection` what waits for the end, and note that it does."""
+    optimizers = request.optimizers_config
+    _note(request.metadata, Indexing.DEFERRED, optimizers.indexing_threshold or _THRESHOLD_KB)
+    if indexing:
+        optimizers.indexing_threshold = 0
+        # Points would be hidden until an index is built that is not being built.
+        optimizers.ClearField("prevent_unoptimized")
+    request.ClearField("strict_mode_config")
 
 
 def write_deferral(request: Message, info: Message) -> None:
@@ -60,13 +73,18 @@ def write_deferral(request: Message, info: Message) -> None:
     threshold = optimizers.indexing_threshold or _THRESHOLD_KB
     _note(request.metadata, Indexing.DEFERRED, threshold)
     request.optimizers_config.indexing_threshold = 0
+    if optimizers.prevent_unoptimized:
+        request.optimizers_config.prevent_unoptimized = False
+    if info.config.strict_mode_config.enabled:
+        request.strict_mode_config.enabled = False
 
 
 def write_restoration(request: Message, info: Message) -> None:
     """Switch indexing on again in an `UpdateCollection`, in the same request as the note."""
-    threshold = deferred_threshold(info)
+    threshold = request.optimizers_config.indexing_threshold or deferred_threshold(info)
     _note(request.metadata, Indexing.RESTORED, threshold)
-    request.optimizers_config.indexing_threshold = threshold
+    if not request.optimizers_config.HasField("indexing_threshold"):
+        request.optimizers_config.indexing_threshold = threshold
 
 
 def write_fresh(request: Message, info: Message) -> None:

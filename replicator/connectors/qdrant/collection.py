@@ -9,22 +9,33 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import msgspec
 
 from replicator.connectors.qdrant import bulk, failures
 from replicator.connectors.qdrant.bulk import CAPTURE_KEY, Indexing
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.configuration import (
+    copy_collection,
+    copy_late_params,
+    creation,
+    index_creation,
+    plan,
+    update,
+)
 from replicator.connectors.qdrant.schema import (
     conflicts,
-    copy_collection,
     index_type,
     read_schema,
-    write_collection,
     write_mark,
 )
 from replicator.connectors.qdrant.wire import Message, wire
-from replicator.errors import Refused, Retryable
+from replicator.errors import Refused, Rejected, Retryable
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.settings.stores import QdrantSettings
+from replicator.stream.configuration import configuration_differences
+
+_EXACT_FORBIDDEN = "Exact search disabled"
+"""What a server says where strict mode's `search_allow_exact` is off."""
 
 POLL_S = 0.1
 """First wait between two looks at an optimisation; it doubles up to `POLL_S_MAX`."""
@@ -49,29 +60,81 @@ class Collections:
             if exc.code == "source-missing":
                 return None
             raise
-        return read_schema(name, info, points)
+        schema = read_schema(name, info, points)
+        known = await self._known_aliases()
+        if known is None:
+            return schema
+        physical = known.get(name, name)
+        names = sorted(alias for alias, leads_to in known.items() if leads_to == physical)
+        return msgspec.structs.replace(schema, physical=physical, aliases=tuple(names))
+
+    async def physical(self, name: str) -> str | None:
+        """The collection behind a name; None where the key may not ask for aliases."""
+        known = await self._known_aliases()
+        return None if known is None else known.get(name, name)
+
+    async def _known_aliases(self) -> dict[str, str] | None:
+        try:
+            return await self.aliases()
+        except Refused as exc:
+            # A key for some collections only may not list what there is.
+            if exc.code in ("permission-denied", "unsupported"):
+                return None
+            raise
 
     async def count(self, name: str) -> int:
-        """Exact. Raises Refused when there is no such collection."""
+        """
+        Exact where strict mode allows it, else what the server reckons, which is 0 for an empty
+        collection alone. Raises Refused when there is no such collection.
+        """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
         )
-        reply = await self._channel.read("Points", "Count", request)
+        try:
+            reply = await self._channel.read("Points", "Count", request)
+        except Rejected as exc:
+            if _EXACT_FORBIDDEN not in exc.message:
+                raise
+            request.exact = False
+            reply = await self._channel.read("Points", "Count", request)
         found: int = reply.result.count
         return found
 
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Create what is missing, and leave the mark."""
+        wanted = await self._resolved(wanted)
         info = await self._info(wanted.name)
         if info is None:
             await self._create(wanted)
+            info = await self._present(wanted.name)
+        elif await self._is_outdated(wanted, info):
+            await self._replace(wanted)
             info = await self._present(wanted.name)
         if found := conflicts(wanted, info):
             raise Refused("target-incompatible", f"{wanted.name}: {'; '.join(found)}")
         await self._prepare(wanted, info)
         for field, kind in wanted.indexes.items():
             if field not in info.payload_schema:
-                await self._create_index(wanted.name, field, kind)
+                await self._create_index(wanted, field, kind)
+
+    async def configure(self, planned: CollectionSchema) -> None:
+        """
+        Put in force what waited for the end of the bulk load. Only in a collection that we
+        made; what it lacks is found by comparing it with the plan, so it may be repeated, and
+        a change that was lost on its way is made again.
+        """
+        planned = await self._resolved(planned)
+        info = await self._present(planned.name)
+        state = bulk.read_indexing(info)
+        if state is Indexing.FOREIGN:
+            return
+        request = update(planned, info)
+        if state is not Indexing.RESTORED:
+            request = request or self._update_request(planned.name)
+            bulk.write_restoration(request, info)
+        if request is not None:
+            request.timeout = self._channel.timeout_s
+            await self._channel.change("Update", request)
 
     async def wipe(self, name: str) -> None:
         """
@@ -84,22 +147,30 @@ class Collections:
         info = await self._info(name)
         if info is None:
             return
+        aliases = await self.aliases()
+        # Deleting an alias deletes nothing.
+        name = aliases.get(name, name)
         fresh = copy_collection(name, info)
         bulk.write_fresh(fresh, info)
         fresh.timeout = self._channel.timeout_s
-        aliases = await self.aliases()
-        await self._channel.change(
-            "Delete",
-            wire().DeleteCollection(collection_name=name, timeout=self._channel.timeout_s),
-        )
+        late = self._update_request(name)
+        late.params.CopyFrom(copy_late_params(info))
+        await self._delete(name)
         await self._channel.change("Create", fresh)
+        if late.params.ListFields():
+            await self._channel.change("Update", late)
         for field, index in info.payload_schema.items():
-            request = self._index_request(name, field, index.data_type - 1)
+            request = wire().CreateFieldIndexCollection(
+                collection_name=name,
+                wait=True,
+                field_name=field,
+                field_type=index.data_type - 1,
+                timeout=self._channel.timeout_s,
+            )
             if index.HasField("params"):
                 request.field_index_params.CopyFrom(index.params)
             await self._channel.change("CreateFieldIndex", request, "Points")
-        for alias in sorted(alias for alias, target in aliases.items() if target == name):
-            await self.point_alias(alias, name)
+        await self._point_aliases(aliases, name)
 
     async def finish_bulk(self, name: str) -> None:
         """
@@ -157,19 +228,47 @@ class Collections:
                 f"the server keeps no metadata of {name}: Qdrant 1.16 or newer does",
             )
 
+    async def _resolved(self, wanted: CollectionSchema) -> CollectionSchema:
+        """Under the collection's own name: what changes a collection knows no aliases."""
+        name = await self.physical(wanted.name) or wanted.name
+        return msgspec.structs.replace(wanted, name=name)
+
     async def _create(self, wanted: CollectionSchema) -> None:
-        request = wire().CreateCollection(
-            collection_name=wanted.name, timeout=self._channel.timeout_s
-        )
-        write_collection(request, wanted)
-        bulk.write_created(request)
+        planned = plan(wanted, self._settings)
+        request = creation(planned)
+        bulk.write_deferred_creation(request, indexing=self._settings.defer_indexing)
+        request.timeout = self._channel.timeout_s
         if wanted.capture_id is not None:
             request.metadata[CAPTURE_KEY].string_value = wanted.capture_id
-        if self._settings.shard_number is not None:
-            request.shard_number = self._settings.shard_number
-        if self._settings.replication_factor is not None:
-            request.replication_factor = self._settings.replication_factor
         await self._channel.change("Create", request)
+
+    async def _is_outdated(self, wanted: CollectionSchema, info: Message) -> bool:
+        """Whether we made it, for another plan, and it was emptied since."""
+        if bulk.read_indexing(info) is not Indexing.CREATED:
+            return False
+        present = read_schema(wanted.name, info, None)
+        if not configuration_differences(plan(wanted, self._settings), present):
+            return False
+        return not await self.count(wanted.name)
+
+    async def _replace(self, wanted: CollectionSchema) -> None:
+        """
+        Make an empty collection of ours anew. A crash between the two steps leaves none, and
+        the next `ensure` makes it; only aliases that led to it are then gone.
+        """
+        creation(plan(wanted, self._settings))  # raises before anything is deleted
+        aliases = await self.aliases()
+        await self._delete(wanted.name)
+        await self._create(wanted)
+        await self._point_aliases(aliases, wanted.name)
+
+    async def _delete(self, name: str) -> None:
+        request = wire().DeleteCollection(collection_name=name, timeout=self._channel.timeout_s)
+        await self._channel.change("Delete", request)
+
+    async def _point_aliases(self, aliases: dict[str, str], name: str) -> None:
+        for alias in sorted(alias for alias, leads_to in aliases.items() if leads_to == name):
+            await self.point_alias(alias, name)
 
     async def _prepare(self, wanted: CollectionSchema, info: Message) -> None:
         """Leave the mark and defer indexing, which only an empty collection allows."""
@@ -198,22 +297,13 @@ class Collections:
                 f"the server keeps no metadata of {wanted.name}: Qdrant 1.16 or newer does",
             )
 
-    async def _create_index(self, name: str, field: str, kind: str) -> None:
+    async def _create_index(self, wanted: CollectionSchema, field: str, kind: str) -> None:
         number = index_type(kind)
         if number is None:
             raise Refused("unsupported", f"Qdrant has no payload index of type {kind!r}")
-        await self._channel.change(
-            "CreateFieldIndex", self._index_request(name, field, number), "Points"
-        )
-
-    def _index_request(self, name: str, field: str, number: int) -> Message:
-        return wire().CreateFieldIndexCollection(
-            collection_name=name,
-            wait=True,
-            field_name=field,
-            field_type=number,
-            timeout=self._channel.timeout_s,
-        )
+        request = index_creation(wanted, field, number)
+        request.timeout = self._channel.timeout_s
+        await self._channel.change("CreateFieldIndex", request, "Points")
 
     def _update_request(self, name: str) -> Message:
         return wire().UpdateCollection(collection_name=name, timeout=self._channel.timeout_s)

@@ -1,22 +1,36 @@
-"""Collections: what Qdrant says of one ↔ the neutral schema."""
+"""Collections: what Qdrant says of one → the neutral schema and the native documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from replicator.connectors.qdrant.bulk import CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY
-from replicator.connectors.qdrant.values import read_value
+from replicator.connectors.qdrant.bulk import (
+    CAPTURE_KEY,
+    EPOCH_KEY,
+    INCARNATION_KEY,
+    OURS,
+    Indexing,
+    read_indexing,
+)
+from replicator.connectors.qdrant.native import read_document, unnamed
+from replicator.connectors.qdrant.values import read_payload, read_value
 from replicator.connectors.qdrant.wire import Message, wire
-from replicator.errors import Refused
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
     IdKinds,
     Mark,
+    Precision,
     VectorKind,
     VectorSchema,
 )
+
+KIND = "qdrant"
+"""Whose words the native documents are in."""
+
+UNNAMED = "unnamed_fields"
+"""Of the native document: what the server said and the installed client has no name for."""
 
 _DISTANCES = {
     "Cosine": Distance.COSINE,
@@ -24,23 +38,39 @@ _DISTANCES = {
     "Euclid": Distance.EUCLID,
     "Manhattan": Distance.MANHATTAN,
 }
+_PRECISIONS = {precision.value.capitalize(): precision for precision in Precision}
+_PER_VECTOR = ("vectors_config", "sparse_vectors_config")
+_SAYS_NOTHING = {"modifier": "None", "sharding_method": "Auto"}
+"""Values that are the same as none."""
 
 
 def read_schema(name: str, info: Message, points: int | None) -> CollectionSchema:
     """Translate a `CollectionInfo`; `points` is an exact count."""
     mark = _read_mark(info.config.metadata)
     kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
-    params = info.config.params
+    vectors = read_vector_schemas(info.config.params)
+    native = _native(info)
+    _part_strict_mode(native, vectors)
+    indexing = read_indexing(info)
     return CollectionSchema(
         name=name,
-        vectors=read_vector_schemas(params),
+        vectors=vectors,
         ids=IdKinds.UINT64 | IdKinds.UUID,
         indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
+        index_options={
+            field: options
+            for field, index in info.payload_schema.items()
+            if (options := _index_options(index))
+        },
         points=points,
         capture_id=mark.capture_id if mark is not None else None,
         mark_epoch=mark.epoch if mark is not None else 0,
         mark_incarnation=mark.incarnation if mark is not None else 0,
         normalises=True,
+        native_kind=KIND,
+        native=native,
+        made=indexing is not Indexing.FOREIGN,
+        unfinished=indexing in (Indexing.CREATED, Indexing.DEFERRED),
         details=_details(info),
     )
 
@@ -74,44 +104,15 @@ def read_vector_schemas(params: Message) -> dict[str, VectorSchema]:
         if config.WhichOneof("config") == "params"
         else dict(config.params_map.map)
     )
-    names = {number: name for name, number in wire().enum("Distance").items()}
-    found = {
-        name: VectorSchema(
-            kind=VectorKind.MULTI
-            if vector.HasField("multivector_config")
-            else VectorKind.DENSE,
-            size=vector.size,
-            distance=_DISTANCES.get(names.get(vector.distance, "")),
-        )
-        for name, vector in dense.items()
-    }
-    for name in params.sparse_vectors_config.map:
-        found[name] = VectorSchema(kind=VectorKind.SPARSE)
+    found = {name: _dense(vector) for name, vector in dense.items()}
+    for name, vector in params.sparse_vectors_config.map.items():
+        found[name] = VectorSchema(kind=VectorKind.SPARSE, native=_said(read_document(vector)))
     return found
 
 
-def write_collection(target: Message, wanted: CollectionSchema) -> None:
-    """Fill the vectors of a `CreateCollection`. Raises Refused when the schema lacks some."""
-    if wanted.vectors is None:
-        raise Refused(
-            "target-incompatible",
-            f"the vectors of {wanted.name} are not known, and Qdrant needs them to create it:"
-            " create the collection by hand",
-        )
-    dense = {
-        name: vector
-        for name, vector in wanted.vectors.items()
-        if vector.kind is not VectorKind.SPARSE
-    }
-    if set(dense) == {""}:
-        _write_vector(target.vectors_config.params, wanted.name, "", dense[""])
-    else:
-        target.vectors_config.params_map.SetInParent()
-        for name, vector in dense.items():
-            _write_vector(target.vectors_config.params_map.map[name], wanted.name, name, vector)
-    for name, vector in wanted.vectors.items():
-        if vector.kind is VectorKind.SPARSE:
-            target.sparse_vectors_config.map[name].SetInParent()
+def distance_name(distance: Distance) -> str:
+    """Qdrant's word for a distance."""
+    return next(word for word, known in _DISTANCES.items() if known is distance)
 
 
 def index_type(kind: str) -> int | None:
@@ -123,7 +124,7 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
     """What keeps an existing collection from holding the wanted vectors."""
     present = read_vector_schemas(info.config.params)
     found = []
-    if _is_custom_sharded(info):
+    if is_custom_sharded(info):
         found.append("it has custom shard keys, and a point does not say its own")
     for name, vector in (wanted.vectors or {}).items():
         other = present.get(name)
@@ -136,55 +137,71 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
     return found
 
 
-def copy_collection(name: str, info: Message) -> Message:
-    """A `CreateCollection` that makes an empty collection of the same configuration."""
-    config, params = info.config, info.config.params
-    if _is_custom_sharded(info):
-        raise Refused("unsupported", f"{name} has custom shard keys: empty it by hand")
-    made = wire().CreateCollection(collection_name=name)
-    pairs: tuple[tuple[str, Message, str], ...] = (
-        ("hnsw_config", config, "hnsw_config"),
-        ("wal_config", config, "wal_config"),
-        ("optimizers_config", config, "optimizer_config"),
-        ("quantization_config", config, "quantization_config"),
-        ("strict_mode_config", config, "strict_mode_config"),
-        ("vectors_config", params, "vectors_config"),
-        ("sparse_vectors_config", params, "sparse_vectors_config"),
-        ("payload", params, "payload"),
-        ("id_tracker", params, "id_tracker"),
-    )
-    for field, holder, source in pairs:
-        if holder.HasField(source):
-            getattr(made, field).CopyFrom(getattr(holder, source))
-    for field in ("replication_factor", "write_consistency_factor"):
-        if params.HasField(field):
-            setattr(made, field, getattr(params, field))
-    made.shard_number = params.shard_number
-    if not params.HasField("payload"):
-        made.on_disk_payload = params.on_disk_payload
-    for key, value in config.metadata.items():
-        if key not in (CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY):
-            made.metadata[key].CopyFrom(value)
-    return made
-
-
-def _write_vector(target: Message, collection: str, name: str, vector: VectorSchema) -> None:
-    if vector.size is None or vector.distance is None:
-        raise Refused(
-            "target-incompatible",
-            f"vector {name!r} of {collection} has no known dimension or distance, and Qdrant"
-            " needs both to create it",
-        )
-    names = {distance: word for word, distance in _DISTANCES.items()}
-    target.size = vector.size
-    target.distance = wire().enum("Distance")[names[vector.distance]]
-    if vector.kind is VectorKind.MULTI:
-        target.multivector_config.comparator = wire().enum("MultiVectorComparator")["MaxSim"]
-
-
-def _is_custom_sharded(info: Message) -> bool:
+def is_custom_sharded(info: Message) -> bool:
+    """Whether every write must name a shard key."""
     method: int = info.config.params.sharding_method
     return method == wire().enum("ShardingMethod")["Custom"]
+
+
+def _dense(vector: Message) -> VectorSchema:
+    names = {number: name for name, number in wire().enum("Distance").items()}
+    native = _said(read_document(vector, skip=("size", "distance")))
+    datatype = native.get("datatype", "Default")
+    precision = Precision.FLOAT32 if datatype == "Default" else _PRECISIONS.get(datatype)
+    if precision is not None:
+        native.pop("datatype", None)
+    return VectorSchema(
+        kind=VectorKind.MULTI if vector.HasField("multivector_config") else VectorKind.DENSE,
+        size=vector.size,
+        distance=_DISTANCES.get(names.get(vector.distance, "")),
+        # One that has no name here is in the native document, and differs from any other.
+        precision=precision or Precision.FLOAT32,
+        native=native,
+    )
+
+
+def _native(info: Message) -> dict[str, Any]:
+    config = info.config
+    native = read_document(config, skip=("params", "metadata"))
+    native |= _said(read_document(config.params, skip=_PER_VECTOR))
+    if "payload" in native:
+        native.pop("on_disk_payload", None)  # the older word for the same
+    metadata = {
+        key: value
+        for key, value in read_payload(config.metadata).items()
+        if not key.startswith(OURS)
+    }
+    if metadata:
+        native["metadata"] = metadata
+    foreign = sorted({*unnamed(config), *_unnamed_indexes(info)})
+    if foreign:
+        native[UNNAMED] = foreign
+    return native
+
+
+def _unnamed_indexes(info: Message) -> list[str]:
+    return [said for index in info.payload_schema.values() for said in unnamed(index)]
+
+
+def _part_strict_mode(native: dict[str, Any], vectors: dict[str, VectorSchema]) -> None:
+    """Give each vector the limits that strict mode has for it, under whatever name it goes."""
+    strict = native.get("strict_mode_config", {})
+    for part in [name for name, value in strict.items() if isinstance(value, dict)]:
+        for inner, named in strict[part].items():
+            for name in [name for name in named if name in vectors]:
+                limits = vectors[name].native.setdefault("strict_mode_config", {})
+                limits[part] = {inner: named.pop(name)}
+        if strict[part] and not any(strict[part].values()):
+            del strict[part]
+
+
+def _index_options(index: Message) -> dict[str, Any]:
+    chosen = index.params.WhichOneof("index_params") if index.HasField("params") else None
+    return read_document(getattr(index.params, chosen)) if chosen is not None else {}
+
+
+def _said(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if _SAYS_NOTHING.get(name) != value}
 
 
 def _details(info: Message) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from replicator.connectors.qdrant import ranges
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.collection import Collections
+from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.points import (
     can_hold,
@@ -153,6 +154,14 @@ class QdrantStore:
         """See StoreWriter. Raises Refused("unsupported") by servers before 1.16."""
         await self._collections.mark(collection, mark)
 
+    def plan(self, wanted: CollectionSchema) -> CollectionSchema:
+        """The collection as `ensure` and `configure` would make it, and nothing else."""
+        return plan(wanted, self._settings)
+
+    async def configure(self, planned: CollectionSchema) -> None:
+        """Put in force what waited for the end of the bulk load."""
+        await self._collections.configure(planned)
+
     async def wipe(self, collection: str) -> None:
         """Delete the collection and create it anew, the same but for the points and the
         mark.
@@ -183,6 +192,10 @@ class QdrantStore:
     async def point_alias(self, alias: str, collection: str) -> None:
         """Move the alias in one request."""
         await self._collections.point_alias(alias, collection)
+
+    async def physical(self, collection: str) -> str | None:
+        """The collection behind a name, which may be an alias; None where it is not told."""
+        return await self._collections.physical(collection)
 
     async def read_alias(self, alias: str) -> str | None:
         """The collection behind the alias."""

@@ -23,10 +23,13 @@ Method = Callable[[Message], Awaitable[Message]]
 
 
 class Answer(Exception):
-    """Ends a call with a status instead of a reply."""
+    """Ends a call with a status instead of a reply; `retry_after_s` goes with it."""
 
-    def __init__(self, status: grpc.StatusCode, words: str) -> None:
+    def __init__(
+        self, status: grpc.StatusCode, words: str, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(words)
+        self.retry_after_s = retry_after_s
         self.status = status
         self.words = words
 
@@ -72,7 +75,10 @@ def behaviour(method: Method) -> Callable[[Message, Any], Awaitable[Message]]:
         try:
             return await method(request)
         except Answer as exc:
-            await context.abort(exc.status, exc.words)
+            trailing = (
+                () if exc.retry_after_s is None else (("retry-after", str(exc.retry_after_s)),)
+            )
+            await context.abort(exc.status, exc.words, trailing)
         except Exception as exc:
             log.exception("call failed")
             await context.abort(

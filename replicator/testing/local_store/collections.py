@@ -18,11 +18,12 @@ from replicator.testing.local_store.answers import (
     already_exists,
     invalid,
     no_collection,
-    unsupported,
 )
+from replicator.testing.local_store.limits import Limits
 from replicator.testing.local_store.registry import Contents, Registry, StoredCollection
 from replicator.testing.local_store.shape import (
     fill_defaults,
+    merge_update,
     read_config,
     write_info,
 )
@@ -30,14 +31,23 @@ from replicator.testing.local_store.shard import Shard
 
 
 class Collection:
-    """An open collection: its shard, and the CreateCollection that describes it."""
+    """An open collection: its shard, and what describes it."""
 
-    def __init__(self, shard: Shard, create: Message) -> None:
+    def __init__(self, name: str, shard: Shard, create: Message) -> None:
+        self.name = name
         self.shard = shard
-        self.create = create
-        self.shapes: dict[str, VectorSchema] = read_vector_schemas(create)
+        self.limits = Limits()
+        self.configure(create)
         self.operations = 0
         """Number of the last operation, as replies show it."""
+        self.payload_bytes = 0
+        """Of payloads written since the start: an estimate, as a server's is."""
+
+    def configure(self, create: Message) -> None:
+        """Take over a CreateCollection that was changed."""
+        self.create = create
+        self.shapes: dict[str, VectorSchema] = read_vector_schemas(create)
+        self.limits.configure(create.strict_mode_config)
 
 
 class Collections:
@@ -64,7 +74,7 @@ class Collections:
         for name, collection in stored.items():
             create = wire().CreateCollection.FromString(collection.create)
             shard = await Shard.open(self._path / collection.directory, None, self._readers)
-            self._open[name] = Collection(shard, create)
+            self._open[name] = Collection(name, shard, create)
 
     async def close(self) -> None:
         """Carry out what is under way, flush and close everything."""
@@ -101,33 +111,43 @@ class Collections:
             contents = self._contents()
             contents.collections[name] = StoredCollection(directory, create.SerializeToString())
             await self._save(contents)
-            self._open[name] = Collection(shard, create)
+            self._open[name] = Collection(name, shard, create)
         return wire().CollectionOperationResponse(result=True)
 
     async def update(self, request: Message) -> Message:
-        """Change optimisers, HNSW parameters and metadata."""
-        for field in ("vectors_config", "quantization_config", "sparse_vectors_config"):
-            if request.HasField(field):
-                raise unsupported(f"update of {field}")
+        """Change what can be changed of a collection that is there."""
         async with self._changing:
             collection = self.find(request.collection_name)
-            create = wire().CreateCollection()
-            create.CopyFrom(collection.create)
-            create.optimizers_config.MergeFrom(request.optimizers_config)
-            create.hnsw_config.MergeFrom(request.hnsw_config)
-            for key, value in request.metadata.items():
-                if value.WhichOneof("kind") in (None, "null_value"):
-                    create.metadata.pop(key, None)
-                else:
-                    create.metadata[key].CopyFrom(value)
             contents = self._contents()
-            contents.collections[create.collection_name].create = create.SerializeToString()
+            stored = contents.collections[collection.name]
+            merge_update(stored, request)
             await self._save(contents)
-            collection.create = create
-            threshold = create.optimizers_config.indexing_threshold
+            collection.configure(wire().CreateCollection.FromString(stored.create))
+            threshold = collection.create.optimizers_config.indexing_threshold
             if threshold and request.HasField("optimizers_config"):
                 collection.shard.optimise()
         return wire().CollectionOperationResponse(result=True)
+
+    async def keep_index(
+        self, collection: Collection, field: str, schema: bytes | None
+    ) -> None:
+        """Remember what an index was made with; None forgets it."""
+        async with self._changing:
+            contents = self._contents()
+            indexes = contents.collections[collection.name].indexes
+            if schema is None:
+                indexes.pop(field, None)
+            else:
+                indexes[field] = schema
+            await self._save(contents)
+
+    def indexes(self, collection: Collection) -> dict[str, Message]:
+        """The payload indexes of a collection, each a `PayloadSchemaInfo`."""
+        stored = self._registry.contents.collections[collection.name].indexes
+        return {
+            field: wire().PayloadSchemaInfo.FromString(schema)
+            for field, schema in stored.items()
+        }
 
     async def delete(self, request: Message) -> Message:
         """Remove a collection with its aliases; an alias, or nothing, is left alone."""
@@ -149,7 +169,8 @@ class Collections:
         collection = self.find(request.collection_name)
         engine = await collection.shard.read(edge.EdgeShard.info)
         reply = wire().GetCollectionInfoResponse()
-        write_info(reply.result, collection.create, engine, collection.shard.optimising)
+        stored = self._registry.contents.collections[collection.name]
+        write_info(reply.result, stored, engine, collection.shard.optimising)
         return reply
 
     async def list(self, request: Message) -> Message:

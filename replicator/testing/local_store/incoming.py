@@ -16,7 +16,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from replicator.connectors.qdrant.values import read_payload
+from replicator.connectors.qdrant.values import DEPTH_MAX, read_payload
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.model.schema import VectorKind, VectorSchema
 from replicator.testing.local_store.answers import invalid, unsupported
@@ -77,6 +77,37 @@ def read_update(kind: str, message: Message, shapes: Shapes) -> list[Operation]:
         getattr(Operation, f"{kind}_by_filter"),
         *arguments,
     )
+
+
+def check_depths(kind: str, message: Message) -> None:
+    """
+    Refuse a payload that could not be read back: what goes into a reply is nested deeper than
+    what came in a request, and is refused by the decoder of the one who asked.
+    """
+    if kind == "upsert":
+        payloads = [point.payload for point in message.points]
+    elif kind in ("set_payload", "overwrite_payload"):
+        payloads = [message.payload]
+    else:
+        return
+    # Set at a path, the payload lies that much deeper.
+    path = message.key if kind != "upsert" and message.HasField("key") else ""
+    above = path.count(".") + path.count("[") + 1 if path else 0
+    for payload in payloads:
+        for key, value in payload.items():
+            if above + _depth(value) > DEPTH_MAX:
+                raise invalid(f"payload key {key!r} is nested deeper than {DEPTH_MAX} levels")
+
+
+def _depth(value: Message) -> int:
+    match value.WhichOneof("kind"):
+        case "list_value":
+            inner = value.list_value.values
+        case "struct_value":
+            inner = value.struct_value.fields.values()
+        case _:
+            return 0
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def read_vector(vector: Message, name: str, shapes: Shapes) -> Any:

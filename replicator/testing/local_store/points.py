@@ -14,7 +14,8 @@ from replicator.testing.local_store import incoming, outgoing
 from replicator.testing.local_store.answers import invalid, unsupported
 from replicator.testing.local_store.collections import Collection, Collections
 from replicator.testing.local_store.filters import read_filter
-from replicator.testing.local_store.shape import read_index
+from replicator.testing.local_store.indexes import kept_params, read_index
+from replicator.testing.local_store.limits import Sizes
 
 _WAIT_S = 60.0
 """How long a write is waited for when the request names no timeout, as on a server."""
@@ -61,24 +62,38 @@ class Points:
             kind = operation.WhichOneof("operation")
             if kind is None or kind.endswith("_deprecated"):
                 raise invalid("Malformed PointsUpdateOperation type")
-            work = partial(_update, kind, getattr(operation, kind), collection.shapes)
+            message = getattr(operation, kind)
+            await self._judge(collection, kind, message)
+            work = partial(_update, kind, message, collection.shapes)
             await self._write(collection, request, reply.result.add(), work)
         return reply
 
     async def create_index(self, request: Message) -> Message:
         """Index a payload field."""
+        collection = self._collections.find(request.collection_name)
+        there = self._collections.indexes(collection)
+        collection.limits.check_index_count(len(there.keys() - {request.field_name}))
+        kept = kept_params(request)
         operation = edge.UpdateOperation.create_field_index(
             request.field_name, read_index(request)
         )
-        return await self._write_one(request, lambda shard: shard.update(operation))
+        reply = await self._write_one(request, lambda shard: shard.update(operation))
+        await self._collections.keep_index(
+            collection, request.field_name, kept.SerializeToString()
+        )
+        return reply
 
     async def delete_index(self, request: Message) -> Message:
         """Drop the index of a payload field."""
         operation = edge.UpdateOperation.delete_field_index(request.field_name)
-        return await self._write_one(request, lambda shard: shard.update(operation))
+        reply = await self._write_one(request, lambda shard: shard.update(operation))
+        collection = self._collections.find(request.collection_name)
+        await self._collections.keep_index(collection, request.field_name, None)
+        return reply
 
     async def get(self, request: Message) -> Message:
         """Points by their ids."""
+        collection = self._found(request)
         ids: list[Any] = [incoming.read_id(point_id) for point_id in request.ids]
         payload = outgoing.selected_payload(
             request.with_payload, request.HasField("with_payload"), False
@@ -91,7 +106,7 @@ class Points:
                 outgoing.write_record(reply.result.add(), record)
             return reply
 
-        return await self._collections.find(request.collection_name).shard.read(work)
+        return await collection.shard.read(work)
 
     async def scroll(self, request: Message) -> Message:
         """Points in the order of their ids."""
@@ -99,6 +114,7 @@ class Points:
             raise unsupported("scrolling by payload")
         if request.HasField("limit") and request.limit == 0:
             raise invalid("Validation error in body: limit must be 1 or larger")
+        collection = self._found(request)
         wanted = edge.ScrollRequest(
             offset=incoming.read_id(request.offset) if request.HasField("offset") else None,
             limit=request.limit if request.HasField("limit") else 10,
@@ -118,7 +134,7 @@ class Points:
                 outgoing.write_id(reply.next_page_offset, following)
             return reply
 
-        return await self._collections.find(request.collection_name).shard.read(work)
+        return await collection.shard.read(work)
 
     async def count(self, request: Message) -> Message:
         """Always exact."""
@@ -126,7 +142,7 @@ class Points:
             filter=read_filter(request.filter) if request.HasField("filter") else None,
             exact=True,
         )
-        collection = self._collections.find(request.collection_name)
+        collection = self._found(request)
         reply = wire().CountResponse()
         reply.result.count = await collection.shard.read(lambda shard: shard.count(wanted))
         return reply
@@ -135,7 +151,7 @@ class Points:
         """The nearest to a vector or to a point, a random sample, or the first by id."""
         if request.prefetch or request.HasField("lookup_from"):
             raise unsupported("prefetches and lookups")
-        collection = self._collections.find(request.collection_name)
+        collection = self._found(request)
 
         def work(shard: edge.EdgeShard) -> Message:
             reply = wire().QueryResponse()
@@ -155,10 +171,33 @@ class Points:
 
     def _update_method(self, kind: str) -> Callable[[Message], Awaitable[Message]]:
         async def update(request: Message) -> Message:
-            shapes = self._collections.find(request.collection_name).shapes
-            return await self._write_one(request, partial(_update, kind, request, shapes))
+            collection = self._collections.find(request.collection_name)
+            await self._judge(collection, kind, request)
+            work = partial(_update, kind, request, collection.shapes)
+            return await self._write_one(request, work)
 
         return update
+
+    async def _judge(self, collection: Collection, kind: str, message: Message) -> None:
+        """What a server refuses before it looks at a single point."""
+        incoming.check_depths(kind, message)
+        limits = collection.limits
+        limits.check_write(kind, message, self._collections.indexes(collection))
+        if kind in ("upsert", "update_vectors") and limits.sizes_matter:
+            engine = await collection.shard.read(edge.EdgeShard.info)
+            limits.check_sizes(
+                Sizes(engine.points_count, collection.shapes.values(), collection.payload_bytes)
+            )
+        if kind == "upsert":
+            collection.payload_bytes += sum(
+                value.ByteSize() for point in message.points for value in point.payload.values()
+            )
+
+    def _found(self, request: Message) -> Collection:
+        """The collection that is read, if its limits allow it."""
+        collection = self._collections.find(request.collection_name)
+        collection.limits.check_read(request, self._collections.indexes(collection))
+        return collection
 
     async def _write_one(
         self, request: Message, work: Callable[[edge.EdgeShard], None]

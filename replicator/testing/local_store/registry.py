@@ -16,10 +16,16 @@ from replicator.errors import Fatal
 
 
 class StoredCollection(msgspec.Struct):
-    """`directory` of the shard, beside the file; `create` is a serialised CreateCollection."""
+    """
+    `directory` of the shard, beside the file; `create` is a serialised CreateCollection, `late`
+    a CollectionParamsDiff with what only an update can say, `indexes` payload field →
+    PayloadSchemaInfo.
+    """
 
     directory: str
     create: bytes
+    late: bytes = b""
+    indexes: dict[str, bytes] = {}
 
 
 class Contents(msgspec.Struct):

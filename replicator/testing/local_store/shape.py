@@ -6,6 +6,10 @@ import qdrant_edge as edge
 
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.testing.local_store.answers import invalid, unsupported
+from replicator.testing.local_store.registry import StoredCollection
+
+_SHOWN_AS = {"optimizers_config": "optimizer_config"}
+"""Fields of `CreateCollection` that `CollectionConfig` calls otherwise."""
 
 
 def fill_defaults(create: Message) -> None:
@@ -52,51 +56,97 @@ def read_config(create: Message) -> edge.EdgeConfig:
 
 
 def write_info(
-    target: Message, create: Message, engine: edge.ShardInfo, optimising: bool
+    target: Message, stored: StoredCollection, engine: edge.ShardInfo, optimising: bool
 ) -> None:
-    """Fill a `CollectionInfo`."""
+    """Fill a `CollectionInfo`: what was asked for, by the names of its fields."""
     target.status = wire().enum("CollectionStatus")["Yellow" if optimising else "Green"]
     target.optimizer_status.ok = True
     target.segments_count = engine.segments_count
     target.points_count = engine.points_count
     target.indexed_vectors_count = engine.indexed_vectors_count
     params, config = target.config.params, target.config
-    params.vectors_config.CopyFrom(create.vectors_config)
-    if create.HasField("sparse_vectors_config"):
-        params.sparse_vectors_config.CopyFrom(create.sparse_vectors_config)
-    params.shard_number = create.shard_number
-    params.replication_factor = create.replication_factor
-    params.write_consistency_factor = create.write_consistency_factor
-    params.on_disk_payload = True
-    config.hnsw_config.CopyFrom(create.hnsw_config)
-    config.optimizer_config.CopyFrom(create.optimizers_config)
-    config.wal_config.CopyFrom(create.wal_config)
-    for field in ("quantization_config", "strict_mode_config"):
-        if create.HasField(field):
-            getattr(config, field).CopyFrom(getattr(create, field))
-    for key, value in create.metadata.items():
-        config.metadata[key].CopyFrom(value)
+    params.on_disk_payload = True  # a server's own default
+    late = wire().CollectionParamsDiff.FromString(stored.late)
+    for message in (wire().CreateCollection.FromString(stored.create), late):
+        for field, value in message.ListFields():
+            name = _SHOWN_AS.get(field.name, field.name)
+            for holder in (config, params):
+                if name in holder.DESCRIPTOR.fields_by_name:
+                    _put(holder, name, field, value)
     kinds = wire().enum("PayloadSchemaType")
     for field, index in engine.payload_schema.items():
-        target.payload_schema[field].data_type = kinds[_name(index.data_type)]
-        target.payload_schema[field].points = index.points
+        shown = target.payload_schema[field]
+        # One that an earlier release made is not in the registry.
+        shown.data_type = kinds[str(index.data_type).rpartition(".")[2]]
+        shown.MergeFromString(stored.indexes.get(field, b""))
+        shown.points = index.points
 
 
-def read_index(request: Message) -> edge.PayloadSchemaType:
-    """The kind of a payload index, by its type or by its parameters."""
-    if request.HasField("field_index_params"):
-        params = request.field_index_params
-        chosen = params.WhichOneof("index_params")
-        if chosen is None:
-            raise invalid("Malformed payload schema")
-        if chosen == "text_index_params" and params.text_index_params.ListFields():
-            raise unsupported("parameters of text indexes")
-        name = chosen.removesuffix("_index_params").capitalize()
+def merge_update(stored: StoredCollection, request: Message) -> None:
+    """Apply an `UpdateCollection` to what is stored."""
+    create = wire().CreateCollection.FromString(stored.create)
+    late = wire().CollectionParamsDiff.FromString(stored.late)
+    for field in ("optimizers_config", "hnsw_config", "strict_mode_config"):
+        if request.HasField(field):
+            getattr(create, field).MergeFrom(getattr(request, field))
+    for field, value in request.params.ListFields():
+        holder = create if field.name in create.DESCRIPTOR.fields_by_name else late
+        _put(holder, field.name, field, value)
+    if request.HasField("quantization_config"):
+        _quantize(create, request.quantization_config)
+    if request.HasField("vectors_config"):
+        _update_vectors(create, request.vectors_config)
+    for name, params in request.sparse_vectors_config.map.items():
+        if name not in create.sparse_vectors_config.map:
+            raise invalid(f"Wrong input: Not existing vector name error: {name}")
+        create.sparse_vectors_config.map[name].MergeFrom(params)
+    for key, value in request.metadata.items():
+        if value.WhichOneof("kind") in (None, "null_value"):
+            create.metadata.pop(key, None)
+        else:
+            create.metadata[key].CopyFrom(value)
+    stored.create, stored.late = create.SerializeToString(), late.SerializeToString()
+
+
+def _update_vectors(create: Message, diff: Message) -> None:
+    config = create.vectors_config
+    dense = (
+        {"": config.params}
+        if config.WhichOneof("config") == "params"
+        else dict(config.params_map.map)
+    )
+    changes = (
+        {"": diff.params}
+        if diff.WhichOneof("config") == "params"
+        else dict(diff.params_map.map)
+    )
+    for name, change in changes.items():
+        if name not in dense:
+            raise invalid(f"Wrong input: Not existing vector name error: {name}")
+        for field, value in change.ListFields():
+            if field.name == "quantization_config":
+                _quantize(dense[name], value)
+            elif field.message_type is None:
+                setattr(dense[name], field.name, value)
+            else:
+                getattr(dense[name], field.name).MergeFrom(value)
+
+
+def _quantize(holder: Message, diff: Message) -> None:
+    chosen = diff.WhichOneof("quantization")
+    holder.ClearField("quantization_config")
+    if chosen is not None and chosen != "disabled":
+        getattr(holder.quantization_config, chosen).CopyFrom(getattr(diff, chosen))
+
+
+def _put(holder: Message, name: str, field: object, value: object) -> None:
+    if name == "metadata":
+        for key in value:  # type: ignore[attr-defined]
+            holder.metadata[key].CopyFrom(value[key])  # type: ignore[index]
+    elif field.message_type is None:  # type: ignore[attr-defined]
+        setattr(holder, name, value)
     else:
-        types = {number: name for name, number in wire().enum("FieldType").items()}
-        name = types[request.field_type].removeprefix("FieldType")
-    found: edge.PayloadSchemaType = getattr(edge.PayloadSchemaType, name)
-    return found
+        getattr(holder, name).CopyFrom(value)
 
 
 def _dense(params: Message) -> edge.EdgeVectorParams:
@@ -119,7 +169,7 @@ def _datatype(params: Message) -> edge.VectorStorageDatatype | None:
     name = names[params.datatype]
     if name == "Default":
         return None
-    if name not in ("Float32", "Float16", "Uint8"):
+    if not hasattr(edge.VectorStorageDatatype, name):
         raise unsupported(f"datatype {name}")
     found: edge.VectorStorageDatatype = getattr(edge.VectorStorageDatatype, name)
     return found
@@ -127,11 +177,14 @@ def _datatype(params: Message) -> edge.VectorStorageDatatype | None:
 
 def _sparse(params: Message) -> edge.EdgeSparseVectorParams:
     idf = params.HasField("modifier") and params.modifier == wire().enum("Modifier")["Idf"]
-    return edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if idf else None)
-
-
-def _name(member: object) -> str:
-    return str(member).rpartition(".")[2]
+    index = params.index
+    return edge.EdgeSparseVectorParams(
+        full_scan_threshold=index.full_scan_threshold
+        if index.HasField("full_scan_threshold")
+        else None,
+        modifier=edge.Modifier.Idf if idf else None,
+        datatype=_datatype(index) if index.HasField("datatype") else None,
+    )
 
 
 def _fill(target: Message, defaults: dict[str, float]) -> None:
