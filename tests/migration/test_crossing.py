@@ -17,6 +17,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
+from tests.migration.lives import until_the_gate_opens
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual
 
@@ -383,3 +384,22 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
         await asyncio.wait([crossing])
         assert world.record.phase is Phase.HELD
         assert crossing.exception() is not None
+
+
+@virtual
+async def test_an_image_that_came_late_is_not_written_by_a_process_that_forgot_its_version() -> (
+    None
+):
+    world = World(staleness_s=1.0)
+    async with world.running():
+        world.write(upsert(1, version=5, n=5))
+        await world.until_applied()
+        await asyncio.sleep(5)
+        await world.verify()
+        world.emit(upsert(1, version=3, n=3))
+        await world.until_applied()
+    world.restart()
+    async with world.running():
+        await until_the_gate_opens(world)
+        await cut_over(world)
+        assert world.payloads()[1] == {"n": 5}
