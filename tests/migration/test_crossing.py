@@ -387,9 +387,7 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
 
 
 @virtual
-async def test_an_image_that_came_late_is_not_written_by_a_process_that_forgot_its_version() -> (
-    None
-):
+async def test_a_late_image_is_not_written_by_a_process_that_forgot_its_version() -> None:
     world = World(staleness_s=1.0)
     async with world.running():
         world.write(upsert(1, version=5, n=5))
