@@ -223,6 +223,7 @@ class Engine:
         self.writers[Direction.FORWARD].guard.suspect()
         await failpoints.reached("capture.before-persist")
         await self.patience.until_answered(self.identity.pin)
+        await failpoints.reached("capture.before-persist")
         await self.parts.state.commit(positions, {}, bookmarks)
         self.persisted = positions
         # Invariant 4: the capture is persisted before any source row is read.

@@ -236,6 +236,7 @@ class Stream:
                 for partition in moved
                 if (last := self.lanes[partition].watermark.last) is not None
             }
+            await failpoints.reached("stream.before-commit")
             await self._persist(moved, settled, marks)
             await failpoints.reached("stream.after-commit")
         if self._published != self._committed:
@@ -459,6 +460,7 @@ class Stream:
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
         await failpoints.reached("stream.before-write")
         try:
+            await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)
             await failpoints.reached("stream.after-write")
             for lane, work in batch:

@@ -17,6 +17,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
+from tests.migration.lives import until_the_gate_opens
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual
 
@@ -205,7 +206,8 @@ async def test_records_of_a_transaction_open_at_the_fence_are_waited_for() -> No
         world.hooks.work["after_fence"] = begin
         await cut_over(world)
         assert world.payloads() == {4: {"n": 4}}
-        assert world.record.fence_vector == {world.first: 2}
+        [switching] = [x for x in await world.entries() if x.phase is Phase.SWITCHING][:1]
+        assert switching.evidence["vector"] == {world.first: 2}
 
 
 @virtual
@@ -367,10 +369,10 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
     """The holder counts from when it closed, not from when we heard of it."""
     world = World(cutover={"timeout": Duration(20)})
 
-    async def close(deadline_s: float) -> None:
+    async def close(deadline_s: float, *_: str) -> None:
         world.fence.calls.append("close")
         world.fence.closed_until = now() + deadline_s
-        if len(world.fence.calls) > 1:
+        if world.record.phase is Phase.SWITCHING:
             await asyncio.sleep(70.0)  # longer than it holds
 
     world.fence.close = close  # type: ignore[method-assign]
@@ -382,3 +384,20 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
         await asyncio.wait([crossing])
         assert world.record.phase is Phase.HELD
         assert crossing.exception() is not None
+
+
+@virtual
+async def test_a_late_image_is_not_written_by_a_process_that_forgot_its_version() -> None:
+    world = World(staleness_s=1.0)
+    async with world.running():
+        world.write(upsert(1, version=5, n=5))
+        await world.until_applied()
+        await asyncio.sleep(5)
+        await world.verify()
+        world.emit(upsert(1, version=3, n=3))
+        await world.until_applied()
+    world.restart()
+    async with world.running():
+        await until_the_gate_opens(world)
+        await cut_over(world)
+        assert world.payloads()[1] == {"n": 5}

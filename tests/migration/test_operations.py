@@ -14,6 +14,7 @@ from replicator.migration.operations import Operations
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete
 from replicator.ports.control import CutoverRequest, VerifyRequest
+from replicator.stream.ownership import Ownership
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import now, virtual
 
@@ -29,7 +30,7 @@ COMMANDS: dict[str, Command] = {
 
 @virtual
 async def test_an_operation_beside_another_is_refused_and_begins_nothing() -> None:
-    operations, begun = Operations(), []
+    operations, begun = Operations(Ownership(), 5.0), []
     release = asyncio.Event()
 
     async def long() -> str:
@@ -103,7 +104,7 @@ async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
 
 @virtual
 async def test_a_drain_waits_for_the_operation_that_it_stops_and_lets_none_begin() -> None:
-    operations, ended = Operations(), []
+    operations, ended = Operations(Ownership(), 5.0), []
 
     async def cleans_up() -> None:
         try:
@@ -115,27 +116,13 @@ async def test_a_drain_waits_for_the_operation_that_it_stops_and_lets_none_begin
     running = asyncio.create_task(operations.run("cutover", cleans_up))
     await asyncio.sleep(1)
     operations.draining = True
-    await operations.end()
+    await operations.end("a drain")
     assert ended == [now()]
-    with pytest.raises(Refused, match="shutting down"):
+    with pytest.raises(Refused, match="was stopped"):
         await running
     with pytest.raises(Refused, match="shutting down"):
         await operations.run("verify", cleans_up)
     assert ended == [now()]
-
-
-@virtual
-async def test_an_operation_is_named_to_whoever_may_not_go_beside_it() -> None:
-    operations = Operations()
-    release = asyncio.Event()
-    running = asyncio.create_task(operations.run("revert", release.wait))
-    await asyncio.sleep(0)
-    with pytest.raises(Refused, match="revert is under way"):
-        operations.refuse_beside("cutover", "revert")
-    operations.refuse_beside("repair")
-    release.set()
-    await running
-    operations.refuse_beside()
 
 
 @virtual

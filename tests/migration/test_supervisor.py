@@ -142,12 +142,12 @@ async def test_a_switch_that_a_cutover_of_this_process_makes_is_not_made_beside_
 
 
 @virtual
-async def test_what_blocks_while_fenced_goes_back_to_streaming_when_it_is_mended() -> None:
+async def test_what_blocks_while_fenced_goes_on_streaming_when_it_is_mended() -> None:
     world = World()
     async with world.running() as migration:
         await world.verify()
         world.door.held = {1}
-        world.fence.on_close = lambda: world.log.grow(2)
+        world.fence.on_close = lambda: setattr(world.log, "glitch", True)
         world.write(upsert(1, n=1))
         await until_the_gate_opens(world)
         with pytest.raises(ReplicatorError):
@@ -155,7 +155,12 @@ async def test_what_blocks_while_fenced_goes_back_to_streaming_when_it_is_mended
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         await world.until(lambda: not world.record.fence_closed)
         assert world.record.back_to is Phase.STREAMING
+        world.log.glitch = False
         world.door.release()
+        await migration.resume()
+        await world.until(lambda: world._is_in(Phase.STREAMING))
+        await world.until_applied()
+        assert world.payloads() == {1: {"n": 1}}
 
 
 @virtual

@@ -259,5 +259,5 @@ async def test_what_waited_behind_an_image_that_became_durable_is_void() -> None
     await rig.applier.one_by_one(rig.lease, rig.first, older, None)
     assert rig.applier.discarded == 1
     # A copied image has no version, and leaves the order as it is.
-    await rig.applier.apply([(key(1), None)])
+    await rig.applier.apply(rig.lease, [(key(1), None)])
     assert rig.applier.is_void(older)

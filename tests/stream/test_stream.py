@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
 
 import pytest
 
 from replicator.errors import Blocked, OutcomeUnknown
-from replicator.model.event import Key
 from replicator.model.phase import Direction
 from replicator.model.position import Place, Positions, bookmark_of
 from replicator.settings.transform import TransformSettings
@@ -722,9 +722,9 @@ def slow_commits(rig: Rig, *seconds: float) -> list[int]:
     persisted: list[int] = []
     commit, delays = rig.state.commit, list(seconds)
 
-    async def slow(positions: Positions, settled: dict[Key, int]) -> None:
+    async def slow(positions: Positions, *more: Any, **named: Any) -> None:
         await asyncio.sleep(delays.pop(0) if delays else 0.0)
-        await commit(positions, settled)
+        await commit(positions, *more, **named)
         persisted.extend(positions.values())
 
     rig.state.commit = slow  # type: ignore[method-assign]

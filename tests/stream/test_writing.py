@@ -266,5 +266,5 @@ async def test_a_wipe_waits_until_no_earlier_write_may_land() -> None:
         asked.append(now())
 
     rig.writer.guard.suspect()
-    await rig.writer.administer(wipe)
+    await rig.writer.administer(rig.lease, wipe)
     assert asked == [5.0]
