@@ -235,12 +235,12 @@ def _settings(
             event_bytes_max=Size(4096),
         )
     )
-    # The stores are built by the world; what the settings say of them is not read.
-    nowhere = JsonlSettings(path="nowhere")
+    # The stores are built by the world; what the settings say of them is only that they are
+    # not one.
     return Settings(
         name="simulation",
-        source=nowhere,
-        target=nowhere,
+        source=JsonlSettings(path="the source"),
+        target=JsonlSettings(path="the target"),
         collections=[collection.settings for collection in collections],
         feed=feed,
         stream=StreamSettings(
