@@ -228,15 +228,16 @@ class World:
         data.holder = holder
         return copied
 
-    def put_state(self, other: MemoryStateStore) -> MemoryStateStore | None:
-        """
-        Put another state in its place; returns what was there, or None, with nothing done,
-        where the target could not tell: nobody left a mark since.
-        """
+    def shows_older(self, other: MemoryStateStore) -> bool:
+        """Whether the target's marks tell that this state is not the newest."""
+        schemas = [self.target.collections[c.target].schema for c in self.plan.collections]
+        told = record_of(other._data.record or "").incarnation
+        return all(schema.mark_incarnation > told for schema in schemas)
+
+    def put_state(self, other: MemoryStateStore) -> MemoryStateStore:
+        """Put another state in its place; returns what was there."""
         ours, theirs = self.record, record_of(other._data.record or "")
         assert ours is not None
-        if ours.incarnation == theirs.incarnation:
-            return None
         self.faults.fire(Fault.STATE_RESTORED)
         self.trace.add(self.now, "state", "another one is put in its place")
         if self.process is not None and self.process.alive:
