@@ -221,7 +221,6 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
-        await failpoints.reached("capture.before-persist")
         await self.patience.until_answered(self.identity.pin)
         await failpoints.reached("capture.before-persist")
         await self.parts.state.commit(positions, {}, bookmarks)

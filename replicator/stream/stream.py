@@ -229,7 +229,6 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
-            await failpoints.reached("stream.before-commit")
             # Taken with the positions: each is of the last record before one of them.
             marks = {
                 partition: bookmark_of(last)

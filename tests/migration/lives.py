@@ -32,12 +32,13 @@ async def killed(world: World, phase: Phase = Phase.STREAMING) -> AsyncIterator[
 
 
 def scans_of(world: World) -> list[float]:
-    """When the source is scanned, from now on."""
+    """When the copy scans the source, from now on; the preflight's samples do not count."""
     times: list[float] = []
     scan = world.images._store.scan
 
     def noted(*arguments: Any) -> Any:
-        times.append(now())
+        if world.state._data.chunks:
+            times.append(now())
         return scan(*arguments)
 
     world.images.scan = noted  # type: ignore[attr-defined]

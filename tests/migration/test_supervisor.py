@@ -11,11 +11,11 @@ import pytest
 from replicator.errors import ReplicatorError
 from replicator.model.phase import Direction, Phase
 from replicator.model.point import Point, PointId
-from replicator.model.write import Receipt, Upsert, WriteBatch
+from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.control import CutoverRequest
 from tests.migration.lives import until_the_gate_opens
 from tests.migration.rig import World
-from tests.stream.rig import BOOKS, now, patch, point, upsert, virtual
+from tests.stream.rig import now, patch, upsert, virtual
 
 
 @virtual
@@ -183,9 +183,9 @@ async def test_a_topic_that_answers_wrongly_for_a_while_does_not_leave_the_switc
 @virtual
 async def test_a_job_that_fails_for_good_blocks_once_and_is_not_begun_again() -> None:
     world = World()
-    world.target.create(msgspec.structs.replace(BOOKS, name="books_v2", capture_id="another"))
-    world.spoil(Upsert(point(1)))
-    async with world.running(Phase.BLOCKED):
+    async with world.running():
+        world.log.grow(2)
+        await world.until(lambda: world.record.phase is Phase.BLOCKED)
         entries = len(await world.entries())
         await asyncio.sleep(120)
         assert len(await world.entries()) == entries
