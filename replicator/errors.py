@@ -169,6 +169,10 @@ CODES: dict[str, str] = {
         "List them with `replicator dead-letters list` (of an import: `--import DIRECTORY`), "
         "mend them, and run the same command again."
     ),
+    "filter-differs": (
+        "The store's own filter may decide otherwise than ours there; look at what the message "
+        "names before you compare counts or searches."
+    ),
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
     "epoch-stale": (

@@ -26,6 +26,7 @@ from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
+from replicator.stream.filter_limits import differences
 from replicator.stream.transform import Transform
 
 T = TypeVar("T")
@@ -212,11 +213,14 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = Transform(collection, there, schema)
     findings += transform.compatible(schema, there)
+    subject = f"collections/{collection.source}"
     findings += [
-        CheckFinding(
-            Severity.WARNS, "not-invertible", f"collections/{collection.source}", sentence
-        )
+        CheckFinding(Severity.WARNS, "not-invertible", subject, sentence)
         for sentence in transform.lossy
+    ]
+    findings += [
+        CheckFinding(Severity.WARNS, "filter-differs", subject, sentence)
+        for sentence in differences(collection.transform.filter or {})
     ]
     findings += await _of("source", sample_rows(collection, schema, there, transform, source))
     return findings, await _of("source", source.count(collection.source)) or 0

@@ -431,3 +431,15 @@ async def test_nothing_is_captured_or_written_before_the_preflight() -> None:
     assert "BACKFILL" not in await world.steps()
     last = (await world.entries())[-1]
     assert (last.step, last.evidence) == ("check", {"code": "source-missing"})
+
+
+@virtual
+async def test_where_a_store_may_filter_otherwise_the_check_says_so() -> None:
+    spec: dict[str, Any] = {"must": [{"key": "n", "range": {"gt": 1 << 60}}]}
+    world = World(transform=TransformSettings(filter=spec))
+    world.seed(1, n=1)
+    assert ("warns", "filter-differs") in shown(await check(world))
+    plain: dict[str, Any] = {"must": [{"key": "n", "range": {"gt": 1}}]}
+    world = World(transform=TransformSettings(filter=plain))
+    world.seed(1, n=5)
+    assert ("warns", "filter-differs") not in shown(await check(world))
