@@ -207,6 +207,10 @@ CODES: dict[str, str] = {
         "A configured name now stands for another collection; move the alias back, or abort."
     ),
     "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
+    "route-asked": (
+        "Nothing: the switch is asked where it points, and in which epoch; bring it back if it "
+        "is away."
+    ),
     "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."

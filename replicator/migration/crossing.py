@@ -240,7 +240,7 @@ class Crossing:
             "epoch",
             f"followed the switch to epoch {epoch}: {message}",
             lambda record: msgspec.structs.replace(
-                record, epochs=record.epochs.enter(epoch, ends)
+                record, epochs=record.epochs.enter(epoch, ends, moved=False)
             ),
             vector=dict(ends),
         )
@@ -262,13 +262,14 @@ class Crossing:
         def owned(record: MigrationRecord) -> dict[str, Any]:
             epochs = record.epochs
             if record.shown_epoch is not None:
-                epochs = epochs.enter(record.shown_epoch, ends)
+                moved = direction is not record.direction
+                epochs = epochs.enter(record.shown_epoch, ends, moved=moved)
             elif direction is not record.direction:
                 # What the switch was offered is in force; behind its vector nobody was to
                 # write in the old epoch.
                 vector = record.fence_vector or self._engine.committed
                 told = epochs.offered if epochs.offered > epochs.current else epochs.following
-                epochs = epochs.enter(told, vector)
+                epochs = epochs.enter(told, vector, moved=True)
             return {
                 "direction": direction,
                 "epochs": epochs,
@@ -295,9 +296,13 @@ class Crossing:
 
     async def _where(self, within_s: float) -> Pointer | None:
         """What the switch says; None where it cannot say, or does not answer for so long."""
+        waits = self._engine.waits
         try:
-            async with asyncio.timeout(within_s):
-                return await self._engine.patience.until_answered(self._switch.current)
+            with waits.waiting(
+                "route-asked", "asking the switch for the route", planned=True, seconds=within_s
+            ):
+                async with asyncio.timeout(within_s):
+                    return await self._engine.patience.until_answered(self._switch.current)
         except (TimeoutError, ReplicatorError):
             return None
 

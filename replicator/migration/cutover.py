@@ -399,7 +399,7 @@ class Cutover:
             f"the application is on the {_store(direction)}",
             only_from=Phase.SWITCHING,
             direction=direction,
-            epochs=record.epochs.enter(record.epochs.offered, record.fence_vector),
+            epochs=record.epochs.enter(record.epochs.offered, record.fence_vector, moved=True),
             incarnation=record.incarnation + 1,
             fence_vector={},
         )

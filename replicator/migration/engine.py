@@ -234,7 +234,7 @@ class Engine:
             capture=capture,
             # The writers of the route were told this epoch before we came: what is stamped with
             # an earlier one, from here on, came late.
-            epochs=self.journal.record.epochs.enter(epoch, positions),
+            epochs=self.journal.record.epochs.enter(epoch, positions, moved=False),
             log=log,
             fingerprint=self.parts.fingerprint,
         )
@@ -384,10 +384,12 @@ class Engine:
         record = self.journal.record
         if record.direction is Direction.REVERSE:
             # What lies before the switch was compared then, and belongs to the other store.
-            return record.epochs.ends[-1].vector
+            return record.epochs.moved_at
         verified = await read_verified(self.parts.state)
-        assert verified is not None, "the gate demands a verification"
-        assert verified.context == record.context, "and one that still counts"
+        if verified is None or verified.context != record.context:
+            # The gate demands one. Since it was asked an epoch may have been followed, or the
+            # log be unprovable after an outage.
+            raise Refused("gate-closed", "what was verified before the attempt counts no more")
         return verified.positions
 
     async def straggler_behind(self, vector: Positions, epoch: int) -> str | None:

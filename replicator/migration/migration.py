@@ -137,8 +137,9 @@ class Migration:
             asyncio.get_running_loop().create_task(self._drain(), name="drain")
 
     async def _drain(self) -> None:
-        await self._operations.end("the process is shutting down")
+        # At the same time: each waits for what it has in flight, and no new job begins.
         self._begun.supervisor.drain()
+        await self._operations.end("the process is shutting down")
 
     @staticmethod
     async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -31,7 +31,7 @@ _BEYOND_S = 30.0
 """How long a log may end before our position: a failover shows an older end for seconds."""
 _SLOW_S = 5.0
 """A partition that stands still for this long with more to apply is falling behind."""
-_ANSWER_S = 10.0
+ANSWER_S = 10.0
 """An answer that comes later than this is of another time than the question: not known."""
 _INTRUDERS_EVERY_S = 15.0
 """Looking for foreign members and commits costs the broker two requests."""
@@ -75,21 +75,14 @@ class Observer:
         loop = asyncio.get_running_loop()
         positions = dict(self._known_positions())  # before the question: no end lies below them
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 bounds = await self._feed.bounds()
-            if isinstance(self._feed, GroupWatch) and (
-                loop.time() - self._asked_at >= _INTRUDERS_EVERY_S
-            ):
-                self._asked_at = loop.time()
-                published = stream.published if stream is not None else {}
-                self.intruders = await self._feed.intruders(published)
-                if isinstance(self._feed, Retention):
-                    self.retention_s = await self._feed.retention_s()
+                await self._ask_for_others(stream)
         except (Retryable, Refused) as error:
             self.trouble = Blocker(error.code, error.message)
             return
         except TimeoutError:
-            message = f"the log did not answer within {_ANSWER_S:.0f} s"
+            message = f"the log did not answer within {ANSWER_S:.0f} s"
             self.trouble = Blocker("feed-unavailable", message)
             return
         self.trouble = None
@@ -103,6 +96,18 @@ class Observer:
             )
         if stream is not None and stream.lanes:
             self._compare(stream, bounds)
+
+    async def _ask_for_others(self, stream: Stream | None) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(self._feed, GroupWatch) or (
+            loop.time() - self._asked_at < _INTRUDERS_EVERY_S
+        ):
+            return
+        self._asked_at = loop.time()
+        published = stream.published if stream is not None else {}
+        self.intruders = await self._feed.intruders(published)
+        if isinstance(self._feed, Retention):
+            self.retention_s = await self._feed.retention_s()
 
     def _watch_the_end(self, bounds: dict[Partition, Bounds], positions: Positions) -> None:
         """

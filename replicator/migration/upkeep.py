@@ -264,9 +264,8 @@ class Upkeep:
                 )
             else:
                 lease.check()
-                ends = self._record.epochs.ends
                 outcomes[number] = await self._repairer(lease).retry(
-                    letter, ends[-1].vector if ends else {}
+                    letter, self._record.epochs.moved_at
                 )
         return outcomes
 
