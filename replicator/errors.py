@@ -80,6 +80,7 @@ CODES: dict[str, str] = {
     "daemon-unavailable": (
         "The daemon does not answer; see whether it runs, then ask `replicator status`."
     ),
+    "cancelled": "A person cancelled it; start it again when it suits.",
     "daemon-needed": "Start the daemon with `replicator run`, then give the command again.",
     "extra-missing": "Install the extra that the message names.",
     # log and feed
@@ -104,10 +105,6 @@ CODES: dict[str, str] = {
     "retention-short": "Raise retention.ms above the estimated copy time, or narrow the copy.",
     "partitioner-unchecked": (
         "Name the producers' partitioner in feed.partitioner, so that misplaced keys show."
-    ),
-    "partitioner-mismatch": (
-        "Producers place keys in other partitions than feed.partitioner says; use one"
-        " partitioner everywhere."
     ),
     "message-too-large": (
         "Raise max.message.bytes of the topic and feed.event_bytes_max together."
@@ -135,6 +132,10 @@ CODES: dict[str, str] = {
         "The reply to a write was lost; it is repeated after the late-write bound."
     ),
     "permission-denied": "Give the credentials the permission that the message names.",
+    "store-refused": (
+        "The store refuses the request as a whole, whatever the records in it: change the "
+        "limit or setting that the message names, at that store."
+    ),
     "store-bug": (
         "The store answered what its protocol does not allow; report it with the message."
     ),
@@ -144,7 +145,10 @@ CODES: dict[str, str] = {
     "key-invalid": "Produce the key as `<collection>/<id>`, both percent-encoded.",
     "key-mismatch": "Make the record's key and the value's collection and id agree.",
     "value-malformed": "Produce a MessagePack or JSON map as the event contract says.",
-    "value-too-large": "Make the record smaller, or raise feed.event_bytes_max.",
+    "value-too-large": (
+        "Make the record smaller, or raise the limit that the message names: the store's, "
+        "or feed.event_bytes_max."
+    ),
     "field-missing": "Add the field at the path named.",
     "field-type": "Give the field at the path the type that the contract says.",
     "field-unknown": "Use the nearest field that the message names, or leave it out.",
@@ -157,7 +161,14 @@ CODES: dict[str, str] = {
     "vector-not-finite": "Emit vectors without NaN or Infinity.",
     "payload-not-finite": "Emit payloads without NaN or Infinity.",
     "id-invalid": "Emit ids that the source and target can hold, or set `ids`.",
-    "rows-left": "See `replicator dead-letters list`; mend the rows and copy again.",
+    "source-written": (
+        "Somebody writes the source during a plain copy: stop the writers, or configure a "
+        "feed, and run the same command again."
+    ),
+    "rows-left": (
+        "List them with `replicator dead-letters list` (of an import: `--import DIRECTORY`), "
+        "mend them, and run the same command again."
+    ),
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
     "epoch-stale": (
@@ -223,6 +234,62 @@ CODES: dict[str, str] = {
     # settings of a collection that do not reach the target
     **LOSSES,
 }
+
+
+CHANGELOG_HINTS: dict[str, str] = {
+    "topic-missing": (
+        "Let the application make the change log (docs/changelog-format.md), or correct "
+        "feed.path."
+    ),
+    "feed-unavailable": (
+        "The change log cannot be read or written just now; check feed.path, its folder, the "
+        "disk's space and permissions."
+    ),
+    "feed-stuck": "The reader of the change log is stuck; the process ends to be restarted.",
+    "retention-short": "Prune the change log later than the estimated copy time.",
+    "message-too-large": "Raise feed.event_bytes_max.",
+    "dead-letters-unavailable": (
+        "Dead letters cannot be written beside the change log; the stream waits until they can."
+    ),
+    "lag-unknown": "Make the change log readable; what is not known counts as infinite.",
+}
+"""Of codes whose sentence in CODES speaks of a broker: what to do where the feed is a change
+log."""
+
+
+def hint_of(code: str, feed: str = "") -> str:
+    """What to do about a code, where the feed is of this kind; empty for an unknown code."""
+    if feed == "changelog" and code in CHANGELOG_HINTS:
+        return CHANGELOG_HINTS[code]
+    return CODES.get(code, "")
+
+
+AWAY = frozenset(
+    {
+        "source-unavailable",
+        "target-unavailable",
+        "store-unavailable",
+        "store-throttled",
+        "outcome-unknown",
+        "feed-unavailable",
+        "dead-letters-unavailable",
+    }
+)
+"""Codes of a peer that does not answer just now: waiting may mend them."""
+
+LASTING = frozenset(
+    {
+        "source-missing",
+        "target-missing",
+        "target-incompatible",
+        "permission-denied",
+        "unsupported",
+    }
+)
+"""Codes that only a person mends, for those who know the code and not the error."""
+
+_PASSING = frozenset({"group-foreign", "transaction-open"})
+"""Refusals that end by themselves once somebody else goes away."""
 
 
 class ReplicatorError(Exception):
@@ -323,6 +390,16 @@ def recovery(error: BaseException) -> Recovery:
             return Recovery.HOLD
         case _:
             return Recovery.STOP
+
+
+def is_permanent(error: BaseException) -> bool:
+    """
+    Whether no waiting mends it: a collection that does not exist, a wrong dimension, a missing
+    permission. Whoever would wait for it, would wait for ever.
+    """
+    if not isinstance(error, ReplicatorError):
+        return True
+    return not isinstance(error, Retryable) and error.code not in AWAY | _PASSING
 
 
 def exit_code(error: BaseException) -> int:

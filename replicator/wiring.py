@@ -8,7 +8,7 @@ the daemon over HTTP pays for none of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +24,8 @@ from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSetti
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
     from replicator.migration.plan import Plan
+    from replicator.migration.standing import Standing
     from replicator.model.finding import CheckFinding
-    from replicator.model.record import MigrationRecord
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
     from replicator.ports.store import Fence, Store, Switch
@@ -63,17 +63,30 @@ class Assembly:
         self.metrics = metrics
 
 
-def make_store(settings: StoreSettings) -> Store:
-    """The connector of a store."""
+def make_stores(settings: Settings) -> tuple[Store, Store]:
+    """The connectors of source and target."""
+    page_bytes = settings.memory.page_bytes(settings.backfill.readers)
+    return make_store(settings.source, page_bytes), make_store(settings.target, page_bytes)
+
+
+def files_in(directory: str | Path) -> Callable[[str], bool]:
+    """Whether a directory holds the file of a collection."""
+    from replicator.connectors.jsonl.names import file_name
+
+    return lambda name: (Path(directory) / file_name(name)).exists()
+
+
+def make_store(settings: StoreSettings, page_bytes: int) -> Store:
+    """The connector of a store. `page_bytes`: what a page of points may hold, about."""
     match settings:
         case QdrantSettings():
             from replicator.connectors.qdrant import QdrantStore
 
-            return QdrantStore(settings)
+            return QdrantStore(settings, page_bytes)
         case JsonlSettings():
             from replicator.connectors.jsonl import JsonlStore
 
-            return JsonlStore(settings)
+            return JsonlStore(settings, page_bytes)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -117,6 +130,8 @@ def make_event_log(settings: Settings) -> EventLog:
         case ChangelogSettings(path=path):
             from replicator.feeds.changelog import ChangelogEventLog
 
+            if not Path(path).absolute().parent.is_dir():
+                raise Refused("config-invalid", f"feed.path: there is no folder for {path}")
             return ChangelogEventLog(path)
         case KafkaSettings():
             from replicator.feeds.kafka import KafkaEventLog
@@ -165,7 +180,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         state = await open_state(settings)
         stack.push_async_callback(state.close)
-        source, target = make_store(settings.source), make_store(settings.target)
+        source, target = make_stores(settings)
         feed, letter_log = make_feed(settings), make_letter_log(settings)
         for part in (source, target, feed, letter_log):
             if part is not None:
@@ -195,17 +210,21 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
 async def open_stores(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
     """Source and target, for a command that only looks."""
     async with contextlib.AsyncExitStack() as stack:
-        source, target = make_store(settings.source), make_store(settings.target)
+        source, target = make_stores(settings)
         stack.push_async_callback(source.close)
         stack.push_async_callback(target.close)
         yield source, target
 
 
 async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
-    """Every check there is. What is away is a finding."""
+    """Every check there is, of what can be put together. What is away is a finding."""
     from replicator.migration.checks import run_checks
+    from replicator.routing.person import Person
+    from replicator.settings.fingerprint import fingerprint
 
     async with open_stores(settings) as (source, target):
+        make_fence(settings, Person())
+        make_switch(settings, Person(), target)
         feed = make_feed(settings)
         try:
             return await run_checks(
@@ -213,7 +232,8 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
                 source=source,
                 target=target,
                 feed=feed,
-                record=await load_record(settings),
+                standing=await load_standing(settings),
+                fingerprint=fingerprint(settings),
                 wipe=wipe,
             )
         finally:
@@ -229,16 +249,18 @@ async def make_plan(settings: Settings) -> Plan:
         return await plan.make_plan(settings, source=source, target=target)
 
 
-async def load_record(settings: Settings) -> MigrationRecord | None:
-    """The migration on this state, if there is one; beside a daemon too."""
+async def load_standing(settings: Settings) -> Standing:
+    """How the migration on this state stands, if there is one; beside a daemon too."""
+    from replicator.migration.standing import Standing, read_standing
+
     try:
         state = await open_state(settings, read_only=True)
     except Refused as refused:
         if refused.code == "state-missing":
-            return None
+            return Standing()
         raise
     try:
-        return await state.load()
+        return await read_standing(state)
     finally:
         await state.close()
 

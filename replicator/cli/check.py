@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from replicator.cli import options, screen
+from replicator.errors import AWAY, hint_of
 
 if TYPE_CHECKING:
     from replicator.model.finding import CheckFinding
-
-_AWAY = frozenset(
-    {"source-unavailable", "target-unavailable", "store-unavailable", "feed-unavailable"}
-)
 
 
 @click.command()
@@ -27,10 +24,16 @@ def check(as_json: bool, wipe: tuple[str, ...]) -> None:
     Exits with 2 when a finding blocks, and with 3 when all that blocks is a store or a broker
     that does not answer.
     """
+    from replicator.daemon import logs
+    from replicator.http.auth import Guard, parse_listen
     from replicator.model.finding import Severity
+    from replicator.settings.feeds import feed_kind
     from replicator.wiring import preflight
 
     settings = options.settings()
+    feed = feed_kind(settings.feed)
+    logs.validate(settings.log)
+    Guard(parse_listen(settings.http.listen)[0], settings.http.token)
     findings = asyncio.run(preflight(settings, wipe=options.wiped(settings, wipe)))
     if as_json:
         screen.print_json(
@@ -40,19 +43,19 @@ def check(as_json: bool, wipe: tuple[str, ...]) -> None:
                     "code": finding.code,
                     "subject": finding.subject,
                     "message": finding.message,
-                    "hint": finding.hint,
+                    "hint": hint_of(finding.code, feed),
                 }
                 for finding in findings
             ]
         )
     else:
-        _show(findings)
+        _show(findings, feed)
     blocking = {f.code for f in findings if f.severity is Severity.BLOCKS}
     if blocking:
-        click.get_current_context().exit(3 if blocking <= _AWAY else 2)
+        click.get_current_context().exit(3 if blocking <= AWAY else 2)
 
 
-def _show(findings: list[CheckFinding]) -> None:
+def _show(findings: list[CheckFinding], feed: str) -> None:
     from rich.text import Text
 
     from replicator.model.finding import Severity
@@ -64,6 +67,6 @@ def _show(findings: list[CheckFinding]) -> None:
         line.append(f"  [{finding.code}] {finding.subject}: {finding.message}", "default")
         out.print(line, soft_wrap=True)
         if finding.severity is not Severity.INFORMS:
-            out.print(f"        hint: {finding.hint}", soft_wrap=True)
+            out.print(f"        hint: {hint_of(finding.code, feed)}", soft_wrap=True)
     if not any(finding.severity is Severity.BLOCKS for finding in findings):
         out.print("nothing blocks; next: replicator plan, then replicator run")

@@ -27,6 +27,9 @@ async def connection(settings: Settings) -> AsyncIterator[Control]:
     async with contextlib.AsyncExitStack() as stack:
         control = await _daemon(settings, stack)
         if control is None:
+            from replicator.daemon import logs
+
+            logs.quiet()  # standard output belongs to the result
             control = await stack.enter_async_context(OfflineControl.open(settings))
         yield control
 

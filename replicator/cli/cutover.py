@@ -117,5 +117,6 @@ def _show(operation: str, blockers: list[Blocker]) -> None:
     if not blockers:
         click.echo(f"the gate is open; next: replicator {operation}")
         return
-    rows = ((blocker.code, blocker.message) for blocker in blockers)
-    screen.console().print(screen.table(("blocker", "what is in the way"), rows))
+    rows = ((blocker.code, blocker.message, blocker.hint) for blocker in blockers)
+    head = ("blocker", "what is in the way", "what to do")
+    screen.console().print(screen.table(head, rows))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from replicator.cli import options
+
 
 @click.command()
 @click.option("--points", type=click.IntRange(min=1), default=4000, show_default=True)
@@ -24,7 +26,7 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Leave everything there; a temporary one when absent.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.as_json
 def demo(
     *,
     points: int,

@@ -8,6 +8,7 @@ its own and imports what it needs inside.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import Any
 
 import click
 
-from replicator.errors import ReplicatorError, exit_code
+from replicator.cli.options import FEED, JSON
+from replicator.errors import Refused, ReplicatorError, exit_code, hint_of
 
 _INTERRUPTED = 130
 
@@ -41,12 +43,20 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; every error of ours ends as two lines and the exit code it has."""
+        """
+        Run the command; every error of ours ends as two lines, or with --json as a document on
+        standard output, and the exit code it has.
+        """
         try:
             return super().invoke(ctx)
         except ReplicatorError as error:
-            tell(error)
+            tell(ctx, error)
             ctx.exit(exit_code(error))
+        except click.UsageError as error:
+            if not ctx.meta.get(JSON):
+                raise
+            tell(ctx, Refused("bad-request", error.format_message()))
+            ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
@@ -55,7 +65,18 @@ class LazyGroup(click.Group):
             ctx.exit(1)
 
 
-def tell(error: ReplicatorError) -> None:
-    """One line that says what happened, one that says what to do."""
+def tell(ctx: click.Context, error: ReplicatorError) -> None:
+    """One line that says what happened, one that says what to do; or the same as JSON."""
+    hint = hint_of(error.code, ctx.meta.get(FEED, ""))
+    if ctx.meta.get(JSON):
+        told = {
+            "code": error.code,
+            "message": error.message,
+            "hint": hint,
+            "kind": type(error).__name__,
+            "exit_code": exit_code(error),
+        }
+        click.echo(json.dumps({"error": told}, indent=2, ensure_ascii=False))
+        return
     click.echo(f"error[{error.code}]: {error.message}", err=True)
-    click.echo(f"hint: {error.hint}", err=True)
+    click.echo(f"hint: {hint}", err=True)

@@ -38,6 +38,13 @@ kind = "none"                                   # a plain copy: nobody may write
 """,
 }
 
+_DELIVERY = {
+    "kafka": "120s",
+    "changelog": "10s",
+}
+"""How long after its fence a producer may still deliver: a Kafka client retries for its
+delivery.timeout.ms, two minutes unless set; a writer of SQLite waits ten seconds at most."""
+
 _COLLECTION = """\
 [[collections]]
 source = "{source}"
@@ -73,7 +80,7 @@ _CUTOVER = """\
 fence = {{ kind = "manual" }}                   # manual: a person is asked; or http
 switch = {{ kind = "manual" }}                  # manual, http, or qdrant-alias
 timeout = "5m"                                  # the whole attempt; then the fence opens again
-delivery_timeout = "120s"                       # longest a fenced producer may still retry
+delivery_timeout = "{delivery}"                        # longest a fenced producer may retry
 """
 
 
@@ -137,5 +144,5 @@ def configuration(
             _COLLECTION.format(source=from_, target=to or from_) for from_, to in pairs
         ),
         feed=_FEEDS[feed].format(name=name),
-        cutover=_CUTOVER.format() if feed != "none" else "",
+        cutover=_CUTOVER.format(delivery=_DELIVERY[feed]) if feed != "none" else "",
     )

@@ -16,11 +16,28 @@ if TYPE_CHECKING:
 
     from replicator.model.letter import DeadLetter
     from replicator.ports.control import Control
+    from replicator.settings.settings import Settings
 
     T = TypeVar("T")
 
 _HERE = "replicator.cli.letters"
 _SHOWN_BYTES = 2000
+_CLOSED = frozenset({"settled", "discarded"})
+"""Outcomes of a retry after which nothing is open."""
+_OF_EXPORT = click.option(
+    "--export",
+    "exported",
+    metavar="DIRECTORY",
+    type=click.Path(file_okay=False),
+    help="Of the export to this directory, instead of the migration.",
+)
+_OF_IMPORT = click.option(
+    "--import",
+    "imported",
+    metavar="DIRECTORY",
+    type=click.Path(file_okay=False),
+    help="Of the import from this directory, instead of the migration.",
+)
 _NUMBERS = click.argument("numbers", metavar="NUMBER...", nargs=-1, type=click.IntRange(min=1))
 
 
@@ -52,13 +69,24 @@ def letters() -> None:
 )
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only above this number.")
-def list_letters(as_json: bool, state: str, limit: int, after: int) -> None:
+@_OF_EXPORT
+@_OF_IMPORT
+def list_letters(
+    *,
+    as_json: bool,
+    state: str,
+    limit: int,
+    after: int,
+    exported: str | None,
+    imported: str | None,
+) -> None:
     """List dead letters by number."""
     from replicator.http import wire
     from replicator.model.letter import LetterState
 
     wanted = None if state == "all" else LetterState(state)
-    found = _ask(lambda control: control.letters(wanted, limit, after))
+    settings = _settings(exported, imported)
+    found = _ask(lambda control: control.letters(wanted, limit, after), settings)
     if as_json:
         screen.print_json([wire.document(letter) for letter in found])
         return
@@ -71,12 +99,15 @@ def list_letters(as_json: bool, state: str, limit: int, after: int) -> None:
 @click.command()
 @options.config
 @options.as_json
+@_OF_EXPORT
+@_OF_IMPORT
 @click.argument("number", type=click.IntRange(min=1))
-def show(as_json: bool, number: int) -> None:
+def show(as_json: bool, exported: str | None, imported: str | None, number: int) -> None:
     """Show one dead letter with its bytes."""
     from replicator.http import wire
 
-    record = _ask(lambda control: control.letter_bytes(number))
+    settings = _settings(exported, imported)
+    record = _ask(lambda control: control.letter_bytes(number), settings)
     if as_json:
         screen.print_json(wire.document(record))
         return
@@ -99,34 +130,65 @@ def show(as_json: bool, number: int) -> None:
 @_NUMBERS
 @click.option("--all", "every", is_flag=True, help="Every open one.")
 def retry(as_json: bool, numbers: tuple[int, ...], every: bool) -> None:
-    """Replay the keys of dead letters from the log, after what was wrong is mended."""
+    """Replay the keys of dead letters from the log, after what was wrong is mended.
+
+    Exits with 1 when one of them stays open.
+    """
     if bool(numbers) == every:
         raise click.UsageError("name the dead letters, or say --all")
-    outcomes = _ask(lambda control: control.retry_letters(None if every else numbers))
+    outcomes = _ask(
+        lambda control: control.retry_letters(None if every else numbers), options.settings()
+    )
     if as_json:
         screen.print_json({str(number): outcome for number, outcome in outcomes.items()})
     else:
         screen.console().print(screen.table(("number", "outcome"), outcomes.items(), right=[0]))
+    if not {*outcomes.values()} <= _CLOSED:
+        click.get_current_context().exit(1)
 
 
 @click.command()
 @options.config
 @options.as_json
+@_OF_EXPORT
+@_OF_IMPORT
 @_NUMBERS
-def discard(as_json: bool, numbers: tuple[int, ...]) -> None:
+def discard(
+    as_json: bool, exported: str | None, imported: str | None, numbers: tuple[int, ...]
+) -> None:
     """Give dead letters up: what they say will not be at the target."""
     if not numbers:
         raise click.UsageError("name the dead letters")
-    discarded = _ask(lambda control: control.discard_letters(numbers))
+    settings = _settings(exported, imported)
+    discarded = _ask(lambda control: control.discard_letters(numbers), settings)
     if as_json:
         screen.print_json({"discarded": discarded})
     else:
         click.echo(f"discarded {discarded} of {len(numbers)}")
 
 
-def _ask(question: Callable[[Control], Awaitable[T]]) -> T:
-    settings = options.settings()
+def _settings(exported: str | None, imported: str | None) -> Settings:
+    """Whose dead letters: the migration's, or those of a copy to or from files."""
+    from replicator.migration.transfer import export_settings, import_settings
+    from replicator.wiring import files_in
 
+    told = options.settings()
+    if exported is not None and imported is not None:
+        raise click.UsageError("--export and --import exclude each other")
+    if exported is not None:
+        return export_settings(told, side="source", collections=[], directory=exported)
+    if imported is not None:
+        return import_settings(
+            told,
+            side="target",
+            collections=[],
+            directory=imported,
+            is_there=files_in(imported),
+        )
+    return told
+
+
+def _ask(question: Callable[[Control], Awaitable[T]], settings: Settings) -> T:
     async def ask() -> T:
         from replicator.cli.connection import connection
 

@@ -18,7 +18,7 @@ from replicator.errors import Refused
 from replicator.migration.journal import Journal
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.phase import ABORTABLE, Direction, Phase
+from replicator.model.phase import ABORTABLE, TERMINAL, Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import (
     BackfillStatus,
@@ -36,6 +36,7 @@ from replicator.settings.settings import Settings
 from replicator.wiring import make_letter_log, open_state
 
 _PAGE = 1000
+_START = "Start it with `replicator run`."
 _UNSETTLED = frozenset({Phase.FENCING, Phase.SWITCHING, Phase.HELD})
 """Phases in which the direction alone does not say which store the application writes."""
 
@@ -63,8 +64,10 @@ class OfflineControl:
         """As in Control; what only a daemon knows is null."""
         record = await self._record()
         chunks = await self._state.chunks()
-        copied = record.phase not in {Phase.PLANNED, Phase.BACKFILL}
+        copied = bool(chunks) and all(chunk.done for chunk in chunks)
+        estimate = await self._state.get("estimate")
         letters = await self._state.letter_counts()
+        is_over = record.phase in TERMINAL
         return Status(
             name=record.name,
             version=__version__,
@@ -75,7 +78,11 @@ class OfflineControl:
             reason=record.reason,
             application_may_write=_writable(record),
             backfill=BackfillStatus(
-                copied=sum(chunk.rows for chunk in chunks), percent=100.0 if copied else None
+                estimated=None
+                if estimate is None
+                else msgspec.json.decode(estimate, type=int | None),
+                copied=sum(chunk.rows for chunk in chunks),
+                percent=100.0 if copied else None,
             ),
             stream=StreamStatus(dead_letters=letters.get("open", 0)),
             lag=LagStatus(),
@@ -88,11 +95,16 @@ class OfflineControl:
                     committed=position,
                     status=PartitionHealth.STOP,
                 )
+                # Of a migration that is over nobody need read on.
                 for name, position in sorted((await self._state.positions()).items())
+                if not is_over
             ],
             verify=await self._verify(),
             retention=RetentionStatus(),
-            not_ready=[Blocker("daemon-unavailable", "no daemon runs on this state")],
+            ready=is_over,
+            not_ready=[]
+            if is_over
+            else [Blocker("daemon-unavailable", "no daemon runs on this state", _START)],
         )
 
     async def journal(self, limit: int) -> list[JournalEntry]:
@@ -131,11 +143,8 @@ class OfflineControl:
 
     async def abort(self) -> None:
         """As in Control: give up before the switch."""
-        state = await open_state(self._settings)
-        try:
-            record = await state.load()
-            if record is None:
-                raise self._missing()
+        async with self._locked() as (_, journal):
+            record = journal.record
             forward = record.direction is Direction.FORWARD
             if record.phase not in ABORTABLE or not forward:
                 raise Refused(
@@ -143,11 +152,30 @@ class OfflineControl:
                     f"{record.phase.value} ({record.direction.value}) cannot be aborted; after"
                     " the switch there is revert",
                 )
-            await Journal(state, record, clock.wall).move(
+            await journal.move(
                 Phase.ABORTED,
                 "aborted by a person, with no daemon running",
                 only_from=record.phase,
             )
+
+    async def discard_letters(self, numbers: Sequence[int]) -> int:
+        """As in Control: it writes no store, so it needs no daemon."""
+        async with self._locked() as (state, journal):
+            closed = await state.close_letters(numbers, LetterState.DISCARDED, "a person")
+            await journal.note(
+                "discard", "dead letters were given up", numbers=list(numbers), closed=closed
+            )
+        return closed
+
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[tuple[StateStore, Journal]]:
+        """The state under its lock, and its journal. Raises Refused("state-missing")."""
+        state = await open_state(self._settings)
+        try:
+            record = await state.load()
+            if record is None:
+                raise self._missing()
+            yield state, Journal(state, record, clock.wall)
         finally:
             await state.close()
 
@@ -184,6 +212,14 @@ class OfflineControl:
         """Refused."""
         self._refuse()
 
+    async def acknowledge(self, code: str, note: str) -> None:
+        """Refused."""
+        self._refuse()
+
+    async def cancel_verification(self) -> bool:
+        """Nothing runs that could be cancelled."""
+        return False
+
     async def complete(self) -> None:
         """Refused."""
         self._refuse()
@@ -193,10 +229,6 @@ class OfflineControl:
         self._refuse()
 
     async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
-        """Refused."""
-        self._refuse()
-
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
         """Refused."""
         self._refuse()
 

@@ -31,15 +31,36 @@ config = click.option(
 )
 """For every command that reads the configuration; it may stand before the command too."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+JSON = "replicator.json"
+FEED = "replicator.feed"
+"""What an invocation remembers for the telling of its error: whether it is to be JSON, and the
+kind of the feed that hints speak of."""
+
+
+def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    context.meta[JSON] = value
+    return value
+
+
+as_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,  # what is wrong with the others is told as JSON too
+    callback=_remember_json,
+    help="Print the result as JSON, an error too.",
+)
 
 
 def settings() -> Settings:
     """The settings of this invocation. Raises Refused for what is wrong with them."""
+    from replicator.settings.feeds import feed_kind
     from replicator.settings.load import discover, load
 
     context = click.get_current_context()
-    return load(discover(context.obj, os.environ), os.environ)
+    loaded = load(discover(context.obj, os.environ), os.environ)
+    context.meta[FEED] = feed_kind(loaded.feed)
+    return loaded
 
 
 wipe_target = click.option(

@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from replicator.cli.screen import count, moment, span, table
-from replicator.errors import CODES
 from replicator.model.finding import Blocker
-from replicator.model.phase import Direction, Phase
+from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.status import FenceStatus, PartitionHealth, Status
 
 _NEXT = {
@@ -57,9 +56,9 @@ def picture(status: Status) -> Group:
     parts: list[Text | Table] = [head, *_alarms(status), table(("", ""), _figures(status))]
     if status.fence is not None:
         parts += list(_fence(status.fence))
-    if status.blockers:
+    if status.blockers and status.phase not in TERMINAL:
         parts.append(Text("the cutover gate is closed:", "yellow"))
-        parts += [Text(f"  {blocker.code}: {blocker.message}") for blocker in status.blockers]
+        parts += [Text(f"  {blocker.code}: {_told(blocker)}") for blocker in status.blockers]
     if status.partitions:
         rows = (
             (
@@ -97,11 +96,11 @@ def _alarms(status: Status) -> Iterator[Text]:
 
 
 def _told(blocker: Blocker) -> str:
-    hint = CODES.get(blocker.code)
-    return f"{blocker.message}. {hint}" if hint else blocker.message
+    return f"{blocker.message}. {blocker.hint}" if blocker.hint else blocker.message
 
 
 def _figures(status: Status) -> Iterator[tuple[str, str]]:
+    over = status.phase in TERMINAL
     place = status.application_may_write or "nowhere, or unknown"
     yield "application", f"writes {place} ({status.direction.value})"
     yield "since", moment(status.since)
@@ -109,8 +108,11 @@ def _figures(status: Status) -> Iterator[tuple[str, str]]:
     done = "" if copy.percent is None else f", {copy.percent:.1f} %"
     rate = "" if copy.rate_per_s is None else f", {copy.rate_per_s:,.0f} rows/s"
     eta = "" if copy.eta_s is None else f", {span(copy.eta_s)} left"
-    yield "backfill", f"{count(copy.copied)} of {count(copy.estimated)}{done}{rate}{eta}"
-    if status.lag.records is None:
+    of = "" if over else f" of {count(copy.estimated)}"
+    yield "backfill", f"{count(copy.copied)}{of}{done}{rate}{eta}"
+    if over:
+        yield "lag", "none: nothing is applied any more"
+    elif status.lag.records is None:
         yield "lag", "unknown"
     else:
         yield "lag", f"{count(status.lag.records)} records, oldest {span(status.lag.seconds)}"

@@ -1,4 +1,4 @@
-"""Short commands: pause, resume, tune, complete, abort, own."""
+"""Short commands: pause, resume, tune, complete, abort, own, answer, acknowledge."""
 
 from __future__ import annotations
 
@@ -83,6 +83,33 @@ def own(as_json: bool, store: str) -> None:
 
     direction = Direction.FORWARD if store == "source" else Direction.REVERSE
     _give(lambda control: control.own(direction), as_json, f"the application is on the {store}")
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.argument("word", type=click.Choice(["yes", "no"]))
+def answer(as_json: bool, word: str) -> None:
+    """Answer what a manual fence or switch asks.
+
+    The question stands in `replicator status`. It may be answered from any terminal, whichever
+    began the cutover.
+    """
+    _give(lambda control: control.answer(word == "yes"), as_json, f"answered {word}")
+
+
+@click.command()
+@options.config
+@options.as_json
+@click.argument("code")
+@click.option("--note", default="", help="Why it is dealt with; the journal keeps it.")
+def acknowledge(as_json: bool, code: str, note: str) -> None:
+    """Clear a fact that keeps the gate closed.
+
+    CODE is the blocker's, as `misplaced-keys`. Give your word only for what is mended: the fact
+    is forgotten then, and the journal keeps who let it be.
+    """
+    _give(lambda control: control.acknowledge(code, note), as_json, f"acknowledged {code}")
 
 
 @click.command()

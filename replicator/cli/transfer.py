@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from replicator.cli import options, screen
-from replicator.errors import Refused
+from replicator.errors import Refused, ReplicatorError
 
 if TYPE_CHECKING:
     from replicator.model.status import Status
@@ -33,26 +34,32 @@ _collections = click.option(
     show_default=True,
     help="Which store to read.",
 )
-@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("directory", type=click.Path(file_okay=False), required=False)
 def export(
     *,
     as_json: bool,
     wipe: tuple[str, ...],
     collections: tuple[str, ...],
     side: str,
-    directory: str,
+    directory: str | None,
 ) -> None:
     """Copy collections as they are into DIRECTORY.
 
-    One JSONL file each. Nobody may write the store meanwhile. What is interrupted goes on when
-    it is run again.
+    One JSONL file each; DIRECTORY is NAME-export when absent. Nobody may write the store
+    meanwhile. What is interrupted, or met a writer, goes on when it is run again.
     """
-    from replicator.migration.transfer import export_settings
+    from replicator.migration.transfer import default_directory, export_settings, leave_manifest
 
+    told = options.settings()
     settings = export_settings(
-        options.settings(), side=side, collections=list(collections), directory=directory
+        told,
+        side=side,
+        collections=list(collections),
+        directory=directory or default_directory(told),
     )
-    _carry("export", settings, wipe, as_json)
+    points = _carry("export", settings, wipe, as_json)
+    if points is not None:
+        leave_manifest(settings, side, points)
 
 
 @click.command("import")
@@ -68,41 +75,56 @@ def export(
     show_default=True,
     help="Which store to write.",
 )
-@click.argument("directory", type=click.Path(file_okay=False, exists=True))
+@click.argument("directory", type=click.Path(file_okay=False), required=False)
 def import_(
     *,
     as_json: bool,
     wipe: tuple[str, ...],
     collections: tuple[str, ...],
     side: str,
-    directory: str,
+    directory: str | None,
 ) -> None:
     """Copy the JSONL files of DIRECTORY into collections.
 
-    What is interrupted goes on when it is run again.
+    DIRECTORY is NAME-export when absent. What `export` left there finds its collections by
+    itself, whatever they are called at this store. What is interrupted goes on when it is run
+    again; so do rows that could not be carried, once they are mended.
     """
-    from replicator.migration.transfer import import_settings
+    from replicator.migration.transfer import default_directory, import_settings
+    from replicator.wiring import files_in
 
+    told = options.settings()
+    place = directory or default_directory(told)
+    if not Path(place).is_dir():
+        raise Refused("not-found", f"there is no directory {place}")
     settings = import_settings(
-        options.settings(), side=side, collections=list(collections), directory=directory
+        told,
+        side=side,
+        collections=list(collections),
+        directory=place,
+        is_there=files_in(place),
     )
     _carry("import", settings, wipe, as_json)
 
 
-def _carry(label: str, settings: Settings, wipe: tuple[str, ...], as_json: bool) -> None:
+def _carry(
+    label: str, settings: Settings, wipe: tuple[str, ...], as_json: bool
+) -> dict[str, int] | None:
+    """Run it; the points of each collection once all are there."""
     from replicator.daemon import logs
     from replicator.daemon.process import run_loop
     from replicator.model.phase import Phase
-    from replicator.wiring import load_record
 
     logs.quiet()
-    record = asyncio.run(load_record(settings))
-    if record is not None and record.phase is Phase.COMPLETE:
-        raise Refused(
-            "phase-refused",
-            f"this {label} is complete already; remove {settings.state.path} to begin anew",
-        )
-    status = run_loop(_run(label, settings, options.wiped(settings, wipe)))
+    wiped = options.wiped(settings, wipe)
+    asyncio.run(_begin_again(label, settings, wiping=bool(wiped)))
+    try:
+        status, points = run_loop(_run(label, settings, wiped))
+    except ReplicatorError as error:
+        if error.code == "rows-left":
+            place = Path(settings.state.path).parent
+            click.echo(f"see: replicator dead-letters list --{label} {place}", err=True)
+        raise
     done = status.phase is Phase.COMPLETE
     if as_json:
         screen.print_json({"done": done, "copied": status.backfill.copied})
@@ -110,9 +132,34 @@ def _carry(label: str, settings: Settings, wipe: tuple[str, ...], as_json: bool)
         click.echo(f"{label} done: {status.backfill.copied:,} points, compared one by one")
     else:
         click.echo(f"{label} stopped after {status.backfill.copied:,} points; run it again")
+    return points if done else None
 
 
-async def _run(label: str, settings: Settings, wipe: tuple[str, ...]) -> Status:
+async def _begin_again(label: str, settings: Settings, *, wiping: bool) -> None:
+    """Raises Refused("phase-refused") where there is nothing left to do."""
+    from replicator import clock
+    from replicator.migration.transfer import begin_again
+    from replicator.model.phase import Phase
+    from replicator.wiring import load_standing, open_state
+
+    if (await load_standing(settings)).record is None:
+        return
+    state = await open_state(settings)
+    try:
+        record = await begin_again(state, clock.wall, wiping=wiping)
+    finally:
+        await state.close()
+    if record is not None and record.phase is Phase.COMPLETE:
+        names = ", ".join(collection.target for collection in settings.collections)
+        raise Refused(
+            "phase-refused",
+            f"this {label} is complete already; --wipe-target begins anew ({names})",
+        )
+
+
+async def _run(
+    label: str, settings: Settings, wipe: tuple[str, ...]
+) -> tuple[Status, dict[str, int]]:
     from replicator.cli.waiting import Figures, shown
     from replicator.daemon.lifetime import Lifetime
     from replicator.daemon.signals import StopSignals
@@ -130,4 +177,7 @@ async def _run(label: str, settings: Settings, wipe: tuple[str, ...]) -> Status:
     async with build(settings, wipe=wipe) as assembly:
         lifetime = Lifetime(settings.stream, until=Until(Goal.CAUGHT_UP), beat=beat)
         await lifetime.run(assembly.service, stop)
-        return await assembly.service.status()
+        report = await assembly.service.report()
+        counts = {} if report is None else report.counts
+        points = {name: pair[1] or 0 for name, pair in counts.items()}
+        return await assembly.service.status(), points

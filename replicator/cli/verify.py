@@ -36,13 +36,21 @@ _FINDINGS_SHOWN = 20
     help="A file with one query a line to compare both stores' results; stored points when"
     " absent.",
 )
-def verify(as_json: bool, level: str, search: Path | None) -> None:
+@click.option("--cancel", is_flag=True, help="Stop the verification under way instead.")
+def verify(as_json: bool, level: str, search: Path | None, cancel: bool) -> None:
     """Compare both stores while the stream runs.
 
     Exits with 1 when they differ.
     """
     from replicator.ports.control import VerifyRequest
 
+    if cancel:
+        cancelled = asyncio.run(_cancel())
+        if as_json:
+            screen.print_json({"cancelled": cancelled})
+        else:
+            click.echo("cancelled" if cancelled else "no verification is under way")
+        return
     queries = None if search is None else _queries(search)
     report = asyncio.run(_verify(VerifyRequest(level=level, queries=queries)))
     if as_json:
@@ -51,7 +59,7 @@ def verify(as_json: bool, level: str, search: Path | None) -> None:
         screen.print_json(wire.document(report))
     else:
         _show(report)
-    if not report.equal:
+    if not report.equal or report.below:
         click.get_current_context().exit(1)
 
 
@@ -84,8 +92,7 @@ async def _verify(request: VerifyRequest) -> Report:
     def figures(status: Status) -> Figures:
         now = status.verify
         wrong = now.missing + now.extra + now.different
-        total = status.backfill.estimated if request.level == "full" else None
-        return Figures(now.compared, total, f"{now.phase}, {wrong:,} differ")
+        return Figures(now.compared, now.expected, f"{now.phase}, {wrong:,} differ")
 
     async with connection(settings) as control:
         return await watched(
@@ -95,6 +102,13 @@ async def _verify(request: VerifyRequest) -> Report:
             line_s=settings.log.interval,
             figures=figures,
         )
+
+
+async def _cancel() -> bool:
+    from replicator.cli.connection import connection
+
+    async with connection(options.settings()) as control:
+        return await control.cancel_verification()
 
 
 async def _repair(collection: str | None) -> int:
@@ -171,6 +185,10 @@ def _show(report: Report) -> None:
     for name, figures in report.search.items():
         told = ", ".join(f"{key} {value}" for key, value in figures.items())
         out.print(f"search {name}: {told}")
+    for sentence in report.below:
+        out.print(f"below the threshold: {sentence}")
+    for sentence in report.warnings:
+        out.print(f"look at: {sentence}")
     shown = report.findings[:_FINDINGS_SHOWN]
     if shown:
         rows_of = (

@@ -33,6 +33,11 @@ class Figures(msgspec.Struct, frozen=True):
     total: int | None
     sentence: str = ""
 
+    @property
+    def most(self) -> int | None:
+        """The total, which was an estimate if more than that is done."""
+        return None if self.total is None else max(self.total, self.done)
+
 
 Show = Callable[[Figures], None]
 
@@ -97,7 +102,7 @@ def _bar(label: str) -> Iterator[Show]:
 
         def show(now: Figures) -> None:
             description = f"{label} ({now.sentence})" if now.sentence else label
-            progress.update(task, completed=now.done, total=now.total, description=description)
+            progress.update(task, completed=now.done, total=now.most, description=description)
 
         yield show
 
@@ -125,7 +130,7 @@ def _lines(label: str, line_s: float) -> Iterator[Show]:
         rate = (figures.done - before) / (now() - at + line_s)
         at, before = now() + line_s, figures.done
         click.echo(
-            f"{label}: {figures.done:,} of {screen.count(figures.total)}, {rate:,.0f}/s"
+            f"{label}: {figures.done:,} of {screen.count(figures.most)}, {rate:,.0f}/s"
             f"{'; ' + figures.sentence if figures.sentence else ''}",
             err=True,
         )

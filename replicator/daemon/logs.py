@@ -24,12 +24,17 @@ _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("auto", "json", "console")
 
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's logging. Raises Refused("config-invalid")."""
+def validate(settings: LogSettings) -> None:
+    """Raises Refused("config-invalid") for a level or a format that does not exist."""
     if settings.level not in _LEVELS:
         raise _unknown("level", settings.level, _LEVELS)
     if settings.format not in _FORMATS:
         raise _unknown("format", settings.format, _FORMATS)
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging. Raises Refused("config-invalid")."""
+    validate(settings)
     stream = stream or sys.stdout
     people = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     shared = _shared()

@@ -28,8 +28,11 @@ from replicator.daemon.heartbeat import fields, heartbeat
 from replicator.daemon.lifetime import Lifetime
 from replicator.daemon.signals import StopSignals
 from replicator.daemon.until import Goal, Until
+from replicator.daemon.watch import watch
 from replicator.errors import Refused, ReplicatorError
 from replicator.http.server import HttpServer
+from replicator.ports.control import Control
+from replicator.settings.feeds import feed_kind
 from replicator.settings.settings import Settings
 from replicator.wiring import Assembly
 
@@ -78,11 +81,16 @@ async def _serve(settings: Settings, factory: Factory, until: Until | None) -> N
     lifetime = Lifetime(
         settings.stream,
         until=until,
-        beat=lambda service: heartbeat(service, settings.log.interval),
+        beat=lambda service: _beat(service, settings.log.interval),
     )
     async with factory(settings) as assembly:
         service = assembly.service
-        server = HttpServer(settings.http, control=service, metrics=assembly.metrics)
+        server = HttpServer(
+            settings.http,
+            control=service,
+            metrics=assembly.metrics,
+            feed=feed_kind(settings.feed),
+        )
         await server.start()
         try:
             address.announce(settings.state.path, server.url)
@@ -92,6 +100,13 @@ async def _serve(settings: Settings, factory: Factory, until: Until | None) -> N
         finally:
             address.withdraw(settings.state.path)
             await server.close()
+
+
+async def _beat(service: Control, interval_s: float) -> None:
+    """The periodic line, and between two of them what begins and ends."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(heartbeat(service, interval_s), name="heartbeat")
+        tasks.create_task(watch(service), name="watch")
 
 
 async def _last_fields(assembly: Assembly) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from replicator.errors import CODES, Blocked, Refused, Unavailable
+from replicator.errors import CODES, LASTING, Blocked, Refused, Unavailable
 from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.status import Status
@@ -47,8 +47,12 @@ class Until:
     def has_patience(self, status: Status, now: float) -> None:
         """
         Raises Unavailable or Refused when the job has waited long enough for what the status
-        names, where a daemon goes on waiting. `now` in seconds of any clock that only grows.
+        names, where a daemon goes on waiting; at once for what no waiting mends. `now` in
+        seconds of any clock that only grows.
         """
+        for reason in status.not_ready:
+            if reason.code in LASTING:
+                raise _given_up(reason)
         waits = [reason for reason in status.not_ready if reason.code != "phase"]
         done = status.backfill.copied + status.stream.applied
         self._has_worked = self._has_worked or (self._done is not None and done != self._done)

@@ -103,6 +103,14 @@ class HttpControl:
         """As in Control."""
         await self._post("/v1/answer", {"yes": yes})
 
+    async def acknowledge(self, code: str, note: str) -> None:
+        """As in Control."""
+        await self._post("/v1/acknowledge", {"code": code, "note": note})
+
+    async def cancel_verification(self) -> bool:
+        """As in Control."""
+        return bool((await self._post("/v1/verify/cancel"))["cancelled"])
+
     async def complete(self) -> None:
         """As in Control."""
         await self._post("/v1/complete")

@@ -43,6 +43,13 @@ class OwnRequest(msgspec.Struct, forbid_unknown_fields=True):
     store: Literal["source", "target"]
 
 
+class AcknowledgeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/acknowledge`."""
+
+    code: str
+    note: str = ""
+
+
 class Commands:
     """Each command runs to its end, whether or not the client waits for it."""
 
@@ -59,8 +66,10 @@ class Commands:
             web.post("/v1/abort", self._plain(self._control.abort)),
             web.post("/v1/own", self.own),
             web.post("/v1/answer", self.answer),
+            web.post("/v1/acknowledge", self.acknowledge),
             web.post("/v1/tune", self.tune),
             web.post("/v1/verify", self.verify),
+            web.post("/v1/verify/cancel", self.cancel_verification),
             web.post("/v1/repair", self.repair),
             web.post("/v1/cutover", self._switch(self._control.cutover)),
             web.post("/v1/revert", self._switch(self._control.revert)),
@@ -77,6 +86,19 @@ class Commands:
         yes = (await body_of(request, AnswerRequest)).yes
         await self._errands.run("answer", self._control.answer(yes))
         return await self._status()
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        """A person's word that a latched fact is dealt with."""
+        asked = await body_of(request, AcknowledgeRequest)
+        work = self._control.acknowledge(asked.code, asked.note)
+        await self._errands.run("acknowledge", work)
+        return await self._status()
+
+    async def cancel_verification(self, request: web.Request) -> web.Response:
+        """Stop the verification under way."""
+        await body_of(request, Nothing)
+        work = self._control.cancel_verification()
+        return answer({"cancelled": await self._errands.run("cancel", work)})
 
     async def tune(self, request: web.Request) -> web.Response:
         """Change limits; the answer holds all of them."""
@@ -112,7 +134,7 @@ class Commands:
         async def run(request: web.Request) -> web.Response:
             asked = await body_of(request, CutoverRequest)
             blockers = await self._errands.run(request.path, command(asked))
-            return answer({"blockers": blockers})
+            return answer({"blockers": [wire.blocker(each) for each in blockers]})
 
         return run
 

@@ -21,6 +21,7 @@ from replicator.errors import (
     ReplicatorError,
     Retryable,
     Unavailable,
+    hint_of,
 )
 
 _STATUS_OF_CODE = {
@@ -56,13 +57,13 @@ def status_of(error: ReplicatorError) -> HTTPStatus:
             return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def document(error: ReplicatorError) -> dict[str, Any]:
-    """The body of an error's answer."""
+def document(error: ReplicatorError, feed: str = "") -> dict[str, Any]:
+    """The body of an error's answer, with the hint for a feed of this kind."""
     return {
         "error": {
             "code": error.code,
             "message": error.message,
-            "hint": error.hint,
+            "hint": hint_of(error.code, feed),
             "kind": type(error).__name__,
         }
     }

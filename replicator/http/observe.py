@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from replicator.errors import Refused, ReplicatorError
+from replicator.errors import Refused, ReplicatorError, hint_of
 from replicator.http import wire
 from replicator.metrics import Metrics
 from replicator.ports.control import Control
@@ -44,9 +44,10 @@ def number(request: web.Request, name: str, default: int, most: int) -> int:
 class Observe:
     """Requests that change nothing."""
 
-    def __init__(self, control: Control, metrics: Metrics) -> None:
+    def __init__(self, control: Control, metrics: Metrics, feed: str = "") -> None:
         self._control = control
         self._metrics = metrics
+        self._feed = feed
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of this part."""
@@ -69,7 +70,8 @@ class Observe:
         try:
             status = await self._control.status()
         except Refused as refused:
-            reason = {"code": refused.code, "message": refused.message, "hint": refused.hint}
+            hint = hint_of(refused.code, self._feed)
+            reason = {"code": refused.code, "message": refused.message, "hint": hint}
             return answer({"ready": False, "phase": None, "reasons": [reason]}, status=503)
         reasons = wire.document(status)["not_ready"]
         return answer(

@@ -1,8 +1,10 @@
 """
 Queries for the comparison of search quality, as people write them and as they travel.
 
-A JSON map: `vector` (any form that a change event may have), `using` (the vector's name),
-`limit`, `filter`. A query file holds one a line.
+A JSON map: `vector` (any form that a change event may have), or `id` (a point of the source,
+for its own vector); `collection` (the source's word; all that can answer it when absent),
+`using` (the vector's name), `limit`, `filter`, `class` (by which the report groups). A query
+file holds one a line.
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ from replicator.ports.control import VerifyRequest
 LEVELS = ("counts", "sample", "full")
 
 
-class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QueryBody(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"group": "class"}
+):
     """One query."""
 
-    vector: Any
+    vector: Any = None
+    id: int | str | None = None
+    collection: str | None = None
     using: str = ""
     limit: int = 10
     filter: dict[str, Any] | None = None
+    group: str = ""
 
 
 class VerifyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,14 +64,28 @@ def query_from(body: QueryBody) -> Query:
     """A query. Raises Refused("bad-request")."""
     if body.limit < 1:
         raise Refused("bad-request", f"limit: expected at least 1, not {body.limit}")
+    if (body.vector is None) == (body.id is None):
+        raise Refused("bad-request", "a query has either `vector` or `id`")
+    return Query(
+        vector=b"" if body.vector is None else _vector(body.vector),
+        using=body.using,
+        limit=body.limit,
+        filter=body.filter,
+        collection=body.collection,
+        id=body.id,
+        group=body.group,
+    )
+
+
+def _vector(given: Any) -> Vector:
     try:
-        vector = vector_from_wire(body.vector, "vector")
+        vector = vector_from_wire(given, "vector")
     except Rejected as exc:
         raise Refused("bad-request", exc.message) from exc
     numbers = dense_to_list(_floats(vector))
     if not numbers or not all(map(math.isfinite, numbers)):
         raise Refused("bad-request", "vector: it is empty, or holds NaN or Infinity")
-    return Query(vector=vector, using=body.using, limit=body.limit, filter=body.filter)
+    return vector
 
 
 def _floats(vector: Vector) -> bytes:
@@ -78,4 +99,12 @@ def _floats(vector: Vector) -> bytes:
 
 
 def _body(query: Query) -> QueryBody:
-    return QueryBody(vector_to_json(query.vector), query.using, query.limit, query.filter)
+    return QueryBody(
+        vector=vector_to_json(query.vector) if query.id is None else None,
+        id=query.id,
+        collection=query.collection,
+        using=query.using,
+        limit=query.limit,
+        filter=query.filter,
+        group=query.group,
+    )

@@ -36,15 +36,22 @@ class HttpServer:
     """Serve one migration. `start`, then `close`."""
 
     def __init__(
-        self, settings: HttpServerSettings, *, control: Control, metrics: Metrics
+        self,
+        settings: HttpServerSettings,
+        *,
+        control: Control,
+        metrics: Metrics,
+        feed: str = "",
     ) -> None:
+        """`feed`: the kind of the migration's feed, which hints speak of."""
         self._host, self._port = parse_listen(settings.listen)
         self._guard = Guard(self._host, settings.token)
+        self._feed = feed
         self._errands = Errands()
         app = web.Application(middlewares=[self._gate], client_max_size=_BODY_BYTES_MAX)
         app.add_routes(
             [
-                *Observe(control, metrics).routes(),
+                *Observe(control, metrics, feed).routes(),
                 *Commands(control, self._errands).routes(),
                 *Letters(control, self._errands).routes(),
                 *Page().routes(),
@@ -84,21 +91,23 @@ class HttpServer:
             self._guard.check(request)
             return await handler(request)
         except ReplicatorError as error:
-            return _refusal(error)
+            return _refusal(error, self._feed)
         except web.HTTPException as exc:
             return _of_aiohttp(request, exc)
         except ConnectionResetError:
             raise  # the client went away; there is nobody to answer
         except Exception:
             log.exception("request failed", path=request.path)
-            return _refusal(Fatal("internal", "the request met a defect; the log has it"))
+            return _refusal(
+                Fatal("internal", "the request met a defect; the log has it"), self._feed
+            )
 
     def _shown(self) -> str:
         return f"{self._host or '*'}:{self._port}"
 
 
-def _refusal(error: ReplicatorError) -> web.Response:
-    response = answer(failures.document(error), failures.status_of(error))
+def _refusal(error: ReplicatorError, feed: str) -> web.Response:
+    response = answer(failures.document(error, feed), failures.status_of(error))
     if error.code == "unauthorised":
         response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     return response

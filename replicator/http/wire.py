@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.errors import CODES
-from replicator.model.finding import Finding
+from replicator.migration.advice import advice
+from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, RejectedRecord
 from replicator.model.record import JournalEntry
 from replicator.model.status import Status
@@ -35,14 +35,22 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def document(value: msgspec.Struct) -> dict[str, Any]:
-    """A struct of the table as a JSON-ready map; blockers get the hint of their code."""
+    """A struct of the table as a JSON-ready map; no blocker goes out without a hint."""
     made: dict[str, Any] = msgspec.to_builtins(value)
     for path in _TIMES[type(value)]:
         _change(made, path.split("."), stamp)
     for blocker in (*made.get("blockers", ()), *made.get("not_ready", ())):
-        if blocker["code"] in CODES:
-            blocker["hint"] = CODES[blocker["code"]]
+        blocker["hint"] = blocker["hint"] or advice(blocker["code"], "")
     return made
+
+
+def blocker(value: Blocker) -> dict[str, str]:
+    """A blocker that stands by itself, with its hint."""
+    return {
+        "code": value.code,
+        "message": value.message,
+        "hint": value.hint or advice(value.code, ""),
+    }
 
 
 def struct(source: Any, kind: type[T]) -> T:

@@ -14,7 +14,7 @@ harmless.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -30,6 +30,7 @@ from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
 from replicator.model.point import PointId
 from replicator.model.record import ChunkState
+from replicator.model.schema import CollectionSchema
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, Store
@@ -61,7 +62,7 @@ async def prepare_target(
     """
     plans = await read_plans(state) if resumed else {}
     # Before anything is wiped or made, of any collection, everything has been looked at.
-    at_target = {}
+    at_target: dict[str, CollectionSchema | None] = {}
     for collection in settings.collections:
         name = collection.target
         at_target[name] = await patience.until_answered(partial(target.describe, name))
@@ -79,13 +80,30 @@ async def prepare_target(
                     raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
     await keep_plans(state, plans)
     known = (capture_id, None) if resumed else (capture_id,)
+    for name in await _to_wipe(
+        target, at_target, known=known, wipe=() if resumed else wipe, patience=patience
+    ):
+        await writer.administer(lease, partial(target.wipe, name))
+    for name in at_target:
+        await writer.administer(lease, partial(target.ensure, plans[name]))
+
+
+async def _to_wipe(
+    target: Store,
+    at_target: Mapping[str, CollectionSchema | None],
+    *,
+    known: Sequence[str | None],
+    wipe: Sequence[str],
+    patience: Patience,
+) -> list[str]:
+    """Collections of another origin that may be wiped. Raises Blocked for one that may not."""
     to_wipe = []
     for name, found in at_target.items():
         if found is None or found.capture_id in known:
             continue
         # A new capture never trusts an old copy: what was deleted since would live on.
         count = await patience.until_answered(partial(target.count, name))
-        if name in wipe and not resumed:
+        if name in wipe:
             to_wipe.append(name)
         elif count != 0:
             raise Blocked(
@@ -93,10 +111,7 @@ async def prepare_target(
                 f"target collection {name!r} holds {count or 'some'} points "
                 "that this capture did not copy",
             )
-    for name in to_wipe:
-        await writer.administer(lease, partial(target.wipe, name))
-    for name in at_target:
-        await writer.administer(lease, partial(target.ensure, plans[name]))
+    return to_wipe
 
 
 class Backfill:
@@ -199,6 +214,8 @@ class Backfill:
                         self._patience.over(who)
                         backoff_s = None
                         state = await self._carry(state, page)
+                        # Not to be held while the next one is read.
+                        del page
                         if self._stopping.is_set():
                             return
                     if not state.done:

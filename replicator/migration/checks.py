@@ -2,32 +2,73 @@
 The preflight: everything that can be known before the first row is copied, as findings.
 
 A finding that blocks would lose data or certainly fail; one that warns is for the operator to
-weigh. Nothing is changed, and a peer that is away is a finding, not an exception.
+weigh. Nothing is changed, and a peer that is away is a finding, not an exception. `check`
+prints what is found here, and `run`, `export` and `import` are refused by it before they wipe,
+make or write anything: one judgement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
-from replicator.codecs.validation import validate_point
-from replicator.errors import Refused, Rejected, ReplicatorError
+import msgspec
+
+from replicator.errors import AWAY, Refused, ReplicatorError, Retryable, Unavailable
 from replicator.migration.routes import is_one_collection, wanted_target
-from replicator.model.event import Key
+from replicator.migration.sampling import sample_rows
+from replicator.migration.standing import Standing, standing_findings
 from replicator.model.finding import CheckFinding, Severity
-from replicator.model.point import Point, PointId
-from replicator.model.record import MigrationRecord
+from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema
 from replicator.ports.feed import ChangeFeed, Retention
-from replicator.ports.store import SelfCheck, Store
+from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.transform import Transform
 
-_SAMPLE_ROWS = 2000
-"""Rows of each collection that are looked at: some seconds at most."""
+T = TypeVar("T")
+
 _ROWS_PER_S = 2000.0
 """A cautious rate of copying, for judging the log's retention before anything was measured."""
+_NOTHING_BEGUN = Standing()
+
+
+async def preflight_or_refuse(
+    settings: Settings,
+    *,
+    source: Store,
+    target: Store,
+    feed: ChangeFeed | None,
+    standing: Standing = _NOTHING_BEGUN,
+    fingerprint: str = "",
+    wipe: Sequence[str] = (),
+) -> list[CheckFinding]:
+    """
+    The preflight of whoever is about to write. Returns what does not block. Raises Refused with
+    the first finding that no waiting mends, Unavailable when a peer that is away is all that
+    blocks.
+    """
+    findings = await run_checks(
+        settings,
+        source=source,
+        target=target,
+        feed=feed,
+        standing=standing,
+        fingerprint=fingerprint,
+        wipe=wipe,
+    )
+    blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
+    lasting = [finding for finding in blocking if finding.code not in AWAY]
+    if lasting:
+        more = f"; and {len(lasting) - 1} more findings block" if len(lasting) > 1 else ""
+        first = lasting[0]
+        raise Refused(first.code, f"{first.subject}: {first.message}{more}")
+    if blocking:
+        told = dict.fromkeys(finding.message for finding in blocking)
+        raise Unavailable(blocking[0].code, "; ".join(told))
+    return findings
 
 
 async def run_checks(
@@ -36,21 +77,22 @@ async def run_checks(
     source: Store,
     target: Store,
     feed: ChangeFeed | None,
-    record: MigrationRecord | None,
+    standing: Standing = _NOTHING_BEGUN,
+    fingerprint: str = "",
     wipe: Sequence[str] = (),
 ) -> list[CheckFinding]:
-    """Every finding, blocking ones first. `record` is that of a migration under way, if any."""
-    findings: list[CheckFinding] = []
-    parts: list[object] = [source, target, feed]
-    for part in parts:
-        if isinstance(part, SelfCheck):
-            findings += await part.check()
+    """
+    Every finding, blocking ones first. `standing` is that of a migration under way, if any;
+    `fingerprint` that of the settings, if they are to be compared with its own.
+    """
+    findings = await _parts(settings, source, target, feed)
+    findings += await standing_findings(standing, feed, fingerprint)
     findings += _settle(settings, source)
     points = 0
     for collection in settings.collections:
         try:
             found, count = await _collection(
-                settings, collection, source=source, target=target, record=record, wipe=wipe
+                settings, collection, source=source, target=target, standing=standing, wipe=wipe
             )
         except ReplicatorError as error:
             subject = f"collections/{collection.source}"
@@ -58,11 +100,53 @@ async def run_checks(
         else:
             findings += found
             points += count
-    if isinstance(parts[2], Retention):
-        findings += await _retention(parts[2], points)
+    part: object = feed
+    if isinstance(part, Retention) and not standing.has_copied:
+        findings += await _retention(part, points)
     unique = list(dict.fromkeys(findings))
     order = list(Severity)
     return sorted(unique, key=lambda finding: order.index(finding.severity))
+
+
+async def _parts(
+    settings: Settings, source: Store, target: Store, feed: ChangeFeed | None
+) -> list[CheckFinding]:
+    """What the parts say of themselves. The source is written too where there is a way back."""
+    findings: list[CheckFinding] = []
+    looked: list[tuple[str, object]] = [("source", source), ("target", target), ("feed", feed)]
+    for role, part in looked:
+        if isinstance(part, SelfCheck):
+            findings += [
+                msgspec.structs.replace(each, code=_code_of(each.code, role))
+                for each in await part.check()
+            ]
+    written: list[tuple[object, list[str]]] = [
+        (target, [collection.target for collection in settings.collections])
+    ]
+    if feed is not None:
+        written.append((source, [collection.source for collection in settings.collections]))
+    for part, names in written:
+        if isinstance(part, WriteCheck):
+            try:
+                findings += await part.check_writing(names)
+            except Retryable:
+                continue  # it is away, which its own check has said
+    return findings
+
+
+def _code_of(code: str, role: str) -> str:
+    """A store that is away does not know which of the two it is; its code shall say so."""
+    if code != "store-unavailable":
+        return code
+    return "source-unavailable" if role == "source" else "target-unavailable"
+
+
+async def _of(role: str, answer: Awaitable[T]) -> T:
+    """What a store of this role answers, or its error with the role's code."""
+    try:
+        return await answer
+    except Unavailable as error:
+        raise Unavailable(_code_of(error.code, role), error.message) from error
 
 
 def _settle(settings: Settings, source: Store) -> list[CheckFinding]:
@@ -105,97 +189,80 @@ async def _collection(
     *,
     source: Store,
     target: Store,
-    record: MigrationRecord | None,
+    standing: Standing,
     wipe: Sequence[str],
 ) -> tuple[list[CheckFinding], int]:
-    schema = await source.describe(collection.source)
+    schema = await _of("source", source.describe(collection.source))
     if schema is None:
         raise Refused("source-missing", f"the source has no collection {collection.source!r}")
-    at_target = await target.describe(collection.target)
+    at_target = await _of("target", target.describe(collection.target))
     if at_target is not None and is_one_collection(settings, schema, at_target):
         raise Refused(
             "target-is-source",
             f"{collection.target!r} is the collection that is read, {collection.source!r}",
         )
-    findings = _emptiness(collection, at_target, record=record, wipe=wipe)
+    findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     wanted = await wanted_target(collection, schema, target, capture_id=None)
-    transform = Transform(collection, at_target or wanted, schema)
     findings += losses(collection, schema, wanted, at_target)
-    if at_target is not None:
-        findings += transform.compatible(schema, at_target)
+    there = at_target or wanted
+    try:
+        there = await _of("target", _foreseen(collection, wanted, there, target))
+    except Refused as error:
+        subject = f"target/{collection.target}"
+        findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
+    transform = Transform(collection, there, schema)
+    findings += transform.compatible(schema, there)
     findings += [
         CheckFinding(
             Severity.WARNS, "not-invertible", f"collections/{collection.source}", sentence
         )
         for sentence in transform.lossy
     ]
-    findings += await _rows(collection, schema, transform, source)
-    return findings, await source.count(collection.source) or 0
+    findings += await _of("source", sample_rows(collection, schema, there, transform, source))
+    return findings, await _of("source", source.count(collection.source)) or 0
 
 
-def _emptiness(
+async def _foreseen(
+    collection: CollectionSettings,
+    wanted: CollectionSchema,
+    there: CollectionSchema,
+    target: Store,
+) -> CollectionSchema:
+    """
+    The target collection as the copy will find it. What is not there yet holds the ids that its
+    store can hold, not those of the source. Raises Refused where it cannot be made or used.
+    """
+    part: object = target
+    if not isinstance(part, Foresight):
+        return there
+    foreseen = await part.foresee(wanted)
+    return msgspec.structs.replace(foreseen, name=collection.target)
+
+
+def _presence(
     collection: CollectionSettings,
     at_target: CollectionSchema | None,
     *,
-    record: MigrationRecord | None,
+    standing: Standing,
     wipe: Sequence[str],
 ) -> list[CheckFinding]:
-    ours = record.capture.id if record is not None and record.capture is not None else None
-    if at_target is None or at_target.points == 0 or collection.target in wipe:
+    """Is the target collection there when rows are, and is what it holds ours?"""
+    subject = f"target/{collection.target}"
+    record = standing.record
+    if record is not None and record.phase is Phase.COMPLETE:
+        return []  # nothing will be written
+    if at_target is None:
+        if not standing.needs_target:
+            return []
+        message = "the collection vanished that this migration copied to"
+        return [CheckFinding(Severity.BLOCKS, "target-missing", subject, message)]
+    wiped = collection.target in wipe and not standing.needs_target
+    if at_target.points == 0 or wiped:
         return []
-    if ours is not None and at_target.capture_id in (ours, None):
+    ours = standing.capture_id
+    # A store that keeps no mark is trusted once rows were copied there.
+    known = (ours, None) if standing.needs_target else (ours,)
+    if ours is not None and at_target.capture_id in known:
         return []
-    return [
-        CheckFinding(
-            Severity.BLOCKS,
-            "target-not-empty",
-            f"target/{collection.target}",
-            f"it holds {at_target.points or 'some'} points that this migration did not copy",
-        )
-    ]
-
-
-async def _rows(
-    collection: CollectionSettings,
-    schema: CollectionSchema,
-    transform: Transform,
-    source: Store,
-) -> list[CheckFinding]:
-    """Carry a sample of rows without writing: which collide, and which cannot travel?"""
-    subject = f"source/{collection.source}"
-    targets: dict[PointId, PointId] = {}
-    refused: list[Rejected] = []
-    collisions = 0
-    for point in await _sample(source, collection.source):
-        try:
-            validate_point(point, schema.vectors)
-            key = Key(collection.source, point.id)
-            transform.point(key, point)
-            if targets.setdefault(transform.target_id(key), point.id) != point.id:
-                collisions += 1
-        except Rejected as error:
-            refused.append(error)
-    findings = []
-    if collisions:
-        message = f"{collisions} of {len(targets)} sampled keys meet another one's target id"
-        findings.append(CheckFinding(Severity.BLOCKS, "id-collision", subject, message))
-    for code in dict.fromkeys(error.code for error in refused):
-        same = [error for error in refused if error.code == code]
-        message = (
-            f"{len(same)} of the sampled rows will go to the dead letters: {same[0].message}"
-        )
-        findings.append(CheckFinding(Severity.WARNS, code, subject, message))
-    return findings
-
-
-async def _sample(source: Store, collection: str) -> list[Point]:
-    points: list[Point] = []
-    chunks = await source.split(collection, 8)
-    for chunk in chunks:
-        quota = _SAMPLE_ROWS // max(1, len(chunks))
-        async for page in source.scan(chunk, None, min(250, quota)):
-            points += page.points
-            quota -= len(page.points)
-            if quota <= 0:
-                break
-    return points
+    message = f"it holds {at_target.points or 'some'} points that this migration did not copy"
+    return [CheckFinding(Severity.BLOCKS, "target-not-empty", subject, message)]

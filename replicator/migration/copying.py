@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from replicator import failpoints
-from replicator.errors import Blocked
+from replicator.errors import Blocked, Refused
 from replicator.migration.backfill import Backfill, prepare_target
 from replicator.migration.engine import Engine
 from replicator.model.phase import Direction, Phase
@@ -29,6 +29,7 @@ class CopyJob:
         self._plain_copy_check = plain_copy_check
         self._stopping = asyncio.Event()
         self._backfill: Backfill | None = None
+        self._preparing: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """End at once, or with the pages whose writes are in flight."""
@@ -70,6 +71,7 @@ class CopyJob:
             if not fresh:
                 await lease.while_held(engine.identity.look_patiently())
             else:
+                await lease.while_held(self._look_again())
                 await lease.while_held(self._absolve_what_is_absent())
             # What lands late is seen before a target is judged to be empty.
             await lease.while_held(engine.writers[Direction.FORWARD].guard.clear())
@@ -87,6 +89,16 @@ class CopyJob:
             )
             await engine.identity.claim(lease)
             await lease.sleep(settled_at - asyncio.get_running_loop().time())
+        await failpoints.reached("copy.before-first-row")
+
+    async def _look_again(self) -> None:
+        """The preflight, for what has changed since the capture: what follows may wipe the
+        target.
+        """
+        try:
+            await self._engine.preflight()
+        except Refused as error:
+            raise Blocked(error.code, error.message) from error
 
     async def _absolve_what_is_absent(self) -> None:
         """
@@ -104,7 +116,6 @@ class CopyJob:
 
     async def _copy(self, lease: Lease) -> bool:
         engine, parts = self._engine, self._engine.parts
-        await failpoints.reached("copy.before-first-row")
         self._backfill = Backfill(
             source=parts.source,
             target=parts.target,

@@ -14,6 +14,8 @@ from functools import partial
 
 from replicator import failpoints
 from replicator.codecs.events import EventDecoder
+from replicator.errors import Refused
+from replicator.migration.checks import preflight_or_refuse
 from replicator.migration.identity import Identity
 from replicator.migration.journal import Journal
 from replicator.migration.likeness import likeness
@@ -24,6 +26,7 @@ from replicator.migration.pace import Pace
 from replicator.migration.parts import Parts
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.migration.routes import Atlas, draw_atlas
+from replicator.migration.standing import read_standing
 from replicator.migration.verified import Verified, read_verified
 from replicator.model.event import ChangeEvent
 from replicator.model.fact import FactCode
@@ -168,8 +171,35 @@ class Engine:
 
     # -- work ------------------------------------------------------------------------------
 
+    async def preflight(self) -> None:
+        """
+        Know everything that can be known before the first write. Waits for a peer that is away;
+        raises Refused for what no waiting mends.
+        """
+        parts = self.parts
+        standing = await read_standing(parts.state)
+        try:
+            findings = await self.patience.until_answered(
+                lambda: preflight_or_refuse(
+                    parts.settings,
+                    source=parts.source,
+                    target=parts.target,
+                    feed=parts.feed,
+                    standing=standing,
+                    wipe=parts.wipe,
+                ),
+                or_refused=True,
+            )
+        except Refused as refused:
+            # The process ends with it; who looks at the state afterwards shall find out why.
+            await self.journal.note("check", refused.message, code=refused.code)
+            raise
+        told = [f"{finding.code}: {finding.message}" for finding in findings]
+        await self.journal.note("check", "nothing blocks", findings=told)
+
     async def capture(self) -> None:
         """Phase PLANNED: take the positions from which everything will be replayed."""
+        await self.preflight()
         feed = self.parts.feed
         positions: Positions = {}
         bookmarks: dict[Partition, Bookmark] = {}
@@ -191,8 +221,8 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
-        await self.patience.until_answered(self.identity.pin)
         await failpoints.reached("capture.before-persist")
+        await self.patience.until_answered(self.identity.pin)
         await self.parts.state.commit(positions, {}, bookmarks)
         self.persisted = positions
         # Invariant 4: the capture is persisted before any source row is read.

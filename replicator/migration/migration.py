@@ -17,6 +17,7 @@ import msgspec
 from replicator import __version__
 from replicator.errors import Blocked, Refused, ReplicatorError, first_cause
 from replicator.migration.acknowledge import Acknowledgement
+from replicator.migration.advice import advised
 from replicator.migration.crossing import Crossing, Person
 from replicator.migration.cutover import StepHooks
 from replicator.migration.engine import Engine
@@ -36,6 +37,7 @@ from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import Status, VerifyStatus
 from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.ports.store import Fence, Switch
+from replicator.settings.feeds import feed_kind
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -219,7 +221,9 @@ class Migration:
             fence=self._begun.crossing.status(),
         )
         status.possible = possible(self._situation())
-        status.blockers = await self._begun.crossing.blockers(CutoverRequest())
+        kind = feed_kind(self.parts.settings.feed)
+        status.not_ready = advised(status.not_ready, kind)
+        status.blockers = advised(await self._begun.crossing.blockers(CutoverRequest()), kind)
         status.can_cutover = not status.blockers and self.record.direction is Direction.FORWARD
         return status
 
@@ -326,11 +330,17 @@ class Migration:
 
     async def cutover(self, request: CutoverRequest) -> list[Blocker]:
         """Move the application to the target."""
-        return await self._begun.crossing.cross(request, Direction.FORWARD, "cutover")
+        return await self._cross(request, Direction.FORWARD, "cutover")
 
     async def revert(self, request: CutoverRequest) -> list[Blocker]:
         """Move the application back to the source."""
-        return await self._begun.crossing.cross(request, Direction.REVERSE, "revert")
+        return await self._cross(request, Direction.REVERSE, "revert")
+
+    async def _cross(
+        self, request: CutoverRequest, direction: Direction, name: str
+    ) -> list[Blocker]:
+        blockers = await self._begun.crossing.cross(request, direction, name)
+        return advised(blockers, feed_kind(self.parts.settings.feed))
 
     async def answer(self, yes: bool) -> None:
         """A person's answer to the question in the status."""
@@ -369,7 +379,7 @@ class Migration:
 
     async def cancel_verification(self) -> bool:
         """End a verification that is under way; whether one was."""
-        return await self._begun.upkeep.cancel_verification()
+        return await self._operations.cancel("verify")
 
     async def _move(
         self, current: Phase, following: Phase, message: str, **changes: Any

@@ -28,7 +28,7 @@ class Operations:
         """Nothing new is begun."""
         self._ownership = ownership
         self._bound_s = bound_s
-        self._reason = ""
+        self._reason, self._by_person = "", False
         self._task: asyncio.Task[Any] | None = None
 
     @property
@@ -41,6 +41,14 @@ class Operations:
         """The name of the operation under way."""
         return None if self.idle else self.name
 
+    async def cancel(self, name: str) -> bool:
+        """Stop this operation on a person's word; False when it is not under way."""
+        if self.under_way != name:
+            return False
+        self._by_person = True
+        await self._cut_short()
+        return True
+
     async def run(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run an operation to its end, whatever becomes of the caller. Raises Refused."""
         if self.draining:
@@ -48,7 +56,8 @@ class Operations:
         if not self.idle:
             raise Refused("phase-refused", f"{self.name} is under way; wait for it")
         task: asyncio.Task[T] = asyncio.ensure_future(work())
-        self._task, self.name, self._reason = task, name, ""
+        self._task, self.name = task, name
+        self._reason, self._by_person = "the work beside it ended", False
         try:
             return await asyncio.shield(task)
         except Revoked:
@@ -59,7 +68,9 @@ class Operations:
             raise
 
     def _stopped(self, name: str) -> Refused:
-        return Refused("phase-refused", f"{name} was stopped: {self._reason or 'it may go on'}")
+        if self._by_person:
+            return Refused("cancelled", f"{name} was cancelled")
+        return Refused("phase-refused", f"{name} was stopped: {self._reason}")
 
     async def end_holding(self, reason: str) -> None:
         """

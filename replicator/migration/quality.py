@@ -7,14 +7,20 @@ answers without a common point, and 1.0, for equal answers, two empty ones among
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from replicator.model.point import PointId
+from replicator.model.search import Hit
 
 _PERSISTENCE = 0.9
 """Of rank agreement: the weight of a depth is 0.9 of that before it, so the first ten ranks
 carry two thirds of what an endless list would weigh. Nearer to 1, the top counts no more than
 the tail; nearer to 0, little but the first hit counts."""
+
+
+_TIE = 1e-6
+"""Scores that differ by less are equal: float32 sums of the same numbers in another order."""
 
 
 def recall(expected: Sequence[PointId], actual: Sequence[PointId], k: int) -> float:
@@ -50,3 +56,41 @@ def rank_agreement(first: Sequence[PointId], second: Sequence[PointId]) -> float
         agreed += weight * len(seen_first & seen_second) / (depth + 1)
         weights += weight
     return agreed / weights if weights else 1.0
+
+
+def expected(wanted: Sequence[Hit], actual: Sequence[Hit], k: int) -> int:
+    """
+    How many of the first k wanted hits the first k actual ones stand for, ties counting as
+    hits: `wanted` may be longer than k, and what is as near there as the k-th is as good.
+
+    Where even the end of `wanted` is as near as the k-th, there may be any number of such
+    points. Then an actual hit also counts if its own store finds it as near as one of them.
+    """
+    first = {hit.id for hit in wanted[:k]}
+    if len(wanted) <= k:
+        return len(first.intersection(hit.id for hit in actual[:k]))
+    edge = wanted[k - 1].score
+    as_good = first | {hit.id for hit in wanted[k:] if _ties(hit.score, edge)}
+    on_edge = {hit.id for hit in wanted if _ties(hit.score, edge)}
+    endless = _ties(wanted[-1].score, edge)
+    scores = [hit.score for hit in actual if endless and hit.id in on_edge]
+    found = sum(
+        hit.id in as_good or any(_ties(hit.score, score) for score in scores)
+        for hit in actual[:k]
+    )
+    return min(found, len(first))
+
+
+def _ties(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=_TIE, abs_tol=_TIE)
+
+
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """The 95% interval of a share (Wilson 1927); all there is when nothing was tried."""
+    if not trials:
+        return 0.0, 1.0
+    z, share = 1.959964, hits / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from replicator.errors import Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
+from replicator.migration.healing import heal_copy
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
 from replicator.migration.suspects import Suspects
@@ -23,14 +25,17 @@ from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report, VerifyRequest
+from replicator.ports.store import KeyReader
 from replicator.stream.ownership import Lease, Purpose
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
 
+_AGAIN_S = 60.0
+"""After a regular verification that could not be done."""
 
-_AFTER_FAILURE_S = 30.0
-"""Before a periodic verification that failed is tried again."""
+_KEYS_PAGE = 500
+"""Keys read at once."""
 
 
 class Upkeep:
@@ -58,13 +63,6 @@ class Upkeep:
         await self._stream_runs()
         return await self._operations.run("verify", lambda: self._verify(request))
 
-    async def cancel_verification(self) -> bool:
-        """End a verification that is under way; whether one was."""
-        if self._operations.under_way != "verify":
-            return False
-        await self._operations.end("a person cancelled it")
-        return True
-
     async def verify_regularly(self) -> None:
         """A full generation whenever the last one is older than `verify.interval`."""
         interval_s = self._parts.settings.verify.interval
@@ -77,9 +75,13 @@ class Upkeep:
             except Fatal:
                 raise
             except ReplicatorError as error:
+                if error.code == "cancelled":
+                    # What a person has cancelled waits for its next turn.
+                    await asyncio.sleep(interval_s)
+                    continue
                 if error.code != "phase-refused":  # not streaming, or something else is on
                     await self._engine.journal.note("verify", error.message, code=error.code)
-                await asyncio.sleep(_AFTER_FAILURE_S)
+                await asyncio.sleep(min(float(interval_s), _AGAIN_S))
 
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine
@@ -135,11 +137,18 @@ class Upkeep:
         return {partition: at.stable for partition, at in bounds.items() if partition in known}
 
     async def check_plain_copy(self) -> None:
-        """The verification that ends a plain copy. Raises when the stores differ."""
+        """
+        The verification that ends a plain copy; what differs is healed once. Raises when the
+        stores differ then: somebody goes on writing the source.
+        """
+        await heal_copy(self._engine)  # what an earlier try has found
         report = await self._verify(VerifyRequest())
         if not report.equal:
+            await heal_copy(self._engine)
+            report = await self._verify(VerifyRequest())
+        if not report.equal:
             raise ReplicatorError(
-                "recheck-mismatch",
+                "source-written",
                 f"copied, but {report.missing} keys are missing, {report.extra} extra, "
                 f"{report.different} different; was the source written meanwhile?",
             )
@@ -196,10 +205,21 @@ class Upkeep:
                     yield finding.key
 
     async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
-        for chunk in await self._parts.source.split(collection, 8):
-            async for page in self._parts.source.scan(chunk, None, 500):
-                for point in page.points:
-                    yield Key(collection, point.id)
+        source = self._parts.source
+        for chunk in await self._engine.patience.until_answered(
+            partial(source.split, collection, 8)
+        ):
+            # What the keys hold is read again when they are held, so it is not read here.
+            pages = (
+                source.scan_keys(chunk, None, _KEYS_PAGE)
+                if isinstance(source, KeyReader)
+                else source.scan(chunk, None, _KEYS_PAGE)
+            )
+            async for page in pages:
+                keys = [Key(collection, point.id) for point in page.points]
+                del page
+                for key in keys:
+                    yield key
 
     async def _repair_batch(self, lease: Lease, keys: Sequence[Key]) -> int:
         lease.check()

@@ -10,39 +10,44 @@ last comparison of a cutover reads there. Memory holds one page and the suspects
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from replicator import failpoints
 from replicator.clock import Clock
-from replicator.errors import Refused, Rejected, Retryable
+from replicator.errors import Retryable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
 from replicator.migration.planned import read_plans
-from replicator.migration.quality import overlap, rank_agreement, recall
 from replicator.migration.routes import Atlas, wanted_target
+from replicator.migration.searching import Searching, assign, below
 from replicator.migration.suspects import Suspects
 from replicator.migration.verified import Verified, keep_verified
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding, SettingDifference
-from replicator.model.point import Point
+from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
-from replicator.model.record import Chunk, EvidenceContext
+from replicator.model.record import EvidenceContext
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.control import Report
 from replicator.ports.state import StateStore
-from replicator.ports.store import Page, Store
+from replicator.ports.store import KeyReader, Page, Store
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import configuration_differences
+from replicator.stream.ids import SOURCE_ID
 from replicator.stream.patience import Patience
 
 _KEPT = 100
 """Findings in the report itself; the state store holds all."""
+
+_QUERY_ROWS = 32
+"""Rows of a multi-vector that is asked with."""
 
 
 class Verification:
@@ -83,6 +88,10 @@ class Verification:
         self._first: list[Finding] = []
         self._counted = dict.fromkeys(Difference, 0)
         self._uncarried = 0
+        self._unasked: list[str] = []
+        """Queries that were put to no collection."""
+        self._read: dict[str, list[int]] = {}
+        """Keys read from source and target, where all were."""
         self._started_at = 0.0
 
     async def run(self, level: str, queries: Sequence[Query] | None) -> Report:
@@ -90,14 +99,20 @@ class Verification:
         self._started_at, begun_at = self._clock(), self._positions()
         progress = self._progress
         progress.phase, progress.level, progress.compared = "comparing", level, 0
+        progress.expected = None
         generation = progress.generation + 1
         try:
+            if level == "full":
+                both = [count for pair in (await self._counts()).values() for count in pair]
+                progress.expected = None if None in both else sum(n or 0 for n in both)
             if level != "counts":
                 per_chunk = None if level == "full" else self._settings.sample
                 await self._forward(per_chunk, generation)
                 await self._backward(per_chunk, generation)
                 progress.phase = "settling"
                 await self._settle(generation)
+            counts = await self._counts()
+            search = await self._search(queries)
             report = Report(
                 level=level,
                 generation=generation,
@@ -109,10 +124,12 @@ class Verification:
                 different=self._counted[Difference.DIFFERENT],
                 uncarried=self._uncarried,
                 hot=self._suspects.hot,
-                counts=await self._counts(),
+                counts=counts,
                 configuration=await self._configuration(),
                 findings=self._first,
-                search=await self._search(queries),
+                search=search,
+                below=list(progress.recall_below),
+                warnings=self._warnings(counts, search, begun_at == self._positions()),
             )
             if level == "full":
                 await failpoints.reached("verify.before-complete")
@@ -134,14 +151,25 @@ class Verification:
                 self._uncarried += len(page.rejected) + uncarried
                 for gap in gaps:
                     await self._suspect(gap, generation)
-                await self._did(len(rows))
+                read = len(rows) + len(page.rejected)
+                # Not to be held while the next one is read.
+                del page, rows
+                self._count(name, 0, read, rows_max)
+                await self._did(read)
 
     async def _backward(self, rows_max: int | None, generation: int) -> None:
         for name, route in self._atlas.forward.items():
-            async for page in self._pages(self._target, route.store, rows_max):
+            async for page in self._pages(self._target, route.store, rows_max, keys=True):
                 for gap in await self._unknown_to_source(name, page.points):
                     await self._suspect(gap, generation)
-                await self._did(len(page.points))
+                read = len(page.points)
+                del page
+                self._count(name, 1, read, rows_max)
+                await self._did(read)
+
+    def _count(self, name: str, store: int, rows: int, rows_max: int | None) -> None:
+        if rows_max is None:
+            self._read.setdefault(name, [0, 0])[store] += rows
 
     async def _unknown_to_source(self, name: str, points: Sequence[Point]) -> list[Gap]:
         """Target points that the source does not have. Those it has were compared the other
@@ -158,10 +186,11 @@ class Verification:
         ]
 
     async def _pages(
-        self, store: Store, collection: str, rows_max: int | None
+        self, store: Store, collection: str, rows_max: int | None, keys: bool = False
     ) -> AsyncIterator[Page]:
-        """Every page of a collection, or about `rows_max` rows spread over it; a failure
-        resumes.
+        """
+        Every page of a collection, or about `rows_max` rows spread over it; a failure resumes.
+        `keys`: of the points, only what tells which source key they belong to.
         """
         chunks = await self._patience.until_answered(lambda: store.split(collection, 8))
         quota = None if rows_max is None else max(1, rows_max // max(1, len(chunks)))
@@ -169,11 +198,15 @@ class Verification:
             self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
         )
         for chunk in chunks:
-            async for page in self._chunk(store, chunk, quota, page_rows):
+            scan = partial(store.scan, chunk)
+            if keys and isinstance(store, KeyReader):
+                scan = partial(store.scan_keys, chunk, fields=(SOURCE_ID,))
+            async for page in self._chunk(scan, quota, page_rows):
                 yield page
+                del page
 
     async def _chunk(
-        self, store: Store, chunk: Chunk, quota: int | None, page_rows: int
+        self, scan: Callable[..., AsyncIterator[Page]], quota: int | None, page_rows: int
     ) -> AsyncIterator[Page]:
         who, backoff_s = object(), None
         cursor: str | None = None
@@ -181,12 +214,14 @@ class Verification:
         try:
             while not at_end and (quota is None or read < quota):
                 try:
-                    async for page in store.scan(chunk, cursor, page_rows):
+                    async for page in scan(after=cursor, page_rows=page_rows):
                         self._patience.over(who)
                         backoff_s = None
+                        rows, after = len(page.points), page.cursor
                         yield page
-                        read += len(page.points)
-                        cursor = page.cursor
+                        del page
+                        read += rows
+                        cursor = after
                         if quota is not None and read >= quota:
                             break
                     at_end = True
@@ -196,7 +231,10 @@ class Verification:
             self._patience.over(who)
 
     async def _did(self, rows: int) -> None:
-        self._progress.compared += rows
+        progress = self._progress
+        progress.compared += rows
+        if progress.expected is not None:
+            progress.expected = max(progress.expected, progress.compared)
         await self._pace.rows(rows)
 
     async def _suspect(self, gap: Gap, generation: int) -> None:
@@ -275,89 +313,96 @@ class Verification:
         )
         return found
 
-    async def _search(self, given: Sequence[Query] | None) -> dict[str, dict[str, object]]:
-        results: dict[str, dict[str, object]] = {}
-        for collection in self._collections:
-            name = collection.source
-            queries = given if given is not None else await self._stored_queries(collection)
-            if queries:
-                try:
-                    results[name] = await self._compare_search(collection, queries)
-                except Refused as error:
-                    # A store that cannot search this way is no less equal for it.
-                    results[name] = {"not_compared": error.message}
-        recalls = [
-            recall
-            for result in results.values()
-            if isinstance(recall := result.get("recall"), float)
-        ]
-        self._progress.recall = sum(recalls) / len(recalls) if recalls else None
+    async def _search(self, given: Sequence[Query] | None) -> dict[str, dict[str, Any]]:
+        searching = Searching(
+            source=self._source,
+            target=self._target,
+            atlas=self._atlas,
+            patience=self._patience,
+        )
+        if given is None:
+            asked = {c.source: await self._stored_queries(c) for c in self._collections}
+        else:
+            asked, self._unasked = assign(given, self._atlas.sources)
+        results = {
+            collection.source: await searching.compare(collection, queries)
+            for collection in self._collections
+            if (queries := asked[collection.source])
+        }
+        compared = [figures for figures in results.values() if "recall" in figures]
+        progress = self._progress
+        progress.recall = min((figures["recall"] for figures in compared), default=None)
+        progress.recall_upper = min(
+            (figures["recall_high"] for figures in compared), default=None
+        )
+        progress.recall_below = below(results, self._settings.recall_min)
         return results
 
     async def _stored_queries(self, collection: CollectionSettings) -> list[Query]:
-        """Stored dense vectors, spread over the collection, that travel to the target."""
+        """
+        Stored vectors, spread over the collection and over its vectors, that travel to the
+        target. Those of points that travel: others have no answer there to be found.
+        """
         wanted = self._settings.queries
         mapping = collection.transform.vectors
         queries: list[Query] = []
+        asked: Counter[str] = Counter()
         if not wanted:
             return queries
         async for page in self._pages(self._source, collection.source, wanted):
             for point in page.points:
-                for using, vector in point.vectors.items():
-                    if isinstance(vector, bytes) and (mapping is None or using in mapping):
-                        queries.append(
-                            Query(
-                                vector=vector,
-                                using=using,
-                                limit=self._settings.search_limit,
-                                filter=collection.transform.filter,
-                            )
-                        )
-                        break
+                names = [name for name in point.vectors if mapping is None or name in mapping]
+                if not names:
+                    continue
+                using = min(names, key=lambda name: asked[name])
+                asked[using] += 1
+                queries.append(
+                    Query(
+                        vector=_as_query(point.vectors[using]),
+                        using=using,
+                        limit=self._settings.search_limit,
+                        filter=collection.transform.filter,
+                    )
+                )
             if len(queries) >= wanted:
                 break
         return queries[:wanted]
 
-    async def _compare_search(
-        self, collection: CollectionSettings, queries: Sequence[Query]
-    ) -> dict[str, object]:
-        route = self._atlas.forward[collection.source]
-        mapping = collection.transform.vectors or {}
-        recalls, overlaps, ranks, source_ms, target_ms = [], [], [], [], []
-        for query in queries:
-            moved = msgspec.structs.replace(
-                query, using=mapping.get(query.using, query.using), filter=None
-            )
-            started = time.perf_counter()
-            at_source = await self._patience.until_answered(
-                partial(self._source.search, collection.source, query), or_refused=True
-            )
-            between = time.perf_counter()
-            at_target = await self._patience.until_answered(
-                partial(self._target.search, route.store, moved), or_refused=True
-            )
-            source_ms.append((between - started) * 1000)
-            target_ms.append((time.perf_counter() - between) * 1000)
-            wanted = []
-            for hit in at_source:
-                try:
-                    wanted.append(route.transform.target_id(Key(collection.source, hit.id)))
-                except Rejected:
-                    continue
-            got = [hit.id for hit in at_target]
-            recalls.append(recall(wanted, got, query.limit))
-            overlaps.append(overlap(wanted, got))
-            ranks.append(rank_agreement(wanted, got))
-        return {
-            "queries": len(queries),
-            "k": max(query.limit for query in queries),
-            "recall": _mean(recalls),
-            "overlap": _mean(overlaps),
-            "rank_agreement": _mean(ranks),
-            "latency_ms": {"source": _mean(source_ms), "target": _mean(target_ms)},
-        }
+    def _warnings(
+        self,
+        counts: dict[str, list[int | None]],
+        search: dict[str, dict[str, Any]],
+        quiet: bool,
+    ) -> list[str]:
+        """
+        What is worth a look, and no finding. Counts are the stores' own, taken at two moments:
+        they say little while events are applied (not `quiet`).
+        """
+        found = list(self._unasked)
+        filters = {c.source: c.transform.filter for c in self._collections}
+        for name, both in counts.items():
+            differ = None not in both and both[0] != both[1] and filters.get(name) is None
+            if differ and (quiet or not self._read):
+                found.append(
+                    f"{name}: the source counts {both[0]} points, the target {both[1]}"
+                )
+            read = self._read.get(name, [])
+            for store, own, seen in zip(("source", "target"), both, read, strict=False):
+                if quiet and own is not None and own != seen:
+                    found.append(f"{name}: the {store} counts {own} points, and showed {seen}")
+        for name, figures in search.items():
+            for using, reason in figures.get("not_compared", {}).items():
+                found.append(f"{name}: search by {using} is not compared: {reason}")
+        return found
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _as_query(vector: Vector) -> Vector:
+    """
+    A stored vector as a question. Of a multi-vector, the first rows: a question has some dozens
+    (one for each word), a document a thousand, and comparing all rows with all rows of every
+    document takes longer than any store allows.
+    """
+    if not isinstance(vector, MultiVector) or vector.rows <= _QUERY_ROWS:
+        return vector
+    row_bytes = len(vector.data) // vector.rows
+    return MultiVector(_QUERY_ROWS, vector.data[: _QUERY_ROWS * row_bytes])

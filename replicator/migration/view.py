@@ -8,6 +8,7 @@ from replicator.model.finding import Blocker
 from replicator.model.phase import STREAMS, Direction, Phase
 from replicator.model.status import (
     FenceStatus,
+    MemoryStatus,
     RetentionStatus,
     Status,
     StreamStatus,
@@ -49,6 +50,7 @@ def view(
             unknown_fields=dict(counters.unknown.counts),
         ),
         lag=lag,
+        memory=_memory(engine),
         verify=verification,
         retention=RetentionStatus(),
         fence=fence,
@@ -77,6 +79,14 @@ def view(
     metrics.in_flight_bytes.set(stream.in_flight_bytes if stream is not None else 0)
     metrics.buffer_bytes.set(stream.buffered_bytes if stream is not None else 0)
     return status
+
+
+def _memory(engine: Engine) -> MemoryStatus:
+    settings = engine.parts.settings
+    return MemoryStatus(
+        budget_bytes=int(settings.memory.budget),
+        page_bytes=settings.memory.page_bytes(settings.backfill.readers),
+    )
 
 
 def _owner(engine: Engine) -> str | None:

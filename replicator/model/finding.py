@@ -38,10 +38,12 @@ class CheckFinding(msgspec.Struct, frozen=True):
 
 
 class Blocker(msgspec.Struct, frozen=True):
-    """One reason why the gate is closed."""
+    """One reason why the gate is closed, or why something waits."""
 
     code: str
     message: str
+    hint: str = ""
+    """What to do about it."""
 
 
 class Difference(Enum):

@@ -10,14 +10,23 @@ from replicator.model.point import PointId, Vector
 
 
 class Query(msgspec.Struct, frozen=True):
-    """The `limit` nearest to `vector` under the named vector, with an optional filter (Qdrant's
-    form).
+    """
+    The `limit` nearest to `vector` under the named vector, with an optional filter (Qdrant's
+    form). `exact` asks a store to look at every point instead of its index.
+
+    A query that a person gives may name the source `collection` that it is for (None: every one
+    that can answer it), stand for a stored point's own vector (`id`, and no vector), and be of
+    a `group`, by which the report counts it.
     """
 
-    vector: Vector
+    vector: Vector = b""
     using: str = ""
     limit: int = 10
     filter: dict[str, Any] | None = None
+    exact: bool = False
+    collection: str | None = None
+    id: PointId | None = None
+    group: str = ""
 
 
 class Hit(msgspec.Struct, frozen=True):

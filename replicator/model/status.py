@@ -34,6 +34,13 @@ class BackfillStatus(msgspec.Struct, kw_only=True):
     eta_s: float | None = None
 
 
+class MemoryStatus(msgspec.Struct, kw_only=True):
+    budget_bytes: int
+    """What bulk work may hold at once: `memory.budget`."""
+    page_bytes: int
+    """What follows from it for one page of one reader."""
+
+
 class StreamStatus(msgspec.Struct, kw_only=True):
     applied: int = 0
     in_flight: int = 0
@@ -78,6 +85,8 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     """idle, comparing, settling, or done."""
     level: str | None = None
     compared: int = 0
+    expected: int | None = None
+    """Keys to compare, both ways; grows where the stores do. Null while it is not known."""
     missing: int = 0
     extra: int = 0
     different: int = 0
@@ -87,7 +96,12 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     """Settings of the target collections that are not as planned, nor accepted; of the last
     verification."""
     recall: float | None = None
-    """recall@k between both stores, of the last verification that searched."""
+    """recall@k between both stores, of the last verification that searched: the least of all
+    collections."""
+    recall_upper: float | None = None
+    """The upper end of its 95% interval, the least of all collections."""
+    recall_below: list[str] = []
+    """Of which collections that lies below `verify.recall_min`, in sentences."""
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +155,7 @@ class Status(msgspec.Struct, kw_only=True):
     stream: StreamStatus
     lag: LagStatus
     partitions: list[PartitionStatus] = []
+    memory: MemoryStatus | None = None
     verify: VerifyStatus
     retention: RetentionStatus
     fence: FenceStatus | None = None

@@ -59,8 +59,14 @@ class Report(msgspec.Struct, kw_only=True):
     findings: list[Finding] = []
     """The first of them; the state holds all."""
     search: dict[str, dict[str, Any]] = {}
-    """Source collection → queries, k, recall, overlap, rank_agreement, latency_ms of both
-    stores."""
+    """Source collection → queries, k, method (`exact`: both stores looked at every point;
+    `index`), recall with its 95% interval recall_low and recall_high, overlap, rank_agreement,
+    latency_ms of both stores; classes: recall by the queries' class; not_compared: vector →
+    why."""
+    below: list[str] = []
+    """Of which collections the recall certainly lies below `verify.recall_min`."""
+    warnings: list[str] = []
+    """What is worth a look and is no finding, such as the stores' own counts."""
 
     @property
     def equal(self) -> bool:
@@ -128,6 +134,20 @@ class Control(Protocol):
 
     async def answer(self, yes: bool) -> None:
         """A person's answer to the question in `status().fence.question`."""
+        ...
+
+    async def acknowledge(self, code: str, note: str) -> None:
+        """
+        A person's word that a latched fact (misplaced keys, an intruder, a log that was moved)
+        is dealt with. It is cleared, and journalled with the note and the evidence. Raises
+        Refused("not-found") when nothing is kept under the code.
+        """
+        ...
+
+    async def cancel_verification(self) -> bool:
+        """Stop the verification under way; what it had found so far stays found. False when
+        none is. Whoever waits for its report gets Refused("cancelled").
+        """
         ...
 
     async def complete(self) -> None:

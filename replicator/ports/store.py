@@ -69,7 +69,9 @@ class StoreReader(Protocol):
 
     def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
         """
-        Read a chunk from its beginning, or after the cursor of an earlier page. Every key that
+        Read a chunk from its beginning, or after the cursor of an earlier page. A page has at
+        most `page_rows` rows, and fewer where they are large: it is bounded in bytes as well,
+        and what the scan has given it does not hold any more. Every key that
         is present throughout the scan is returned, in a stable order; keys that come and go may
         be. A scan of a collection that vanishes raises Refused.
         """
@@ -153,6 +155,23 @@ class StoreSearcher(Protocol):
 
 
 @runtime_checkable
+class KeyReader(Protocol):
+    """A store that tells which keys there are without reading what they hold."""
+
+    def scan_keys(
+        self, chunk: Chunk, after: str | None, page_rows: int, fields: Sequence[str] = ()
+    ) -> AsyncIterator[Page]:
+        """As `StoreReader.scan`, of points that need have nothing but their ids and `fields` of
+        the payload.
+        """
+        ...
+
+    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Which of these ids exist."""
+        ...
+
+
+@runtime_checkable
 class AliasSwitch(Protocol):
     """A store whose aliases move atomically from one collection to another."""
 
@@ -192,6 +211,30 @@ class SelfCheck(Protocol):
 
     async def check(self) -> list[CheckFinding]:
         """Findings; an unreachable peer is a finding too, not an exception."""
+        ...
+
+
+@runtime_checkable
+class WriteCheck(Protocol):
+    """A store that can tell, in preflight, whether it lets us write. Asked where we shall."""
+
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """
+        As `SelfCheck.check`, of a store whose collections of these names are going to be
+        written, those that are not there yet included.
+        """
+        ...
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A store that can tell what `ensure` would do, without doing it."""
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """
+        What `describe` would show after `ensure(wanted)`: of an absent collection, the one that
+        would be made. Changes nothing. Raises Refused where `ensure` would, but for the mark.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from replicator.losses import LOSSES
 from replicator.settings.convert import invalid
+from replicator.settings.credentials import why_not_sent
 from replicator.settings.cutover import (
     HookSettings,
     HttpSettings,
@@ -23,10 +24,15 @@ from replicator.settings.feeds import ChangelogSettings, KafkaSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
 from replicator.settings.transform_rules import check_transform
+from replicator.settings.units import Secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:\[\]/]+):(\d{1,5})")
+
+
+_BUDGET_MIN = 1 << 20
+"""Less makes pages of a few ordinary points."""
 
 
 def check_consistency(settings: Settings) -> None:
@@ -56,6 +62,10 @@ def _check_store(path: str, store: StoreSettings) -> None:
     match store:
         case QdrantSettings():
             _check_url(f"{path}.url", store.url)
+            _check_address(f"{path}.url", store.url)
+            _sendable(f"{path}.api_key", store.api_key)
+            if store.ca_file and not store.url.startswith("https://"):
+                raise invalid(f"{path}.ca_file", "is for a url that begins with https://")
             _at_least(f"{path}.timeout", store.timeout, 0.001)
             for name in ("shard_number", "replication_factor"):
                 count = getattr(store, name)
@@ -148,6 +158,7 @@ def _check_http(settings: Settings) -> None:
     listen = settings.http.listen
     if not _is_address(listen, 0):
         raise invalid("http.listen", f"is host:port, such as 127.0.0.1:8080, not {listen!r}")
+    _sendable("http.token", settings.http.token)
     if not _is_loopback(listen.rpartition(":")[0]) and not settings.http.token.reveal():
         raise invalid("http.token", f"must be set, as {listen} is not on loopback only")
 
@@ -162,7 +173,7 @@ def _check_limits(settings: Settings) -> None:
     not_negative = {
         "stream": ("version_window",),
         "backfill": ("rate_max",),
-        "verify": ("float_tolerance", "payload_tolerance", "rate_max", "queries"),
+        "verify": ("float_tolerance", "payload_tolerance", "rate_max", "queries", "recall_min"),
         "cutover": ("lag_records_max",),
     }
     times = {
@@ -174,6 +185,7 @@ def _check_limits(settings: Settings) -> None:
         for section, names in table.items():
             for name in names:
                 _at_least(f"{section}.{name}", getattr(getattr(settings, section), name), least)
+    _at_least("memory.budget", settings.memory.budget, _BUDGET_MIN)
     stream = settings.stream
     if stream.batch_records > stream.buffer_records:
         raise invalid("stream.batch_records", "is above stream.buffer_records")
@@ -191,6 +203,7 @@ def _check_cutover(settings: Settings) -> None:
         assert isinstance(part, (ManualSettings, HttpSettings, QdrantAliasSettings))
         if isinstance(part, HttpSettings):
             _check_url(f"cutover.{role}.url", part.url)
+            _sendable(f"cutover.{role}.token", part.token)
             _at_least(f"cutover.{role}.timeout", part.timeout, 0.001)
         elif isinstance(part, QdrantAliasSettings):
             _check_aliases(settings, part.aliases)
@@ -237,6 +250,21 @@ def _check_url(path: str, url: str) -> None:
         fits = False
     if not fits or any(char.isspace() for char in url):
         raise invalid(path, "is not a URL such as http://localhost:6334")
+
+
+def _check_address(path: str, url: str) -> None:
+    """What gRPC would leave out without a word is refused."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise invalid(path, "holds a user or password, which gRPC does not send; use api_key")
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise invalid(path, "has a path or query, which gRPC does not use")
+
+
+def _sendable(path: str, secret: Secret) -> None:
+    why = why_not_sent(secret.reveal())
+    if why is not None:
+        raise invalid(path, why)
 
 
 def _is_address(text: str, port_min: int) -> bool:

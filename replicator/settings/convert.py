@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from replicator.errors import Refused
+from replicator.settings.credentials import without_credentials
 from replicator.settings.settings import Settings
 from replicator.settings.units import Duration, Secret, Size
 
@@ -86,7 +87,7 @@ def step(path: str, name: str) -> str:
 
 def invalid(path: str, message: str) -> Refused:
     """The error for a value that does not fit."""
-    return Refused("config-invalid", f"{path}: {message}")
+    return Refused("config-invalid", without_credentials(f"{path}: {message}"))
 
 
 def _struct(value: object, wanted: type[msgspec.Struct], path: str) -> msgspec.Struct:
@@ -207,7 +208,7 @@ def _unknown_key(name: str, section: type[msgspec.Struct], path: str) -> Refused
     where = step(path, name)
     near = difflib.get_close_matches(name, members(section), 1, cutoff=0.7)
     hint = f"; did you mean {step(path, near[0])}?" if near else _elsewhere(name, section, path)
-    return Refused("config-unknown-key", f"{where} is not a setting{hint}")
+    return Refused("config-unknown-key", without_credentials(f"{where} is not a setting{hint}"))
 
 
 def _elsewhere(name: str, section: type[msgspec.Struct], path: str) -> str:

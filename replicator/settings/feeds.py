@@ -88,3 +88,8 @@ class NoFeedSettings(
 
 
 FeedSettings = KafkaSettings | ChangelogSettings | NoFeedSettings
+
+
+def feed_kind(feed: FeedSettings) -> str:
+    """`kafka`, `changelog` or `none`."""
+    return str(feed.__struct_config__.tag)

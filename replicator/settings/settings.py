@@ -64,16 +64,32 @@ class BackfillSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Chunks per collection, about. A resumed copy repeats at most one page of each chunk under
     way."""
     page_rows: int = 256
-    """Rows of one read, and of one write."""
+    """Rows of one read, and of one write, at most: `memory.budget` bounds their bytes."""
     rate_max: float = 0.0
     """Rows a second over all readers; 0 is unlimited."""
+
+
+class MemorySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What bulk work may hold. The stream has its own bound, `stream.buffer_bytes`."""
+
+    budget: Size = Size(64 << 20)
+    """Bytes of points that a copy or a comparison holds at once, over all its readers, about.
+    Pages of large points have fewer rows. Half of it costs round trips where points are large;
+    twice it gains nothing where they are small."""
+
+    def page_bytes(self, readers: int) -> int:
+        """
+        What one page may hold. It exists about four times while it is carried: the reply, its
+        points, the request, and what is being sent of it.
+        """
+        return max(1, int(self.budget) // (4 * readers))
 
 
 class VerifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Verification."""
 
     page_rows: int = 256
-    """Keys compared at once."""
+    """Keys compared at once, at most: `memory.budget` bounds their bytes."""
     sample: int = 1000
     """Keys compared at level `sample`."""
     suspects_max: int = 10_000
@@ -93,6 +109,9 @@ class VerifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     none."""
     search_limit: int = 10
     """The k of recall@k."""
+    recall_min: float = 0.95
+    """The gate closes where the recall of a collection certainly lies below it (the upper end
+    of its 95% interval), and `verify` exits with 1."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: HttpServerSettings = HttpServerSettings()
     stream: StreamSettings = StreamSettings()
     backfill: BackfillSettings = BackfillSettings()
+    memory: MemorySettings = MemorySettings()
     verify: VerifySettings = VerifySettings()
     cutover: CutoverSettings = CutoverSettings()
     hooks: HooksSettings = HooksSettings()

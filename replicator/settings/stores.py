@@ -21,6 +21,9 @@ class QdrantSettings(
     """Address of the gRPC port; `https://` for TLS."""
     api_key: Secret = Secret("")
     """API key, if the server asks for one."""
+    ca_file: str = ""
+    """CA certificates, in PEM, that the server's certificate is checked with; the system's when
+    empty."""
     timeout: Duration = Duration(30)
     """How long the server may take over one request. A client's deadline cancels nothing at the
     server."""

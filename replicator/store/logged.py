@@ -12,8 +12,8 @@ log = structlog.get_logger()
 
 class LoggedStateStore(SqliteStateStore):
     """
-    Phase changes at level info, other steps at debug, once they are persisted. Messages of the
-    journal name phases, partitions and counts, never values.
+    Phase changes and persons' words at level info, other steps at debug, once they are
+    persisted. Messages of the journal name phases, partitions and counts, never values.
     """
 
     async def save(self, record: MigrationRecord, entry: JournalEntry) -> None:
@@ -32,8 +32,12 @@ class LoggedStateStore(SqliteStateStore):
         _tell(entry)
 
 
+_TOLD = frozenset({"phase", "pause", "resume", "tune", "own", "acknowledge", "discard", "heal"})
+"""Phases, and what a person has decided. The steps of an operation are detail."""
+
+
 def _tell(entry: JournalEntry) -> None:
-    say = log.info if entry.step == "phase" else log.debug
+    say = log.info if entry.step in _TOLD else log.debug
     say(
         "journal",
         step=entry.step,

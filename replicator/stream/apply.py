@@ -25,6 +25,7 @@ from replicator.stream.intake import Intake
 from replicator.stream.lane import Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease
+from replicator.stream.pages import PageSize, size_of
 from replicator.stream.patience import Patience
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -64,14 +65,31 @@ class Applier:
         self._letters = letters
         self._patience = patience
         self._show_after_s = show_after_s
+        self._image_size = PageSize()
 
     async def apply(
         self, lease: Lease, changes: Sequence[tuple[Key, ChangeEvent | None]]
     ) -> dict[Key, Rejected]:
         """
         Make changes of different keys durable; None stands for the source's image as it is now.
-        Returns those that cannot be carried, and why. Raises Revoked once the lease is.
+        Returns those that cannot be carried, and why. Images are read and written some at a
+        time: a repair asks for those of thousands of keys, of which nobody knows the size.
+        Raises Revoked once the lease is.
         """
+        refused: dict[Key, Rejected] = {}
+        begin = 0
+        while begin < len(changes):
+            rows, end = self._image_size.rows(len(changes)), begin
+            while end < len(changes) and (rows > 0 or changes[end][1] is not None):
+                rows -= changes[end][1] is None
+                end += 1
+            refused.update(await self._apply(lease, changes[begin:end]))
+            begin = end
+        return refused
+
+    async def _apply(
+        self, lease: Lease, changes: Sequence[tuple[Key, ChangeEvent | None]]
+    ) -> dict[Key, Rejected]:
         images: dict[Key, Point] = {}
         refused: dict[Key, Rejected] = {}
         wanted = [key for key, event in changes if event is None]
@@ -163,6 +181,7 @@ class Applier:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
             found, bad = await fetch_images(self._patience, self._images, collection, ids)
+            self._image_size.saw(len(found), sum(map(size_of, found.values())))
             images.update(
                 (Key(collection, point_id), point) for point_id, point in found.items()
             )

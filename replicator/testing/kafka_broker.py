@@ -60,10 +60,13 @@ class KafkaBroker:
         options: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
         heap_mb: int = 256,
+        cluster_id: str | None = None,
     ) -> None:
         self._temporary = directory is None
         self._directory = directory or Path(tempfile.mkdtemp(prefix="kafka-"))
-        self._options = dict(options or {})
+        self.options = dict(options or {})
+        """As they are when it starts for the first time."""
+        self._cluster_id = cluster_id or new_cluster_id()
         self._heap = f"-Xmx{heap_mb}m"
         self._protocols = {
             "PLAINTEXT": "PLAINTEXT",
@@ -106,9 +109,7 @@ class KafkaBroker:
         if not properties.exists():
             self._directory.mkdir(parents=True, exist_ok=True)
             properties.write_text(self._properties(), encoding="utf-8")
-            # The zero keeps "-" from the front, where the tool would take it for an option.
-            identity = base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode()
-            self._format(java, class_path, properties, identity.rstrip("="))
+            self._format(java, class_path, properties, self._cluster_id)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [*self._command(java, class_path), "kafka.Kafka", str(properties)],
@@ -215,7 +216,7 @@ class KafkaBroker:
             # The defaults preallocate 128 MB and look for something to clean every 15 s.
             "log.cleaner.dedupe.buffer.size": str(4 << 20),
             "log.cleaner.backoff.ms": "500",
-            **self._options,
+            **self.options,
         }
         return "".join(f"{name}={value}\n" for name, value in options.items())
 
@@ -231,6 +232,12 @@ class KafkaBroker:
 
     def _tail(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def new_cluster_id() -> str:
+    """A random one."""
+    # The zero keeps "-" from the front, where the tool would take it for an option.
+    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")
 
 
 async def create_topic(

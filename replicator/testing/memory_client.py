@@ -153,6 +153,12 @@ class AttachedStore:
         """See StoreWriter."""
         await self._request(lambda _: [partial(self._store.mark, collection, mark)])
 
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """What `ensure` would make, or what is there."""
+        await self._travel()
+        held = self._store.collections.get(wanted.name)
+        return held.schema if held is not None else self._store.made_of(wanted)
+
     async def wipe(self, collection: str) -> None:
         """Drop every point and the mark, in one effect."""
         await self._request(lambda _: [partial(self._store.clear, collection)])
@@ -182,6 +188,8 @@ class AttachedStore:
         await self._travel()
         if query.filter is not None:
             raise Refused("unsupported", "the store in memory searches without a filter")
+        if not isinstance(query.vector, bytes):
+            raise Refused("unsupported", "the store in memory searches by dense vectors only")
         held = self._store.collections.get(collection)
         if held is None:
             raise Refused("target-missing", f"there is no collection {collection!r}")

@@ -71,6 +71,7 @@ class MemoryControl:
         self.requests: list[object] = []
         self.failure: ReplicatorError | None = None
         self.question: str | None = None
+        self.latched: set[str] = set()
         self.held = asyncio.Event()
         self.held.set()
         self.begun = asyncio.Event()
@@ -167,6 +168,21 @@ class MemoryControl:
         if self._answer is None or self._answer.done():
             raise Refused("phase-refused", "nothing is asked")
         self._answer.set_result(yes)
+
+    async def acknowledge(self, code: str, note: str) -> None:
+        """As in Control."""
+        self._raise()
+        if code not in self.latched:
+            raise Refused("not-found", f"nothing is kept under {code!r}")
+        self.latched.discard(code)
+        self._note("acknowledge", f"{code}: {note}")
+
+    async def cancel_verification(self) -> bool:
+        """As in Control."""
+        under_way = self.begun.is_set() and not self.held.is_set()
+        self.failure = Refused("cancelled", "verify was cancelled") if under_way else None
+        self.held.set()
+        return under_way
 
     async def complete(self) -> None:
         """As in Control."""

@@ -108,15 +108,17 @@ class MemoryStore:
                     held.schema, capture_id=mark, mark_epoch=0, mark_incarnation=0
                 )
             return
-        self.collections[wanted.name] = _Collection(
-            msgspec.structs.replace(
-                wanted,
-                ids=self._ids,
-                capture_id=mark,
-                points=None,
-                normalises=self._normalises,
-                null_is_absence=self._null_is_absence,
-            )
+        self.collections[wanted.name] = _Collection(self.made_of(wanted))
+
+    def made_of(self, wanted: CollectionSchema) -> CollectionSchema:
+        """The schema of a collection that is made as wanted."""
+        return msgspec.structs.replace(
+            wanted,
+            ids=self._ids,
+            capture_id=wanted.capture_id if self.marks else None,
+            points=None,
+            normalises=self._normalises,
+            null_is_absence=self._null_is_absence,
         )
 
     def mark(self, collection: str, mark: Mark) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
+from replicator.migration.gate import BLOCKERS
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction
 from replicator.ports.control import CutoverRequest
@@ -35,9 +36,15 @@ def test_a_dry_run_lists_what_is_in_the_way_and_exits_with_2(
     control.shown.blockers = [Blocker("lag", "the lag is unknown")]
     result = replicator("cutover", "--dry-run")
     assert result.exit_code == 2
-    assert result.stdout.splitlines()[1].split(maxsplit=1) == ["lag", "the lag is unknown"]
+    row = result.stdout.splitlines()[1].split(maxsplit=1)
+    assert row == ["lag", f"the lag is unknown  {BLOCKERS['lag']}"]
     told = msgspec.json.decode(replicator("cutover", "--dry-run", "--json").stdout)
-    assert told["blockers"] == [{"code": "lag", "message": "the lag is unknown"}]
+    [blocker] = told["blockers"]
+    assert blocker == {
+        "code": "lag",
+        "message": "the lag is unknown",
+        "hint": BLOCKERS["lag"],
+    }
     assert control.requests == []
 
 

@@ -113,3 +113,13 @@ def test_without_a_feed_there_is_nowhere_to_emit_to(replicator: Run, config: Pat
     result = replicator("emit", input=upsert(1))
     assert result.exit_code == 2
     assert "error[unsupported]" in result.stderr
+
+
+def test_a_folder_that_is_missing_is_named_and_no_broker_is_blamed(
+    replicator: Run, config: Path
+) -> None:
+    config.write_text(config.read_text().replace("/changes.db", "/none/changes.db"))
+    result = replicator("emit", input=upsert(1))
+    assert result.exit_code == 2
+    assert "error[config-invalid]: feed.path: there is no folder" in result.stderr
+    assert "broker" not in result.stderr

@@ -40,3 +40,13 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "error[config-exists]" in result.stderr
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("feed", "span_s"), [("kafka", 120.0), ("changelog", 10.0)])
+def test_stragglers_are_awaited_as_long_as_the_feed_may_bring_them(
+    tmp_path: Path, feed: str, span_s: float
+) -> None:
+    path = tmp_path / "mine.toml"
+    result = CliRunner().invoke(cli, ["init", "--feed", feed, "-o", str(path)])
+    assert result.exit_code == 0, result.stderr
+    assert load(path, {}).cutover.delivery_timeout == span_s

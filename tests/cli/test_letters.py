@@ -96,3 +96,17 @@ def test_only_what_is_named_is_discarded(replicator: Run, control: MemoryControl
     assert replicator("dead-letters", "discard", "1", "2").stdout == "discarded 1 of 2\n"
     assert control.kept[1][0].state is LetterState.DISCARDED
     assert control.kept[3][0].state is LetterState.OPEN
+
+
+def test_a_retry_that_leaves_a_letter_open_exits_with_1(
+    replicator: Run, control: MemoryControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert replicator("dead-letters", "retry", "1").exit_code == 0
+
+    async def in_vain(numbers: object) -> dict[int, str]:
+        return {1: "settled", 2: "the log holds no event of this key there any more"}
+
+    monkeypatch.setattr(control, "retry_letters", in_vain)
+    result = replicator("dead-letters", "retry", "--all")
+    assert result.exit_code == 1
+    assert "no event of this key" in result.stdout

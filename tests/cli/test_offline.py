@@ -110,7 +110,6 @@ def test_dead_letters_can_be_read_and_not_retried(replicator: Run) -> None:
         ["revert", "--yes"],
         ["complete", "--yes"],
         ["own", "source"],
-        ["dead-letters", "discard", "1"],
     ],
 )
 def test_what_needs_a_daemon_is_refused(replicator: Run, command: list[str]) -> None:
@@ -197,3 +196,37 @@ def test_a_daemon_of_another_migration_on_our_old_port_is_not_asked(
     assert told["name"] == "articles"
     assert "error[daemon-needed]" in replicator("pause").stderr
     assert not served.control.shown.paused
+
+
+@pytest.mark.parametrize(
+    ("phase", "direction", "says"),
+    [
+        (Phase.COMPLETE, Direction.REVERSE, "finished"),
+        (Phase.ABORTED, Direction.FORWARD, "given up; the application stays on the source"),
+    ],
+)
+def test_of_a_migration_that_is_over_nothing_is_asked_any_more(
+    replicator: Run, tmp_path: Path, phase: Phase, direction: Direction, says: str
+) -> None:
+    asyncio.run(write(tmp_path, record(phase, direction)))
+    text = replicator("status").stdout
+    assert says in text
+    for word in ("not ready", "daemon", "STOP", "unknown", "gate"):
+        assert word not in text, text
+    told = msgspec.json.decode(replicator("status", "--json").stdout)
+    assert (told["ready"], told["not_ready"], told["partitions"]) == (True, [], [])
+
+
+@pytest.mark.usefixtures("streaming")
+def test_a_letter_is_given_up_without_a_daemon_and_the_journal_says_so(
+    replicator: Run,
+) -> None:
+    assert replicator("dead-letters", "discard", "1", "9").stdout == "discarded 1 of 2\n"
+    [last] = msgspec.json.decode(replicator("journal", "--limit", "1", "--json").stdout)
+    assert (last["step"], last["evidence"]["closed"]) == ("discard", 1)
+
+
+@pytest.mark.usefixtures("streaming")
+def test_half_a_copy_is_not_called_whole(replicator: Run) -> None:
+    told = msgspec.json.decode(replicator("status", "--json").stdout)
+    assert told["backfill"]["percent"] is None, "no chunk was ever cut"

@@ -151,7 +151,7 @@ def test_only_a_target_can_be_wiped(replicator: Run) -> None:
 
 
 @pytest.mark.usefixtures("source")
-def test_a_target_that_is_not_empty_blocks_a_job_until_it_is_named(
+def test_a_target_that_is_not_empty_refuses_a_job_until_it_is_named(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
@@ -159,7 +159,7 @@ def test_a_target_that_is_not_empty_blocks_a_job_until_it_is_named(
     (target / "articles_v2.jsonl").write_text('{"id": 7, "vectors": {"": [1, 1]}}\n')
     job = start("--until", "backfilled")
     _, err = job.communicate()
-    assert job.returncode == 1
+    assert job.returncode == 2
     assert err.startswith("error[target-not-empty]")
     named = start("--until", "backfilled", "--wipe-target", "articles_v2")
     _, err = named.communicate()

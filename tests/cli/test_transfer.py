@@ -37,6 +37,76 @@ def test_a_collection_goes_out_and_in_again(replicator: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("source")
+def test_export_and_import_pair_without_an_argument(
+    replicator: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert replicator("export").exit_code == 0
+    told = msgspec.json.decode((tmp_path / "articles-export" / "export.json").read_bytes())
+    assert (told["side"], told["collections"]) == ("source", {"articles": 50})
+    result = replicator("import", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert msgspec.json.decode(result.stdout) == {"done": True, "copied": 50}
+    assert (tmp_path / "target" / "articles_v2.jsonl").exists()
+
+
+@pytest.mark.usefixtures("source")
+def test_what_came_from_a_store_goes_back_to_it(replicator: Run, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert replicator("export", out).exit_code == 0
+    (tmp_path / "source" / "articles.jsonl").unlink()
+    result = replicator("import", out, "--to", "source")
+    assert result.exit_code == 0, result.stderr
+    assert "import done: 50 points" in result.stdout
+
+
+def test_an_import_with_mended_rows_is_run_again(replicator: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = ['{"id": 1, "vectors": {"": [1, 1]}}', '{"id": 2, "vectors": {"": [1, "x"]}}']
+    (folder / "articles_v2.jsonl").write_text("\n".join(rows) + "\n")
+    first = replicator("import", str(folder))
+    assert first.exit_code == 1
+    assert "error[rows-left]" in first.stderr
+    # The hint is followed to the letter.
+    [hint] = [line for line in first.stderr.splitlines() if line.startswith("see: replicator ")]
+    listed = replicator(*hint.removeprefix("see: replicator ").split(), "--json")
+    [letter] = msgspec.json.decode(listed.stdout)
+    assert letter["event_key"]["id"] == 2
+    rows[1] = rows[1].replace('"x"', "2")
+    (folder / "articles_v2.jsonl").write_text("\n".join(rows) + "\n")
+    again = replicator("import", str(folder))
+    assert again.exit_code == 0, again.stderr
+    assert "import done: 2 points" in again.stdout
+
+
+def test_a_dead_letter_of_an_import_is_given_up_without_a_daemon(
+    replicator: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = '{"id": 1, "vectors": {"": [1, 1]}}\n{"id": 2, "vectors": {"": ["x"]}}\n'
+    (folder / "articles_v2.jsonl").write_text(rows)
+    assert replicator("import", str(folder)).exit_code == 1
+    of = ("--import", str(folder))
+    assert "vectors" in replicator("dead-letters", "show", *of, "1").stdout
+    assert replicator("dead-letters", "discard", *of, "1").stdout == "discarded 1 of 1\n"
+    assert msgspec.json.decode(replicator("dead-letters", "list", *of, "--json").stdout) == []
+    assert "complete already" in replicator("import", str(folder)).stderr
+
+
+@pytest.mark.usefixtures("source")
+def test_a_wipe_begins_a_complete_export_anew(replicator: Run, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert replicator("export", out).exit_code == 0
+    with (tmp_path / "source" / "articles.jsonl").open("a") as file:
+        file.write('{"id": 99, "vectors": {"": [9, 1]}}\n')
+    result = replicator("export", out, "--wipe-target", "articles")
+    assert result.exit_code == 0, result.stderr
+    assert "export done: 51 points" in result.stdout
+
+
+@pytest.mark.usefixtures("source")
 def test_what_is_complete_is_not_done_again_by_mistake(replicator: Run, tmp_path: Path) -> None:
     assert replicator("export", str(tmp_path / "out")).exit_code == 0
     result = replicator("export", str(tmp_path / "out"))
@@ -50,7 +120,7 @@ def test_points_of_unknown_origin_are_not_written_over(replicator: Run, tmp_path
     out.mkdir()
     (out / "articles.jsonl").write_text('{"id": 1, "vectors": {"": [1, 1]}}\n')
     result = replicator("export", str(out))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "error[target-not-empty]" in result.stderr
     assert replicator("export", str(out), "--wipe-target", "articles").exit_code == 0
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from replicator.errors import Refused
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
-from replicator.ports.control import VerifyRequest
+from replicator.ports.control import Report, VerifyRequest
 from replicator.testing.memory_control import EPOCH_S, MemoryControl
 from tests.cli.conftest import Run, Served
 from tests.cli.terminal import Terminal
@@ -99,3 +101,28 @@ def test_an_interrupted_verification_goes_on_in_the_daemon(
     served.call(release(control))
     served.call(control.reported.wait())
     terminal.close()
+
+
+def test_a_verification_under_way_is_cancelled(
+    replicator: Run, served: Served, control: MemoryControl
+) -> None:
+    assert "no verification is under way" in replicator("verify", "--cancel").stdout
+
+    async def begin() -> asyncio.Task[Report]:
+        control.held.clear()
+        task = asyncio.ensure_future(control.verify(VerifyRequest()))
+        await control.begun.wait()
+        return task
+
+    task = served.call(begin())
+    told = msgspec.json.decode(replicator("verify", "--cancel", "--json").stdout)
+    assert told == {"cancelled": True}
+
+    async def outcome() -> str:
+        try:
+            await task
+        except Refused as refused:
+            return refused.code
+        return "done"
+
+    assert served.call(outcome()) == "cancelled"

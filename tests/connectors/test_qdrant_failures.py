@@ -162,7 +162,27 @@ async def read_error(store: QdrantStore, collection: str = "books") -> Replicato
             Status.INVALID_ARGUMENT,
             "Wrong input: something else",
             (Rejected, "target-rejected"),
-            (Rejected, "target-rejected"),
+            # No record is to blame for a read that is refused.
+            (Refused, "store-refused"),
+        ),
+        (
+            Status.INVALID_ARGUMENT,
+            "Max points count limit of 10 reached!",
+            (Refused, "store-refused"),
+            (Refused, "store-refused"),
+        ),
+        (
+            Status.RESOURCE_EXHAUSTED,
+            "grpc: received message larger than max (70000000 vs. 67108864)",
+            (Rejected, "value-too-large"),
+            (Rejected, "value-too-large"),
+        ),
+        (
+            Status.RESOURCE_EXHAUSTED,
+            "Rate limiting exceeded: Write rate limit exceeded, request larger than rate"
+            " limiter capacity, please try to split your request",
+            (Rejected, "value-too-large"),
+            (Rejected, "value-too-large"),
         ),
     ],
     ids=lambda value: value.name.lower() if isinstance(value, Status) else None,
@@ -193,6 +213,28 @@ async def test_throttling_carries_the_servers_own_delay(
     for error in (await write_error(interfered), await read_error(interfered)):
         assert type(error) is Retryable
         assert (error.code, error.retry_after_s) == ("store-throttled", expected)
+
+
+async def test_the_delay_is_read_from_the_words_where_there_is_no_header(
+    interfered: QdrantStore, interference: Interference
+) -> None:
+    words = (
+        "Rate limiting exceeded: Write rate limit exceeded: Operation requires 10 tokens but"
+        " only 0.0 were available. Retry after 60s"
+    )
+    interference.refuse("UpdateBatch", Status.RESOURCE_EXHAUSTED, words)
+    error = await write_error(interfered)
+    assert type(error) is Retryable
+    assert error.retry_after_s == 60
+
+
+async def test_an_error_names_the_server_that_refused(
+    interfered: QdrantStore, interference: Interference
+) -> None:
+    interference.refuse("Get", Status.INVALID_ARGUMENT, "no")
+    interference.refuse("UpdateBatch", Status.RESOURCE_EXHAUSTED, "slowly")
+    assert "127.0.0.1:" in (await read_error(interfered)).message
+    assert "127.0.0.1:" in (await write_error(interfered)).message
 
 
 @pytest.mark.parametrize("name", ["Acknowledged", "WaitTimeout", "ClockRejected"])
@@ -398,8 +440,12 @@ async def test_the_check_tells_a_key_that_may_only_read(
     interfered: QdrantStore, interference: Interference
 ) -> None:
     interference.refuse("UpdateAliases", Status.PERMISSION_DENIED, "Global manage access")
-    (finding,) = await interfered.check()
+    assert await interfered.check() == []
+    (finding,) = await interfered.check_writing([])
     assert (finding.severity, finding.code) == (Severity.WARNS, "permission-denied")
+    interference.refuse("Delete", Status.PERMISSION_DENIED, "write access to here")
+    (_, finding) = await interfered.check_writing(["here"])
+    assert (finding.severity, finding.code) == (Severity.BLOCKS, "permission-denied")
     interference.refuse("List", Status.UNAUTHENTICATED, "Must provide an API key")
     (finding,) = await interfered.check()
     assert (finding.severity, finding.code) == (Severity.BLOCKS, "permission-denied")

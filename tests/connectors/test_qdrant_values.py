@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from replicator.connectors.qdrant import QdrantStore
-from replicator.connectors.qdrant.batch import json_path
 from replicator.connectors.qdrant.points import write_id, write_vectors
 from replicator.connectors.qdrant.values import DEPTH_MAX, read_payload, write_payload
 from replicator.connectors.qdrant.wire import wire
@@ -98,12 +97,6 @@ def test_an_id_that_would_come_back_otherwise_is_rejected(point_id: int | str) -
     assert caught.value.code == "id-invalid"
 
 
-def test_a_payload_key_becomes_a_path_that_names_it_alone() -> None:
-    assert json_path("a.b[0]") == '"a.b[0]"'
-    with pytest.raises(Rejected):
-        json_path('say "no"')
-
-
 async def test_what_cannot_be_encoded_is_set_aside_and_the_rest_is_written(
     store: QdrantStore,
 ) -> None:
@@ -119,14 +112,14 @@ async def test_what_cannot_be_encoded_is_set_aside_and_the_rest_is_written(
         Upsert(Point(2, {"v": b"odd"}, {})),
         Upsert(Point(3, good, {"n": 2**70})),
         Upsert(Point(4, good, {})),
-        Patch(id=1, unset=('a"b',)),
+        Patch(id=5, set={"n": 2**70}),
         Delete("no uuid"),
     )
     receipt = await store.apply(WriteBatch(schema.name, writes))
     assert [(point_id, error.path) for point_id, error in receipt.rejected] == [
         (2, "vectors.v"),
         (3, "payload.n"),
-        (1, 'unset.a"b'),
+        (5, "set.n"),
         ("no uuid", "id"),
     ]
     assert await store.fetch(schema.name, range(5)) == {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from replicator.daemon.until import Goal, Until
-from replicator.errors import Blocked, Refused, Unavailable
+from replicator.errors import LASTING, Blocked, Refused, Unavailable
 from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.status import PartitionStatus, Status
@@ -81,8 +81,7 @@ def waiting(code: str, *, copied: int) -> Status:
     [
         ("store-unavailable", Unavailable),
         ("outcome-unknown", Unavailable),
-        ("permission-denied", Refused),
-        ("source-missing", Refused),
+        ("topic-missing", Refused),
     ],
 )
 def test_a_job_that_cannot_start_gives_up_soon_and_says_for_what(
@@ -94,6 +93,13 @@ def test_a_job_that_cannot_start_gives_up_soon_and_says_for_what(
     with pytest.raises(error) as caught:
         until.has_patience(waiting(code, copied=40), 110.0)
     assert (caught.value.code, caught.value.message) == (code, "it is away")
+
+
+@pytest.mark.parametrize("code", sorted(LASTING))
+def test_a_job_waits_for_nothing_that_no_waiting_mends(code: str) -> None:
+    with pytest.raises(Refused) as caught:
+        Until(Goal.BACKFILLED).has_patience(waiting(code, copied=40), 0.0)
+    assert caught.value.code == code
 
 
 def test_a_job_that_has_worked_waits_for_minutes_and_anew_after_every_step() -> None:

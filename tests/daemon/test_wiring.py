@@ -20,7 +20,7 @@ from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSe
 from replicator.settings.settings import Settings, StateSettings
 from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.transform import CollectionSettings
-from replicator.wiring import build, load_record, make_event_log, open_state, state_is_held
+from replicator.wiring import build, load_standing, make_event_log, open_state, state_is_held
 
 KAFKA = KafkaSettings(bootstrap_servers="127.0.0.1:1", topic="articles.changes")
 ALIAS = QdrantAliasSettings(aliases=["articles"])
@@ -76,7 +76,7 @@ async def test_a_switch_of_aliases_needs_a_store_that_has_them(tmp_path: Path) -
 
 async def test_a_held_state_is_refused_and_can_still_be_looked_at(tmp_path: Path) -> None:
     told = settings(tmp_path)
-    assert await load_record(told) is None
+    assert (await load_standing(told)).record is None
     record = MigrationRecord(name="articles", phase=Phase.REPLAY)
     entry = JournalEntry(
         at=0.0, phase=Phase.REPLAY, direction=Direction.FORWARD, step="phase", message=""
@@ -87,7 +87,7 @@ async def test_a_held_state_is_refused_and_can_still_be_looked_at(tmp_path: Path
         async with build(told):
             pass
     assert caught.value.code == "state-locked"
-    assert await load_record(told) == record
+    assert (await load_standing(told)).record == record
     await state.close()
 
 

@@ -14,7 +14,7 @@ import click
 from prometheus_client.metrics import MetricWrapperBase
 
 from replicator.cli.main import cli
-from replicator.errors import CODES
+from replicator.errors import CHANGELOG_HINTS, CODES
 from replicator.failpoints import PLACES
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
@@ -28,6 +28,14 @@ def errors() -> Iterator[str]:
     yield "| code | what to do |"
     yield "| --- | --- |"
     for code, hint in sorted(CODES.items()):
+        yield f"| `{code}` | {_cell(hint)} |"
+
+
+def changelog() -> Iterator[str]:
+    """What to do about a code where the feed is a change log, if that is something else."""
+    yield "| code | what to do |"
+    yield "| --- | --- |"
+    for code, hint in sorted(CHANGELOG_HINTS.items()):
         yield f"| `{code}` | {_cell(hint)} |"
 
 
@@ -106,6 +114,7 @@ def declared_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 
 TABLES: dict[str, tuple[Path, Callable[[], Iterator[str]]]] = {
     "errors": (DOCS / "errors.md", errors),
+    "changelog": (DOCS / "errors.md", changelog),
     "blockers": (DOCS / "errors.md", blockers),
     "failpoints": (DOCS / "failpoints.md", failpoints),
     "metrics": (DOCS / "metrics.md", metrics),

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from replicator.model.phase import Phase
 from replicator.settings.load import load
-from replicator.settings.settings import Settings
-from tests.docs.tables import ROOT
+from replicator.settings.settings import Settings, StreamSettings
+from tests.docs.tables import ROOT, declared_metrics
 from tests.docs.test_pages import ENVIRONMENT, parse
 
 DEPLOY = ROOT / "deploy"
@@ -113,3 +114,45 @@ def test_every_alert_leads_to_a_runbook() -> None:
     for group in alerts["groups"]:
         for rule in group["rules"]:
             assert (ROOT / rule["annotations"]["runbook"]).exists(), rule["alert"]
+
+
+# -- alerts
+
+
+def rules() -> dict[str, str]:
+    """Alert → expression."""
+    [alerts] = documents("alerts.yml")
+    return {
+        rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]
+    }
+
+
+def labels_of_metrics() -> dict[str, set[str]]:
+    return {name: set(labels) for name, _, labels, _ in declared_metrics()}
+
+
+def test_an_alert_selects_only_by_labels_and_values_that_its_metric_has() -> None:
+    known = labels_of_metrics()
+    for alert, expr in rules().items():
+        for name, selector in re.findall(r"(replicator_[a-z_]+)(?:\{([^}]*)\})?", expr):
+            assert name in known, alert
+            for label, value in re.findall(r'(\w+)\s*=~?\s*"([^"]*)"', selector):
+                assert label in known[name], f"{alert}: {name} has no label {label}"
+                if label == "phase":
+                    assert value in {phase.value for phase in Phase}, alert
+        for grouping in re.findall(r"\bby \(([^)]*)\)", expr):
+            for label in grouping.split(","):
+                assert all(label.strip() in known[name] for name in known if name in expr), (
+                    alert
+                )
+
+
+def test_the_alert_of_failing_writes_fires_for_a_store_that_is_away() -> None:
+    """One writer, one try in the longest backoff: the slowest that errors can come."""
+    expr = rules()["ReplicatorWriteErrors"]
+    threshold = float(expr.rpartition(">")[2])
+    assert threshold < 1 / StreamSettings().backoff_max
+    window = re.search(r"\[(\d+)m\]", expr)
+    assert window is not None
+    # A rate needs two samples of the counter that differ, whatever the moment of the tries.
+    assert int(window[1]) * 60 >= 2 * StreamSettings().backoff_max

@@ -130,6 +130,24 @@ def test_a_runbook_names_only_codes_that_exist(page: Path) -> None:
         assert word in known, f"{page.name} names `{word}`"
 
 
+def raised_codes() -> set[str]:
+    """Codes that some line of the program raises, or gives as a reason."""
+    found: set[str] = set()
+    for path in (ROOT / "replicator").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path.name == "errors.py":
+            continue
+        if path.name == "gate.py":  # its table names every code; what it gives is what counts
+            text = "".join(re.findall(r"Blocker\(\s*\"[a-z-]+\"", text))
+        found |= set(re.findall(r"\"([a-z]+(?:-[a-z]+)*)\"", text))
+    return found
+
+
+def test_every_code_that_is_declared_is_raised_somewhere() -> None:
+    """So a runbook, which names only declared ones, speaks of nothing that cannot happen."""
+    assert {*CODES, *BLOCKERS} - raised_codes() == set()
+
+
 # -- settings
 
 

@@ -50,39 +50,30 @@ async def test_a_second_capture_is_refused_until_a_person_names_the_target_to_wi
     await changed_meanwhile(app)
     [collection] = app.collections
 
-    await daemon.start()
-    blocked = await daemon.phase("BLOCKED")
-    assert f"{collection.target!r} holds 50 points" in blocked["reason"]
-    assert await daemon.not_ready("target-not-empty")
-    status, document = await daemon.post("resume")
-    assert status == 200, document
-    await daemon.until(lambda s: s["phase"] == "BLOCKED", "it is still not empty")
-    assert await daemon.child.terminate() == 0
-    assert await daemon.run("--until", "caught-up") != 0
-    assert "target-not-empty" in daemon.child.tail()
+    assert await daemon.run() == 2
+    assert f"target/{collection.target}: it holds 50 points" in daemon.child.tail()
+    assert await daemon.run("--until", "caught-up") == 2
+    assert "error[target-not-empty]" in daemon.child.tail()
     assert await daemon.run("--wipe-target", "other") == 2
 
     await daemon.start("--wipe-target", collection.target)
-    if (await daemon.until(bool, "it answers"))["phase"] == "BLOCKED":
-        await daemon.did("resume")
     await daemon.phase("STREAMING")
     await daemon.applied(app.sink.ends)
     assert await app.differences("target") == []
 
 
-async def test_a_target_emptied_by_hand_is_taken_after_resume(
+async def test_a_target_emptied_by_hand_is_taken(
     rig: Rig, stores: tuple[str, str], changelog: Changelog
 ) -> None:
     app, daemon = await streamed(rig, stores, changelog)
     await daemon.did("abort")
     assert await daemon.child.end() == 0
     await changed_meanwhile(app)
-    await daemon.start()
-    await daemon.phase("BLOCKED")
+    assert await daemon.run() == 2
 
     await app.target.delete_collection(app.collections[0].target)
-    await daemon.did("resume")
 
+    await daemon.start()
     await daemon.phase("STREAMING")
     assert await app.differences("target") == []
 
@@ -118,7 +109,7 @@ async def test_a_target_collection_that_vanishes_is_waited_for_or_blocks(
     assert (await daemon.status())["stream"]["dead_letters"] == 0
 
 
-async def test_an_empty_target_with_other_vectors_is_waited_for_until_a_person_mends_it(
+async def test_an_empty_target_with_other_vectors_is_refused_until_a_person_mends_it(
     rig: Rig, stores: tuple[str, str], changelog: Changelog
 ) -> None:
     sink, feed = changelog
@@ -129,9 +120,10 @@ async def test_an_empty_target_with_other_vectors_is_waited_for_until_a_person_m
         name, vectors_config=models.VectorParams(size=9, distance=models.Distance.DOT)
     )
     daemon = rig.daemon(stores, collections, feed)
-    await daemon.start()
-    assert "9 dimensions, not 4" in await daemon.not_ready("target-incompatible")
+    assert await daemon.run() == 2
+    assert "9 dimensions, not 4" in daemon.child.tail()
     await app.target.delete_collection(name)
+    await daemon.start()
     await daemon.phase("STREAMING")
     await daemon.ready()
     assert await app.differences("target") == []
@@ -146,4 +138,4 @@ async def test_a_job_fails_where_a_daemon_would_wait(
     nowhere = f"http://127.0.0.1:{free_port()}"
     daemon = rig.daemon((stores[0], nowhere), collections, feed)
     assert await daemon.run("--until", "backfilled") == 3
-    assert "error[store-unavailable]" in daemon.child.tail()
+    assert "error[target-unavailable]" in daemon.child.tail()

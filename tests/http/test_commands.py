@@ -21,6 +21,7 @@ from replicator.errors import (
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
+from replicator.migration.gate import BLOCKERS
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Direction, Phase
@@ -234,7 +235,9 @@ async def test_a_dry_run_lists_the_blockers(
     remote: HttpControl, control: MemoryControl
 ) -> None:
     control.shown.blockers = [Blocker("lag", "the lag is unknown")]
-    assert await remote.cutover(CutoverRequest(dry_run=True)) == control.shown.blockers
+    [blocker] = await remote.cutover(CutoverRequest(dry_run=True))
+    assert (blocker.code, blocker.message) == ("lag", "the lag is unknown")
+    assert blocker.hint == BLOCKERS["lag"]
     with pytest.raises(Refused, match="the lag is unknown"):
         await remote.cutover(CutoverRequest())
 

@@ -6,13 +6,16 @@ import aiohttp
 import msgspec
 import pytest
 
-from replicator.errors import Fatal, Unavailable
+from replicator.errors import CHANGELOG_HINTS, CODES, Fatal, Unavailable
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
+from replicator.metrics import Metrics
+from replicator.migration.gate import BLOCKERS
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Phase
 from replicator.model.status import LagStatus, PartitionStatus
+from replicator.settings.settings import HttpServerSettings
 from replicator.testing.memory_control import EPOCH_S, MemoryControl, streaming_status
 
 
@@ -176,3 +179,42 @@ async def test_what_does_not_exist_is_said_in_our_own_form(
     async with http.get(f"{server.url}/v1/pause") as response:
         assert response.status == 405
         assert (await response.json())["error"]["code"] == "bad-request"
+
+
+async def test_every_blocker_goes_out_with_what_to_do(
+    server: HttpServer, http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    control.shown.blockers = [Blocker(code, "so it is") for code in BLOCKERS]
+    control.shown.not_ready = [Blocker("target-unavailable", "connection refused")]
+    async with http.get(f"{server.url}/v1/status") as response:
+        told = await response.json()
+    assert {each["code"]: each["hint"] for each in told["blockers"]} == BLOCKERS
+    assert told["not_ready"][0]["hint"] == CODES["target-unavailable"]
+
+
+async def test_a_hint_that_is_given_is_left_as_it_is(
+    server: HttpServer, http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    control.shown.blockers = [Blocker("lag-unknown", "so it is", "look at the change log")]
+    async with http.get(f"{server.url}/v1/status") as response:
+        [blocker] = (await response.json())["blockers"]
+    assert blocker["hint"] == "look at the change log"
+
+
+async def test_an_errors_hint_speaks_of_the_log_that_there_is(
+    http: aiohttp.ClientSession, control: MemoryControl
+) -> None:
+    server = HttpServer(
+        HttpServerSettings(listen="127.0.0.1:0"),
+        control=control,
+        metrics=Metrics("articles", "1.0"),
+        feed="changelog",
+    )
+    await server.start()
+    try:
+        control.failure = Unavailable("feed-unavailable", "disk I/O error")
+        async with http.post(f"{server.url}/v1/pause", json={}) as response:
+            told = (await response.json())["error"]
+    finally:
+        await server.close()
+    assert told["hint"] == CHANGELOG_HINTS["feed-unavailable"]

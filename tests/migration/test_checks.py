@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from replicator.errors import CODES
-from replicator.migration.checks import run_checks
+from replicator.errors import CODES, Refused, Unavailable, is_permanent
+from replicator.migration.checks import preflight_or_refuse, run_checks
+from replicator.migration.standing import Standing
 from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.phase import Phase
 from replicator.model.point import Point, PointId
+from replicator.model.position import Partition
 from replicator.model.record import Capture, MigrationRecord
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert
@@ -20,7 +23,7 @@ from replicator.settings.transform import TransformSettings
 from replicator.stream.transform import Transform
 from replicator.testing.memory_feed import MemoryFeed
 from tests.migration.rig import World
-from tests.stream.rig import BOOKS, point, virtual
+from tests.stream.rig import BOOKS, point, upsert, virtual
 
 AT_TARGET = msgspec.structs.replace(BOOKS, name="books_v2")
 
@@ -32,6 +35,7 @@ async def check(
     wipe: list[str] | None = None,
     feed: Any = None,
     parts: list[object] | None = None,
+    positions: dict[Partition, int] | None = None,
 ) -> list[CheckFinding]:
     source, target = parts or [world.source.attach(), world.target.attach()]
     return await run_checks(
@@ -39,7 +43,7 @@ async def check(
         source=source,  # type: ignore[arg-type]
         target=target,  # type: ignore[arg-type]
         feed=feed or world.log.attach(),
-        record=record,
+        standing=Standing(record, positions or {world.log.name(0): 0}),
         wipe=wipe or [],
     )
 
@@ -106,7 +110,9 @@ async def test_a_target_with_points_of_unknown_origin_blocks() -> None:
 
 def captured(capture_id: str) -> MigrationRecord:
     return MigrationRecord(
-        name="test", capture=Capture(id=capture_id, positions={}, partitions=1, at=0.0)
+        name="test",
+        phase=Phase.STREAMING,
+        capture=Capture(id=capture_id, positions={}, partitions=1, at=0.0),
     )
 
 
@@ -292,3 +298,133 @@ async def test_source_and_target_that_are_one_collection_are_refused() -> None:
 
     parts: list[object] = [Behind(world.source.attach()), Behind(world.source.attach())]
     assert ("blocks", "target-is-source") in shown(await check(world, parts=parts))
+
+
+@virtual
+async def test_an_aborted_copy_is_nobodys() -> None:
+    world = World()
+    world.target.create(msgspec.structs.replace(AT_TARGET, capture_id="a"))
+    world.target.write("books_v2", Upsert(point(1)))
+    record = captured("a")
+    assert await check(world, record=record) == []
+    record.phase = Phase.ABORTED
+    assert shown(await check(world, record=record)) == [("blocks", "target-not-empty")]
+
+
+@virtual
+async def test_a_migration_that_is_over_has_nothing_to_refuse() -> None:
+    world = World()
+    world.target.create(msgspec.structs.replace(AT_TARGET, capture_id="another"))
+    world.target.write("books_v2", Upsert(point(1)))
+    record = captured("a")
+    record.phase = Phase.COMPLETE
+    assert await check(world, record=record) == []
+
+
+@virtual
+async def test_a_target_that_vanished_under_a_migration_blocks() -> None:
+    world = World()
+    assert shown(await check(world, record=captured("a"))) == [("blocks", "target-missing")]
+
+
+@pytest.mark.parametrize(("partitions", "code"), [(2, "partitions-changed"), (1, None)])
+@virtual
+async def test_a_log_of_other_partitions_than_were_captured_blocks(
+    partitions: int, code: str | None
+) -> None:
+    world = World(partitions=partitions)
+    world.target.create(msgspec.structs.replace(AT_TARGET, capture_id="a"))
+    expected = [] if code is None else [("blocks", code)]
+    assert shown(await check(world, record=captured("a"))) == expected
+
+
+@virtual
+async def test_a_log_that_begins_after_our_position_blocks() -> None:
+    world = World()
+    world.target.create(msgspec.structs.replace(AT_TARGET, capture_id="a"))
+    for number in range(5):
+        world.emit(upsert(number))
+    world.log.truncate(0, 3)
+    for position, expected in ((2, [("blocks", "log-truncated")]), (3, [])):
+        found = await check(
+            world, record=captured("a"), positions={world.log.name(0): position}
+        )
+        assert shown(found) == expected
+
+
+@virtual
+async def test_a_vector_that_does_not_exist_is_named_though_the_target_is_not_made_yet() -> (
+    None
+):
+    world = World(transform=TransformSettings(vectors={"v": "v", "title": "text"}))
+    [finding] = await check(world)
+    assert (finding.severity, finding.code) == (Severity.BLOCKS, "transform-invalid")
+    assert "title" in finding.message
+
+
+@virtual
+async def test_ids_are_mapped_for_the_target_that_will_be_made() -> None:
+    world = World()
+    texts = msgspec.structs.replace(BOOKS, ids=IdKinds.STRING)
+    world.source.collections["books"].schema = texts
+    world.source.write("books", Upsert(Point("a text", point(1).vectors, {})))
+    assert ("informs", "id-invalid") in shown(await check(world))
+    [books] = world.settings.collections
+    kept = msgspec.structs.replace(books, ids="keep")
+    world.settings = msgspec.structs.replace(world.settings, collections=[kept])
+    assert ("blocks", "id-invalid") in shown(await check(world)), "not one row can travel"
+    world.target.create(AT_TARGET)
+    assert ("blocks", "id-invalid") in shown(await check(world))
+
+
+@virtual
+async def test_rows_are_measured_against_the_target_where_the_source_says_nothing() -> None:
+    world = World()
+    world.source.collections["books"].schema = msgspec.structs.replace(BOOKS, vectors=None)
+    world.seed(1, 2)
+    other = {"v": VectorSchema(size=3, distance=Distance.DOT)}
+    world.target.create(msgspec.structs.replace(AT_TARGET, vectors=other))
+    assert ("blocks", "vector-dimension") in shown(await check(world))
+
+
+@virtual
+async def test_the_preflight_refuses_what_lasts_and_waits_for_what_is_away() -> None:
+    world = World()
+    world.seed(1)
+
+    async def preflight() -> list[CheckFinding]:
+        return await preflight_or_refuse(
+            world.settings,
+            source=world.source.attach(),
+            target=world.target.attach(),
+            feed=world.log.attach(),
+        )
+
+    assert await preflight() == []
+    world.source.away = True
+    with pytest.raises(Unavailable) as away:
+        await preflight()
+    assert away.value.code == "source-unavailable"
+    world.source.away = False
+    del world.source.collections["books"]
+    with pytest.raises(Refused) as refused:
+        await preflight()
+    assert refused.value.code == "source-missing"
+    assert is_permanent(refused.value)
+    assert not is_permanent(away.value)
+
+
+@virtual
+async def test_nothing_is_captured_or_written_before_the_preflight() -> None:
+    world = World()
+    world.target.create(AT_TARGET)
+    world.target.write("books_v2", Upsert(point(7)))
+    del world.source.collections["books"]
+    with pytest.raises(Refused):
+        async with world.running(Phase.BACKFILL):
+            pass
+    assert world.record.phase is Phase.PLANNED
+    assert 7 in world.target.points("books_v2")
+    assert "BACKFILL" not in await world.steps()
+    last = (await world.entries())[-1]
+    assert (last.step, last.evidence) == ("check", {"code": "source-missing"})

@@ -17,7 +17,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
-from tests.migration.lives import until_the_gate_opens
+from tests.migration.lives import let_settle, until_the_gate_opens
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual
 
@@ -95,6 +95,7 @@ async def test_an_attempt_shorter_than_the_span_of_its_looks_is_refused() -> Non
     world = World(
         rests_on_word=True, staleness_s=20.0, cutover={"delivery_timeout": Duration(1)}
     )
+    let_settle(world, 20.0)
     async with world.running():
         await world.verify()
         assert await codes(world, timeout_s=10.0) == {"timeout-short"}
@@ -215,6 +216,7 @@ async def test_behind_a_word_a_change_is_waited_for_as_long_as_the_source_may_hi
     world = World(
         rests_on_word=True, staleness_s=8.0, cutover={"delivery_timeout": Duration(1)}
     )
+    let_settle(world, 8.0)
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
@@ -389,6 +391,7 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
 @virtual
 async def test_a_late_image_is_not_written_by_a_process_that_forgot_its_version() -> None:
     world = World(staleness_s=1.0)
+    let_settle(world, 1.0)
     async with world.running():
         world.write(upsert(1, version=5, n=5))
         await world.until_applied()

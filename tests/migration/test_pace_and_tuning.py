@@ -58,6 +58,25 @@ async def test_rate_percent_and_remaining_time_are_those_of_the_last_seconds() -
 
 
 @virtual
+async def test_what_is_remembered_does_not_grow_while_nobody_asks() -> None:
+    pace = Pace(0.0)
+    for _ in range(20_000):
+        await pace.rows(500)
+        await asyncio.sleep(0.01)
+    assert len(pace._seen) <= 110
+    assert pace.status().rate_per_s == pytest.approx(50_000, rel=0.05)
+
+
+@virtual
+async def test_a_source_that_grew_meanwhile_is_copied_to_100_percent_and_no_further() -> None:
+    pace = Pace(0.0)
+    pace.progress.estimated = 100
+    pace.progress.copied = 130
+    status = pace.status()
+    assert (status.percent, status.estimated) == (100.0, 130)
+
+
+@virtual
 async def test_a_rate_that_is_not_known_is_null_and_so_is_the_remaining_time() -> None:
     pace = Pace(0.0)
     status = pace.status()

@@ -310,7 +310,7 @@ async def test_a_level_that_does_not_exist_is_refused() -> None:
 async def test_nothing_is_verified_before_the_migration_streams() -> None:
     world = World()
     world.target.away = True
-    async with world.running(Phase.BACKFILL):
+    async with world.running(Phase.PLANNED):
         with pytest.raises(Refused) as caught:
             await world.verify()
         assert caught.value.code == "phase-refused"

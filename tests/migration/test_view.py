@@ -178,7 +178,7 @@ async def test_a_plain_copy_has_no_lag_and_no_partitions() -> None:
     world = World(feed=False)
     world.seed(1)
     world.target.away = True
-    async with world.running(Phase.BACKFILL) as migration:
+    async with world.running(Phase.PLANNED) as migration:
         await asyncio.sleep(1)
         status = await migration.status()
         assert (status.lag, status.partitions) == (LagStatus(), [])

@@ -354,10 +354,14 @@ class Application:
             "writer": "simulation",
             **fields,
         }
-        if plan.versioned:
+        tombstone = op == "delete" and self._random.random() < 0.3
+        if plan.versioned and not tombstone:
             value["version"] = self._versions[key] = self._versions.get(key, 0) + 1
+        if tombstone:
+            # It ends the history: whoever makes the key anew counts its versions anew.
+            self._versions.pop(key, None)
+            self._sent.pop(key, None)
         encoded = msgspec.msgpack.encode(value)
-        tombstone = op == "delete" and not plan.versioned and self._random.random() < 0.3
         partition, offset = self._produce(plan, point_id, None if tombstone else encoded)
         if op != "patch":
             self.images[key] = partition, offset

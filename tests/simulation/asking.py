@@ -112,6 +112,8 @@ class Asking:
                 await self.own()
             if self.phase is Phase.BLOCKED and not blocked:
                 await self.unblock()
+            if self.world.refused_by == "target-not-empty":
+                self.world.wipe = True  # of the next process, which is started by itself
             record = self.record
             if record is not None and record.paused and waited > 20:
                 await self.command(

@@ -38,11 +38,14 @@ def event_key(collection: str, point_id: PointId) -> bytes:
 
 def patched(image: Image, change: dict[str, Any]) -> Image:
     """The image after a patch in the contract's words: set, unset, vectors, unset_vectors."""
-    payload = {k: v for k, v in image.payload.items() if k not in change.get("unset", ())}
+    sets = change.get("set", {})
+    gone = {*change.get("unset", ()), *(k for k, v in sets.items() if v is None)}
+    payload = {k: v for k, v in image.payload.items() if k not in gone}
+    payload |= {k: v for k, v in sets.items() if v is not None}
     vectors = {
         k: v for k, v in image.vectors.items() if k not in change.get("unset_vectors", ())
     }
-    return Image({**vectors, **change.get("vectors", {})}, {**payload, **change.get("set", {})})
+    return Image({**vectors, **change.get("vectors", {})}, payload)
 
 
 def target_id(plan: CollectionPlan, point_id: PointId) -> PointId:

@@ -25,7 +25,7 @@ def random_image(random: Random, plan: CollectionPlan, number: int) -> Image:
     if random.random() < 0.4:
         payload["size"] = random.randrange(5)
     if random.random() < 0.3:
-        payload["junk"] = {"deep": [1, None, "x"]}
+        payload["junk"] = random.choice([{"deep": [1, None, "x"]}, None])
     return Image(_vectors(random, plan), payload)
 
 
@@ -41,17 +41,25 @@ def random_patch(
     if random.random() < 0.3:
         changes["set"]["lang"] = random.choice(["de", "en"])
     elif random.random() < 0.3:
-        changes["unset"].append("lang")
+        _remove(random, changes, "lang")
     if random.random() < 0.2:
         changes["set"]["size"] = random.randrange(5)
     elif random.random() < 0.2:
-        changes["unset"].append("size")
+        _remove(random, changes, "size")
     if random.random() < 0.3:
         name, size = random.choice(list(plan.vectors.items()))
         changes["vectors"][name] = vector_of(size, random.uniform(-3, 3))
     if not any(changes.values()):
         changes["set"]["n"] = number
     return {name: value for name, value in changes.items() if value}
+
+
+def _remove(random: Random, changes: dict[str, Any], name: str) -> None:
+    """A field goes by its name or by a null: the contract knows both."""
+    if random.random() < 0.5:
+        changes["unset"].append(name)
+    else:
+        changes["set"][name] = None
 
 
 def _vectors(random: Random, plan: CollectionPlan) -> dict[str, bytes]:

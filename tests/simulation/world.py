@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 
 from replicator.codecs.partition import murmur2_partition
-from replicator.errors import Fatal, Rejected, ReplicatorError
+from replicator.errors import Fatal, Refused, Rejected, ReplicatorError
 from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
@@ -161,6 +161,14 @@ class World:
         if self.random.random() < 0.5:
             self.log.members.append("somebody")
         self.log.group[self.log.name(0)] = 0
+
+    @property
+    def refused_by(self) -> str | None:
+        """The code that refused the last process before it had captured, if one did."""
+        last = self.exits[-1] if self.exits else None
+        if not isinstance(last, Refused) or phase_of(self.record) is not Phase.PLANNED:
+            return None
+        return last.code
 
     @property
     def record(self) -> MigrationRecord | None:

@@ -50,10 +50,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A line of a point: of this id. `deleted`: the id is gone."""
+    """
+    A line of a point: of this id. `deleted`: the id is gone. `nested`: its payload stands in a
+    field of its own.
+    """
 
     id: PointId
     deleted: bool = False
+    nested: bool = False
 
 
 class _Glance(msgspec.Struct, gc=False):
@@ -62,7 +66,17 @@ class _Glance(msgspec.Struct, gc=False):
     id: int | str | None = None
     deleted: bool = False
     replicator: int | None = None
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
+    @property
+    def nested(self) -> bool:
+        """Whether the payload stands in a field of its own."""
+        return self.payload is not msgspec.UNSET or self.metadata is not msgspec.UNSET
+
+
+BOM = b"\xef\xbb\xbf"
+"""What some programs write before the first line of a text in UTF-8."""
 
 _glance = msgspec.json.Decoder(_Glance).decode
 _header = msgspec.json.Decoder(Header).decode
@@ -82,7 +96,7 @@ def read_line(line: bytes) -> Place | Header:
         return _as_header(line, glance.replicator)
     if glance.id is None:
         raise Rejected("field-missing", "id is missing", "id")
-    return Place(canonical_id(glance.id), glance.deleted)
+    return Place(canonical_id(glance.id), glance.deleted, glance.nested)
 
 
 def deletion(point_id: PointId) -> bytes:
@@ -98,7 +112,10 @@ def _second_look(line: bytes) -> _Glance:
     point_id = fields.get("id")
     if point_id is not None and type(point_id) not in (int, str):
         raise Rejected("field-type", "id is neither an integer nor a string", "id")
-    return _Glance(point_id, fields.get("deleted") is True)
+    glance = _Glance(point_id, fields.get("deleted") is True)
+    if "payload" in fields or "metadata" in fields:
+        glance.payload = msgspec.Raw()
+    return glance
 
 
 def _as_header(line: bytes, version: int) -> Header:

@@ -19,9 +19,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from replicator.codecs.points import point_from_json
+from replicator.codecs.points import point_to_json
 from replicator.codecs.validation import validate_vectors
-from replicator.connectors.jsonl.line import LINE_BYTES_MAX, Header, Layout, encode, read_line
+from replicator.connectors.jsonl.line import (
+    BOM,
+    LINE_BYTES_MAX,
+    Header,
+    Layout,
+    encode,
+    read_line,
+)
+from replicator.connectors.jsonl.row import read_row
 from replicator.errors import OutcomeUnknown, Refused, Rejected
 from replicator.model.point import Point, PointId
 
@@ -43,6 +51,10 @@ class CollectionLog:
         """Where the last line of each id that exists lies."""
         self._unreadable: dict[int, Rejected] = {}
         self.header: Header | None = None
+        self._begins_at: int | None = None
+        """Where the first header lies: before it are lines of another program."""
+        self._nested = False
+        """Some line of another program keeps its payload in a field of its own."""
         self.size = 0
         """Bytes that are indexed."""
         self._torn = False
@@ -80,16 +92,19 @@ class CollectionLog:
     def point(self, point_id: PointId) -> Point | None:
         """The point, None when it does not exist. Raises Rejected when its line is no point."""
         offset = self.offsets.get(point_id)
-        return None if offset is None else self._read(offset)
+        return None if offset is None else self.parse(offset, self.raw(offset))
 
     def points(self) -> Iterator[Point]:
         """Every point in the order of the file, but for lines that are none."""
         for offset in sorted(self.offsets.values()):
             with suppress(Rejected):
-                yield self._read(offset)
+                yield self.parse(offset, self.raw(offset))
 
-    def _read(self, offset: int) -> Point:
-        point = point_from_json(self.raw(offset))
+    def parse(self, offset: int, line: bytes) -> Point:
+        """The point of the line at an offset. Raises Rejected when it is none."""
+        # What stands behind a header is ours, and we write no flat lines.
+        foreign = self._begins_at is None or offset < self._begins_at
+        point = read_row(line, flat=foreign and not self._nested)
         # What came as base64 may hold NaN.
         validate_vectors(point.vectors, None, whole=False)
         return point
@@ -98,7 +113,8 @@ class CollectionLog:
         """The line at an offset, without its end; its beginning, if it is longer."""
         assert self._file is not None, "refresh comes first"
         self._file.seek(offset)
-        return self._file.readline(bytes_max).rstrip(b"\r\n")
+        line = self._file.readline(bytes_max).rstrip(b"\r\n")
+        return line if offset else line.removeprefix(BOM)
 
     def _index(self, size: int) -> None:
         assert self._file is not None
@@ -143,6 +159,8 @@ class CollectionLog:
                 "value-too-large", f"the line has {length} bytes, above {LINE_BYTES_MAX}"
             )
             return
+        if offset == 0:
+            line = line.removeprefix(BOM)
         if not line.strip():
             return
         self._lines += 1
@@ -153,7 +171,11 @@ class CollectionLog:
             return
         if isinstance(found, Header):
             self.header = found
-        elif found.deleted:
+            if self._begins_at is None:
+                self._begins_at = offset
+            return
+        self._nested = self._nested or (self._begins_at is None and found.nested)
+        if found.deleted:
             self.offsets.pop(found.id, None)
         else:
             self.offsets[found.id] = offset
@@ -251,6 +273,11 @@ class CollectionLog:
         if self.header is not None:
             yield encode(self.header) + b"\n"
         for offset in places:
+            if self._begins_at is not None and offset < self._begins_at:
+                # It comes to stand behind the header, where lines are read as our own.
+                with suppress(Rejected):
+                    yield point_to_json(self.parse(offset, self.raw(offset))) + b"\n"
+                    continue
             self._file.seek(offset)
             while (part := self._file.readline(_BUFFER_BYTES)) and not part.endswith(b"\n"):
                 yield part

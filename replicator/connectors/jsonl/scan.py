@@ -69,26 +69,45 @@ def rows_of(log: CollectionLog, chunk: Chunk, after: str | None) -> list[Row]:
     return rows
 
 
-def page_of(log: CollectionLog, rows: Sequence[Row], last: bool) -> Page:
-    """These rows as they are now; without what was deleted since the scan began."""
+def page_of(
+    log: CollectionLog, rows: Sequence[Row], rows_max: int, bytes_max: int
+) -> tuple[Page, int]:
+    """
+    The first of these rows as they are now, without what was deleted since the scan began; and
+    how many rows they stand for. A row that would make the page too large waits for the next.
+    """
     points: list[Point] = []
     rejected: list[RejectedRow] = []
     unreadable = log.unreadable()
-    for row in rows:
+    taken = size = 0
+    for row in rows[:rows_max]:
         at = row.line if row.id is None else log.offsets.get(row.id)
+        if at is None:
+            taken += 1
+            continue
+        # A line that is too long to be read is too long for any dead-letter log as well.
+        error = unreadable.get(at)
+        too_long = error is not None and error.code == "value-too-large"
+        raw = log.raw(at, _SHOWN_BYTES if too_long else LINE_BYTES_MAX)
+        size += len(raw)
+        if taken and size > bytes_max:
+            break
+        taken += 1
         try:
-            if at in unreadable:
-                raise unreadable[at]
-            if row.id is not None and (point := log.point(row.id)) is not None:
-                points.append(point)
-        except Rejected as error:
-            assert at is not None
+            if error is not None:
+                raise error
+            points.append(log.parse(at, raw))
+        except Rejected as exc:
             place = f"{log.path.name}, byte {at}"
-            # A line that is too long to be read is too long for any dead-letter log as well.
-            shown = _SHOWN_BYTES if error.code == "value-too-large" else LINE_BYTES_MAX
-            raw = log.raw(at, shown)
-            rejected.append(RejectedRow(id=row.id, place=place, error=error, raw=raw))
-    return Page(points, None if last else encode(rows[-1]).decode(), tuple(rejected))
+            rejected.append(RejectedRow(id=row.id, place=place, error=exc, raw=raw))
+    cursor = None if taken == len(rows) else encode(rows[taken - 1]).decode()
+    return Page(points, cursor, tuple(rejected)), taken
+
+
+def keys_of(rows: Sequence[Row], last: bool) -> Page:
+    """These rows as points of which only the id is known."""
+    points = [Point(row.id, {}, {}) for row in rows if row.id is not None]
+    return Page(points, None if last else encode(rows[-1]).decode())
 
 
 def _checksum(point_id: PointId) -> int:

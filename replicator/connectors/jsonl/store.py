@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -23,7 +24,8 @@ from replicator.codecs.keys import ID_BYTES_MAX, canonical_id
 from replicator.connectors.jsonl.change import line_of
 from replicator.connectors.jsonl.line import Header, Layout, encode
 from replicator.connectors.jsonl.log import CollectionLog, create, replace
-from replicator.connectors.jsonl.scan import Row, cut, page_of, rows_of
+from replicator.connectors.jsonl.names import file_name
+from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
 from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
@@ -34,6 +36,7 @@ from replicator.model.search import Hit, Query
 from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.settings.stores import JsonlSettings
+from replicator.stream.pages import PAGE_BYTES
 
 T = TypeVar("T")
 
@@ -50,12 +53,17 @@ _REFUSALS = {
 }
 """What waiting does not mend."""
 
+_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
+"""What an id may be in a file."""
+
 
 class JsonlStore:
     """The port Store over a directory with one `<collection>.jsonl` for each collection."""
 
-    def __init__(self, settings: JsonlSettings) -> None:
+    def __init__(self, settings: JsonlSettings, page_bytes: int = PAGE_BYTES) -> None:
+        """`page_bytes`: of the lines that one page of a scan holds, about."""
         self._settings = settings
+        self._page_bytes = page_bytes
         self._directory = Path(settings.path)
         self._logs: dict[str, CollectionLog] = {}
         self._closed = False
@@ -90,11 +98,40 @@ class JsonlStore:
         then, in the first chunk, the lines that are no points and have no id.
         """
         rows = await self._do(lambda: rows_of(self._existing(chunk.collection), chunk, after))
+        begin = 0
+        while begin < max(len(rows), 1):
+            rest = rows[begin : begin + page_rows + 1]
+            page, taken = await self._do(partial(self._page, chunk, rest, page_rows))
+            begin += max(taken, 1)
+            yield page
+            # Not to be held while the next one is read.
+            del page
+
+    async def scan_keys(
+        self, chunk: Chunk, after: str | None, page_rows: int, fields: Sequence[str] = ()
+    ) -> AsyncIterator[Page]:
+        """As `KeyReader.scan_keys`: from the index, unless there are fields to be read."""
+        if fields:
+            async for page in self.scan(chunk, after, page_rows):
+                yield page
+            return
+        rows = await self._do(lambda: rows_of(self._existing(chunk.collection), chunk, after))
         for start in range(0, max(len(rows), 1), page_rows):
-            page = rows[start : start + page_rows]
-            yield await self._do(
-                partial(self._page, chunk, page, start + page_rows >= len(rows))
-            )
+            yield keys_of(rows[start : start + page_rows], start + page_rows >= len(rows))
+
+    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """As `KeyReader.present`; one whose line is no point is present."""
+
+        def look() -> set[PointId]:
+            log = self._existing(collection)
+            found = set()
+            for point_id in ids:
+                with suppress(Rejected):
+                    if canonical_id(point_id) in log.offsets:
+                        found.add(point_id)
+            return found
+
+        return await self._do(look)
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """
@@ -270,6 +307,37 @@ class JsonlStore:
 
         return await self._do(look)
 
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """Whether the files may be written; the folder is asked where there is none yet."""
+
+        def look() -> list[CheckFinding]:
+            found = []
+            for path in map(self._path, collections):
+                place = next(each for each in (path, *path.absolute().parents) if each.exists())
+                if not os.access(place, os.W_OK):
+                    text = f"{place} may not be written"
+                    found.append(
+                        CheckFinding(Severity.BLOCKS, "permission-denied", "jsonl", text)
+                    )
+            return list(dict.fromkeys(found))
+
+        return await self._do(look)
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """A file holds whatever comes, unless another program's header says something else."""
+
+        def look() -> CollectionSchema:
+            return self._described(wanted.name) or CollectionSchema(
+                name=wanted.name,
+                vectors=wanted.vectors,
+                ids=_IDS,
+                string_bytes_max=ID_BYTES_MAX,
+                indexes=wanted.indexes,
+                points=0,
+            )
+
+        return await self._do(look)
+
     async def close(self) -> None:
         """Let go of the files, after the call under way. Idempotent."""
         if self._closed:
@@ -290,7 +358,7 @@ class JsonlStore:
         )
 
     def _path(self, collection: str) -> Path:
-        return self._directory / f"{quote(collection, safe='')}.jsonl"
+        return self._directory / file_name(collection)
 
     def _log(self, collection: str) -> CollectionLog:
         if collection not in self._logs:
@@ -303,8 +371,10 @@ class JsonlStore:
             raise Refused("source-missing", f"there is no file {self._path(collection)}")
         return log
 
-    def _page(self, chunk: Chunk, rows: Sequence[Row], last: bool) -> Page:
-        return page_of(self._existing(chunk.collection), rows, last)
+    def _page(self, chunk: Chunk, rows: Sequence[Row], rows_max: int) -> tuple[Page, int]:
+        """`rows` has one more than the page may, where there are more: it goes on behind it."""
+        log = self._existing(chunk.collection)
+        return page_of(log, rows, rows_max, self._page_bytes)
 
     def _described(self, collection: str) -> CollectionSchema | None:
         log = self._log(collection)

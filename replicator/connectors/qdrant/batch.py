@@ -1,9 +1,11 @@
 """
 A WriteBatch as one UpdateBatch request.
 
-No id stands in a batch twice, so operations may be grouped by kind: all upserts in one, all
-deletes in one, and the patches one by one, because each sets other values. What cannot be
-encoded is set aside with its reason, and the rest goes on.
+No id stands in a batch twice, so operations may be grouped by kind: upserts in one (or several,
+where the server bounds the points of one), all deletes in one, and the patches one by one,
+because each sets other values. What cannot be carried is set aside with its reason before
+anything is sent, and the rest goes on: what cannot be encoded, and vectors that the collection
+does not have, which the server would find only after it had applied what stands before them.
 
 Points are written into the request where they will be sent from: protobuf copies a message by
 encoding and decoding it, which for vectors is most of the cost of a write.
@@ -11,31 +13,61 @@ encoding and decoding it, which for vectors is most of the cost of a write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from replicator.codecs.validation import validate_vectors
 from replicator.connectors.qdrant.points import write_id, write_point, write_vectors
 from replicator.connectors.qdrant.values import write_payload
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Rejected
 from replicator.model.point import Point, PointId
+from replicator.model.schema import VectorSchema
 from replicator.model.write import Delete, Patch, Upsert, Write
+
+Shapes = Mapping[str, VectorSchema]
+"""The vectors of a collection, by name."""
 
 
 class EncodedPatch(msgspec.Struct, frozen=True):
-    """One patch: its operations, each of which fails when the point is absent."""
+    """One patch: operations on one id, which fail when the point is absent."""
 
     id: PointId
     operations: tuple[Message, ...]
+    sets_vectors: bool
+
+    def if_present(self) -> tuple[Message, ...]:
+        """
+        The same without the failure: nothing happens to an absent point, and the server does
+        not say so. Not for a patch that sets vectors: no operation sets them by a filter.
+        """
+        assert not self.sets_vectors
+        made = []
+        for operation in self.operations:
+            copy = wire().PointsUpdateOperation()
+            copy.CopyFrom(operation)
+            selector = getattr(copy, copy.WhichOneof("operation")).points_selector
+            selector.Clear()
+            write_id(selector.filter.must.add().has_id.has_id.add(), self.id)
+            made.append(copy)
+        return tuple(made)
 
 
 class EncodedBatch:
     """What to send: a request with the upserts and the deletes, and the patches beside it."""
 
-    def __init__(self, writes: Iterable[Write]) -> None:
+    def __init__(
+        self,
+        writes: Iterable[Write],
+        shapes: Shapes | None = None,
+        points_max: int | None = None,
+    ) -> None:
+        """`shapes`: None where they are not known. `points_max`: of one upsert operation."""
         self.patches: list[EncodedPatch] = []
         self.rejected: list[tuple[PointId, Rejected]] = []
+        self._shapes = shapes
+        self._points_max = points_max
         self._request = wire().UpdateBatchPoints()
         self._upserts: Message = None
         self._deletes: Message = None
@@ -44,13 +76,21 @@ class EncodedBatch:
                 self._add(write)
             except Rejected as exc:
                 self.rejected.append((write.id, exc))
+            except UnicodeEncodeError as exc:
+                error = Rejected("field-invalid", f"a name in it is not Unicode text: {exc}")
+                self.rejected.append((write.id, error))
         self._ends = len(self._request.operations)
 
-    def request(self, patches: Sequence[EncodedPatch]) -> Message:
-        """The upserts, the deletes, and these patches."""
+    @property
+    def misfits(self) -> bool:
+        """Whether something was set aside because of the collection's vectors."""
+        return any(error.path.startswith("vectors") for _, error in self.rejected)
+
+    def request(self, patches: Sequence[tuple[Message, ...]]) -> Message:
+        """The upserts, the deletes, and the operations of these patches."""
         del self._request.operations[self._ends :]
-        for patch in patches:
-            self._request.operations.extend(patch.operations)
+        for operations in patches:
+            self._request.operations.extend(operations)
         return self._request
 
     def _add(self, write: Write) -> None:
@@ -65,34 +105,44 @@ class EncodedBatch:
                     self._deletes = operation.delete_points.points.points.ids
                 self._deletes.append(encoded)
             case Patch():
-                self.patches.append(EncodedPatch(write.id, tuple(_patch(write))))
+                self.patches.append(_patch(write, self._shapes))
 
     def _upsert(self, point: Point) -> None:
-        if self._upserts is None:
-            self._upserts = self._request.operations.add().upsert.points
+        if self._shapes is not None:
+            validate_vectors(point.vectors, self._shapes, whole=False, known_finite=True)
+        full = self._upserts is not None and len(self._upserts) == self._points_max
+        begins = self._upserts is None or full
+        if begins:
+            operation = self._request.operations.add()
+            self._upserts = operation.upsert.points
         try:
             write_point(self._upserts.add(), point)
-        except Rejected:
+        except (Rejected, UnicodeEncodeError):
             del self._upserts[-1]
+            if begins:
+                # An operation without points is refused, and with it the whole batch.
+                self._upserts = None
+                del self._request.operations[-1]
             raise
 
 
-def _patch(patch: Patch) -> list[Message]:
+def _patch(patch: Patch, shapes: Shapes | None) -> EncodedPatch:
+    """
+    What the server may refuse comes first, so that a patch that is refused has changed nothing:
+    vectors, which it judges as one, then payload, which was looked at here.
+    """
+    if shapes is not None:
+        validate_vectors(patch.vectors, shapes, whole=False, known_finite=True)
+        for name in patch.unset_vectors:
+            if name not in shapes:
+                path = f"unset_vectors.{name}"
+                raise Rejected("vector-unknown", f"{path} is no vector of the collection", path)
     made: list[Message] = []
 
     def operation() -> Message:
         made.append(wire().PointsUpdateOperation())
         return made[-1]
 
-    # First, and even when there is nothing to set: it fails where the point is absent.
-    setting = operation().set_payload
-    setting.SetInParent()
-    write_id(setting.points_selector.points.ids.add(), patch.id)
-    write_payload(setting.payload, patch.set, "set")
-    if patch.unset:
-        unsetting = operation().delete_payload
-        unsetting.keys.extend(json_path(key) for key in patch.unset)
-        write_id(unsetting.points_selector.points.ids.add(), patch.id)
     if patch.vectors:
         vectors = operation().update_vectors.points.add()
         write_id(vectors.id, patch.id)
@@ -101,15 +151,15 @@ def _patch(patch: Patch) -> list[Message]:
         removing = operation().delete_vectors
         removing.vectors.names.extend(patch.unset_vectors)
         write_id(removing.points_selector.points.ids.add(), patch.id)
-    return made
-
-
-def json_path(key: str) -> str:
-    """A top-level key as the path that names just it: `a.b` would name `b` within `a`."""
-    if '"' in key:
-        raise Rejected(
-            "field-invalid",
-            f'Qdrant cannot remove the payload key {key!r}: its paths know no escape for `"`',
-            f"unset.{key}",
-        )
-    return f'"{key}"'
+    if patch.set or patch.unset or not patch.vectors:
+        # Even when there is nothing to set: it fails where the point is absent, and the removal
+        # of vectors, which has then removed nothing, does not.
+        setting = operation().set_payload
+        setting.SetInParent()
+        write_id(setting.points_selector.points.ids.add(), patch.id)
+        write_payload(setting.payload, patch.set, "set")
+        for key in patch.unset:
+            # A null removes the key of just this name. `delete_payload` takes a path, in which
+            # a name with a quote or a backslash cannot be written.
+            setting.payload[key].null_value = 0
+    return EncodedPatch(patch.id, tuple(made), bool(patch.vectors))

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Sequence
 
-from replicator.connectors.qdrant import ranges
+from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.collection import Collections
 from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.filters import write_filter
-from replicator.connectors.qdrant.points import (
-    can_hold,
-    read_id,
-    read_point,
-    write_id,
-    write_vector,
-)
+from replicator.connectors.qdrant.points import read_id, write_vector
+from replicator.connectors.qdrant.reading import Reading
 from replicator.connectors.qdrant.wire import wire
 from replicator.connectors.qdrant.writing import Writing
 from replicator.errors import ReplicatorError
@@ -28,6 +22,7 @@ from replicator.model.search import Hit, Query
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.settings.stores import QdrantSettings
+from replicator.stream.pages import PAGE_BYTES
 
 SAMPLES_PER_PART = 64
 """Ids sampled for one chunk. Half of it makes chunks of visibly uneven size; twice only
@@ -48,10 +43,12 @@ class QdrantStore:
     Connects with the first call, so it may be made without a running loop.
     """
 
-    def __init__(self, settings: QdrantSettings) -> None:
+    def __init__(self, settings: QdrantSettings, page_bytes: int = PAGE_BYTES) -> None:
+        """`page_bytes`: what a reply with points may hold, about."""
         self._settings = settings
         self._channel = Channel(settings)
         self._collections = Collections(self._channel, settings)
+        self._reading = Reading(self._channel, page_bytes)
         self._writing = Writing(self._channel)
 
     @property
@@ -70,63 +67,30 @@ class QdrantStore:
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
         """Ranges of ids of about equal shares, by a random sample; they cover every id."""
-        request = wire().QueryPoints(
-            collection_name=collection,
-            limit=min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts)),
-            timeout=self._channel.timeout_s,
-        )
-        request.query.sample = wire().enum("Sample")["Random"]
-        reply = await self._channel.read("Points", "Query", request)
-        parted = ranges.cut((read_id(point.id) for point in reply.result), parts)
+        wanted = min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts))
+        parted = ranges.cut(await self._reading.sample(collection, wanted), parts)
         return [
             Chunk(number, collection, ranges.write_spec(part))
             for number, part in enumerate(parted)
         ]
 
-    async def scan(
-        self, chunk: Chunk, after: str | None, page_rows: int
+    def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
+        """Pages of points in the order of ids, smaller where the points are large."""
+        return self._reading.scan(chunk, after, page_rows)
+
+    def scan_keys(
+        self, chunk: Chunk, after: str | None, page_rows: int, fields: Sequence[str] = ()
     ) -> AsyncIterator[Page]:
-        """Pages of points in the order of ids."""
-        part = ranges.read_spec(chunk.spec)
-        start = ranges.successor(ranges.read_cursor(after)) if after is not None else part.start
-        if after is not None and start is None:
-            return
-        while True:
-            request = wire().ScrollPoints(
-                collection_name=chunk.collection,
-                limit=page_rows,
-                timeout=self._channel.timeout_s,
-            )
-            request.with_payload.enable = True
-            request.with_vectors.enable = True
-            if start is not None:
-                write_id(request.offset, start)
-            reply = await self._channel.read("Points", "Scroll", request)
-            points = [
-                read_point(point) for point in reply.result if part.holds(read_id(point.id))
-            ]
-            following = (
-                read_id(reply.next_page_offset) if reply.HasField("next_page_offset") else None
-            )
-            if following is None or not part.holds(following):
-                yield Page(points, None)
-                return
-            # Not what the server offers to go on from: that point may be deleted, and one may
-            # be written before it, ere this cursor is used.
-            yield Page(points, ranges.write_cursor(points[-1].id))
-            start = following
+        """As `KeyReader.scan_keys`."""
+        return self._reading.scan(chunk, after, page_rows, keys_only=True, fields=fields)
+
+    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """As `KeyReader.present`."""
+        return await self._reading.present(collection, ids)
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """The points that exist. An id that Qdrant cannot hold is absent."""
-        request = wire().GetPoints(collection_name=collection, timeout=self._channel.timeout_s)
-        request.with_payload.enable = True
-        request.with_vectors.enable = True
-        for point_id in ids:
-            if can_hold(point_id):
-                write_id(request.ids.add(), point_id)
-        reply = await self._channel.read("Points", "Get", request)
-        points = [read_point(point) for point in reply.result]
-        return {point.id: point for point in points}
+        return await self._reading.fetch(collection, ids)
 
     async def count(self, collection: str) -> int:
         """Exact."""
@@ -177,13 +141,15 @@ class QdrantStore:
         await self._collections.finish_bulk(collection)
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
-        """The nearest points by the server's own index, best first."""
+        """The nearest points, best first: by the server's own index, or `exact`."""
         request = wire().QueryPoints(
             collection_name=collection, limit=query.limit, timeout=self._channel.timeout_s
         )
         if query.using:
             request.using = query.using
         write_vector(request.query.nearest, query.vector, query.using)
+        if query.exact:
+            request.params.exact = True
         if query.filter:
             write_filter(request.filter, query.filter)
         reply = await self._channel.read("Points", "Query", request)
@@ -202,7 +168,7 @@ class QdrantStore:
         return (await self._collections.aliases()).get(alias)
 
     async def check(self) -> list[CheckFinding]:
-        """Whether the server answers, is new enough, and lets this key read and write."""
+        """Whether the server answers, is new enough, and lets this key read."""
         try:
             health = await self._channel.read(
                 "Qdrant", "HealthCheck", wire().HealthCheckRequest()
@@ -211,7 +177,16 @@ class QdrantStore:
             await self._channel.read("Collections", "List", wire().ListCollectionsRequest())
         except ReplicatorError as exc:
             return [self._finding(Severity.BLOCKS, exc.code, exc.message)]
-        return findings + await self._check_writing()
+        return findings
+
+    async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
+        """Whether it lets this key write; see `WriteCheck`."""
+        told = await foresight.check_writing(self._channel, collections)
+        return [self._finding(severity, code, message) for severity, code, message in told]
+
+    async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
+        """See `Foresight`."""
+        return await foresight.foresee(self._channel, wanted)
 
     async def close(self) -> None:
         """Disconnect. Writes in flight are not waited for."""
@@ -241,21 +216,5 @@ class QdrantStore:
             ]
         return []
 
-    async def _check_writing(self) -> list[CheckFinding]:
-        """Try a change that changes nothing: delete an alias that nobody has."""
-        request = wire().ChangeAliases(timeout=self._channel.timeout_s)
-        request.actions.add().delete_alias.alias_name = f"replicator-check-{uuid.uuid4()}"
-        try:
-            await self._channel.change("UpdateAliases", request)
-        except ReplicatorError as exc:
-            if exc.code == "permission-denied":
-                message = (
-                    "this key may not create collections or move aliases; as a target, and for"
-                    f" the way back, it must be able to write its collections: {exc.message}"
-                )
-                return [self._finding(Severity.WARNS, exc.code, message)]
-            return [self._finding(Severity.WARNS, exc.code, exc.message)]
-        return []
-
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:
-        return CheckFinding(severity, code, f"qdrant {self._settings.url}", message)
+        return CheckFinding(severity, code, f"qdrant {self._channel.address}", message)

@@ -2,31 +2,46 @@
 Writing a batch: one request in the ordinary case.
 
 A batch travels as one UpdateBatch, which the server applies operation by operation and stops at
-the first that fails. A patch of an absent point is such a failure ("No point with id"), after
-the operations before it took effect. It is no poison:
+the first that fails. What it would refuse is found before anything is sent, as far as it can be
+told from the record and the collection's vectors. A patch refused by the server itself (a limit
+of the collection, a memory bound) may leave its vectors applied without its payload; any other
+refused write leaves nothing.
+
+A patch of an absent point is a failure too ("No point with id"), after the operations before it
+took effect. It is no poison:
 
 1. everything is sent at once;
-2. on that failure the ids are looked up. The patches of those that are there are sent again
-   with the rest (every operation may be repeated), and each of the others alone, so that the
-   write itself says of every single one whether it is absent: a lookup may be answered by a
-   replica that lags;
-3. should a point vanish between the two, all patches go one by one.
+2. on that failure the ids are looked up, and everything is sent again (every operation may be
+   repeated): the patches without vectors by a filter for their id, which does nothing where the
+   point is absent, and those with vectors where the lookup found the point. The others with
+   vectors go alone, several at a time, so that the write itself says of each whether its point
+   is absent: a lookup may be answered by a replica that lags;
+3. should a point vanish between the two, all patches with vectors go alone.
+
+A server that bounds the points of one upsert gets several in one request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
 import grpc
 
 from replicator.connectors.qdrant import failures
-from replicator.connectors.qdrant.batch import EncodedBatch, EncodedPatch
+from replicator.connectors.qdrant.batch import EncodedBatch, EncodedPatch, Shapes
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.points import read_id, write_id
+from replicator.connectors.qdrant.schema import read_vector_schemas
 from replicator.connectors.qdrant.wire import Message, wire
-from replicator.errors import OutcomeUnknown
+from replicator.errors import OutcomeUnknown, Rejected, ReplicatorError
 from replicator.model.point import PointId
-from replicator.model.write import Receipt, WriteBatch
+from replicator.model.write import Receipt, Upsert, WriteBatch
+
+_ALONE = 16
+"""Patches that go alone, at a time. One after the other, five hundred of absent points took as
+many round trips; many more would be a load that the limit of writes in flight knows nothing
+of."""
 
 
 class Writing:
@@ -34,26 +49,85 @@ class Writing:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._shapes: dict[str, Shapes | None] = {}
+        """What was last seen of each collection's vectors."""
+        self._points_max: dict[str, int] = {}
+        """What a server lets one upsert hold, of collections where it said so."""
 
     async def apply(self, batch: WriteBatch) -> Receipt:
         """As `StoreWriter.apply`."""
-        encoded = EncodedBatch(batch.writes)
+        encoded = await self._encode(batch)
         absent: list[PointId] = []
-        if not await self._send(batch.collection, encoded, encoded.patches):
-            absent = await self._send_around(batch.collection, encoded)
+        try:
+            if not await self._send(
+                batch.collection, encoded, [patch.operations for patch in encoded.patches]
+            ):
+                absent = await self._send_around(batch.collection, encoded)
+        except Rejected as exc:
+            # The collection may have changed since it was looked at.
+            self._shapes.pop(batch.collection, None)
+            if not self._learned(batch, exc):
+                raise
+            return await self.apply(batch)
         return Receipt(rejected=tuple(encoded.rejected), absent=tuple(absent))
+
+    async def _encode(self, batch: WriteBatch) -> EncodedBatch:
+        known = batch.collection in self._shapes
+        shapes = self._shapes[batch.collection] if known else await self._look(batch.collection)
+        points_max = self._points_max.get(batch.collection)
+        encoded = EncodedBatch(batch.writes, shapes, points_max)
+        if known and encoded.misfits:
+            # A vector may have been added: nothing is refused on old knowledge.
+            shapes = await self._look(batch.collection)
+            encoded = EncodedBatch(batch.writes, shapes, points_max)
+        return encoded
+
+    async def _look(self, collection: str) -> Shapes | None:
+        """The collection's vectors; None when they cannot be seen: the write says why."""
+        request = wire().GetCollectionInfoRequest(collection_name=collection)
+        self._shapes.pop(collection, None)
+        try:
+            reply = await self._channel.read("Collections", "Get", request)
+        except ReplicatorError as exc:
+            if exc.code == "permission-denied":
+                self._shapes[collection] = None
+            return None
+        shapes = read_vector_schemas(reply.result.config.params)
+        self._shapes[collection] = shapes
+        return shapes
+
+    def _learned(self, batch: WriteBatch, error: Rejected) -> bool:
+        """Whether the refusal names a limit that smaller upserts keep."""
+        limit = failures.named_limit(error.message)
+        if limit is None or limit.name not in ("upsert limit", "upsert_max_batchsize"):
+            return False
+        upserts = sum(isinstance(write, Upsert) for write in batch.writes)
+        at_most = min(self._points_max.get(batch.collection, upserts), upserts)
+        if limit.most < 1 or limit.most >= at_most:
+            return False
+        self._points_max[batch.collection] = limit.most
+        return True
 
     async def _send_around(self, collection: str, encoded: EncodedBatch) -> list[PointId]:
         """Write a batch of which some patch finds no point, and return the ids of those."""
-        present = await self._present(collection, [patch.id for patch in encoded.patches])
-        together = [patch for patch in encoded.patches if patch.id in present]
-        alone = [patch for patch in encoded.patches if patch.id not in present]
-        if not await self._send(collection, encoded, together):
-            alone = encoded.patches
-        nothing = EncodedBatch(())
-        return [
-            patch.id for patch in alone if not await self._send(collection, nothing, [patch])
-        ]
+        patches = encoded.patches
+        present = await self._present(collection, [patch.id for patch in patches])
+        plain = [patch for patch in patches if not patch.sets_vectors]
+        absent = [patch.id for patch in plain if patch.id not in present]
+        by_filter = [patch.if_present() for patch in plain]
+        with_vectors = [patch for patch in patches if patch.sets_vectors]
+        together = [patch.operations for patch in with_vectors if patch.id in present]
+        alone = [patch for patch in with_vectors if patch.id not in present]
+        # By filter first: none of them fails, so one failure says that a point of `together`
+        # vanished, and everything before it has been applied.
+        if not await self._send(collection, encoded, [*by_filter, *together]):
+            alone = with_vectors
+        for some in _some(alone, _ALONE):
+            there = await _all(
+                [self._send(collection, EncodedBatch(()), [patch.operations]) for patch in some]
+            )
+            absent += [patch.id for patch, found in zip(some, there, strict=True) if not found]
+        return absent
 
     async def _present(self, collection: str, ids: Iterable[PointId]) -> set[PointId]:
         request = wire().GetPoints(collection_name=collection, timeout=self._channel.timeout_s)
@@ -64,7 +138,7 @@ class Writing:
         return {read_id(point.id) for point in reply.result}
 
     async def _send(
-        self, collection: str, encoded: EncodedBatch, patches: Sequence[EncodedPatch]
+        self, collection: str, encoded: EncodedBatch, patches: Sequence[tuple[Message, ...]]
     ) -> bool:
         """Send, and wait until it is durable. False: some patch found no point."""
         request = encoded.request(patches)
@@ -80,9 +154,23 @@ class Writing:
         except grpc.aio.AioRpcError as exc:
             if failures.is_absent_point(exc) and patches:
                 return False
-            raise failures.of_write(exc) from exc
+            raise failures.of_write(exc, self._channel.address) from exc
         _require_completed(reply.result, len(request.operations))
         return True
+
+
+def _some(patches: Sequence[EncodedPatch], size: int) -> Iterator[Sequence[EncodedPatch]]:
+    for start in range(0, len(patches), size):
+        yield patches[start : start + size]
+
+
+async def _all(calls: Sequence[Awaitable[bool]]) -> list[bool]:
+    """Every answer, once all have ended; of several errors, one that leaves most open."""
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    for error in sorted(errors, key=lambda error: not isinstance(error, OutcomeUnknown)):
+        raise error
+    return [answer for answer in answers if isinstance(answer, bool)]
 
 
 def _require_completed(results: Sequence[Message], expected: int) -> None:

@@ -9,7 +9,7 @@ assigned by hand ignores new ones.
 
 A topic that is deleted and made anew has the name of the old one and another id. The watch sees
 it sooner or later; that no record of it is taken for one of ours before, is the work of
-`TopicPin`.
+`TopicPin`, and so is a tail that an election cut off.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class KafkaFeed:
         for partition, position in positions.items():
             if not bounds[partition].start <= position <= bounds[partition].end:
                 raise truncated(partition, position, bounds[partition])
-        self._pin = None if self._opened is None else TopicPin(self._topic, self._opened)
+        self._pin = TopicPin(self._topic, self._opened)
         stream = Stream(self._connection, self._topic, positions, self._pin)
         await stream.start()
         self._stream, self._trouble, self._lost = stream, None, False
@@ -129,6 +129,7 @@ class KafkaFeed:
             raise
         try:
             await self._check_pin(polled)
+            await self._check_past(stream)
         except Unavailable:
             # Whose records they are is not known yet: they come again.
             stream.rewind(before)
@@ -213,6 +214,22 @@ class KafkaFeed:
             except Refused as error:
                 # The topic is gone, or we may no longer see it.
                 raise Blocked(error.code, error.message) from error
+
+    async def _check_past(self, stream: Stream) -> None:
+        """After an election: is what we read before it still the past of what comes behind?"""
+        if not stream.doubts:
+            return
+        asked = dict(stream.doubts)
+        found = await self.bookmarks_at({each: mark.offset for each, mark in asked.items()})
+        for partition, mark in asked.items():
+            # What retention or compaction has taken since proves nothing.
+            if found.get(partition, mark) != mark:
+                raise Blocked(
+                    "log-replaced",
+                    f"{partition} lost records that we had read: an election made a broker "
+                    f"leader that did not have them, and another one lies at {mark.offset}",
+                )
+            del stream.doubts[partition]
 
     def _replaced(self, found: UUID | None, ours: UUID) -> Blocked:
         is_now = "without id" if found is None else shown(found)

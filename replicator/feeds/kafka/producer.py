@@ -9,6 +9,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import RecordMetadata
 
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OutcomeUnknown, Rejected, ReplicatorError
@@ -75,7 +76,7 @@ class Producer:
                 # After a failure an idempotent producer's sequence may have a hole that the
                 # broker refuses for ever: the next call begins with a new one.
                 self._client = None
-                await stop(client)
+                await _abandon(client)
                 raise
 
     async def close(self) -> None:
@@ -90,20 +91,10 @@ class Producer:
     ) -> list[tuple[int, int]]:
         what = f"appending to {self._topic}"
         try:
-            sent = [
-                await client.send(
-                    self._topic,
-                    key=record.key,
-                    value=record.value,
-                    partition=record.partition,
-                    headers=list(record.headers),
-                )
-                for record in records
-            ]
-            if sent:
-                await asyncio.wait(sent)
+            sent = [await self._send(client, record) for record in records]
+            await self._until_durable(sent)
             # Every future is asked, so that none is left with an error nobody has seen.
-            errors = [each.exception() for each in sent if each.exception() is not None]
+            errors = [failed for each in sent if (failed := each.exception()) is not None]
             if errors:
                 raise errors[0]
             return [(each.result().partition, each.result().offset) for each in sent]
@@ -117,6 +108,42 @@ class Producer:
             if error.code == "feed-unavailable":
                 error = OutcomeUnknown("outcome-unknown", error.message)
             raise error from exc
+
+    async def _send(
+        self, client: AIOKafkaProducer, record: Outgoing
+    ) -> asyncio.Future[RecordMetadata]:
+        try:
+            async with asyncio.timeout(self._connection.timeout_s):
+                sent: asyncio.Future[RecordMetadata] = await client.send(
+                    self._topic,
+                    key=record.key,
+                    value=record.value,
+                    partition=record.partition,
+                    headers=list(record.headers),
+                )
+                return sent
+        except TimeoutError as exc:
+            raise self._stuck() from exc
+
+    async def _until_durable(self, sent: Sequence[asyncio.Future[RecordMetadata]]) -> None:
+        """
+        Wait for all, as long as some get through. An idempotent producer tries for ever, and a
+        topic that lacks replicas (min.insync.replicas) refuses for as long as it does.
+        """
+        waiting = set(sent)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, timeout=self._connection.timeout_s)
+            if not done:
+                for each in waiting:
+                    each.add_done_callback(_seen)
+                raise self._stuck()
+
+    def _stuck(self) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            "outcome-unknown",
+            f"appending to {self._topic} got nowhere for {self._connection.timeout_s:g} s: its "
+            "leader may be away, or too few replicas in sync",
+        )
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._client is None:
@@ -138,3 +165,22 @@ class Producer:
                 raise
             self._client = client
         return self._client
+
+
+async def _abandon(client: AIOKafkaProducer) -> None:
+    """
+    Stop a client without waiting for what it could not send: `stop` flushes first, and that may
+    take for ever. A request under way is waited for, and has its deadline.
+    """
+    client._closed = True
+    try:
+        if client._sender is not None:
+            await client._sender.close()
+    finally:
+        await client.client.close()
+
+
+def _seen(future: asyncio.Future[RecordMetadata]) -> None:
+    """Nobody waits for it any more; what became of it is not news."""
+    if not future.cancelled():
+        future.exception()

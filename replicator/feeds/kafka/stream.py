@@ -26,7 +26,7 @@ from replicator.feeds.kafka.connection import (
     stop,
 )
 from replicator.feeds.kafka.pin import TopicPin
-from replicator.model.position import Partition, Polled, Record
+from replicator.model.position import Bookmark, Partition, Polled, Record, bookmark_of
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold a fetch that finds nothing. aiokafka has one fetch in flight for
@@ -97,10 +97,14 @@ class Stream:
         connection: Connection,
         topic: str,
         positions: Mapping[Partition, int],
-        pin: TopicPin | None,
+        pin: TopicPin,
     ) -> None:
+        self.doubts: dict[Partition, Bookmark] = {}
+        """The last records before another leader's. Whoever found them still there takes them
+        out."""
         self._connection = connection
         self._pin = pin
+        self._last: dict[TopicPartition, Bookmark] = {}
         self._names = {
             TopicPartition(topic, number): partition_name(topic, number)
             for number in range(len(positions))
@@ -168,12 +172,26 @@ class Stream:
         for each in active:
             # A known position is answered at once, without asking anybody.
             self._next[each] = await client.position(each)
-        records = [
-            to_record(self._names[each], record)
-            for each, batch in fetched.items()
-            for record in batch
-        ]
+        records: list[Record] = []
+        for each, batch in fetched.items():
+            brought = [to_record(self._names[each], record) for record in batch]
+            self._doubt(each, brought)
+            records += brought
         return Polled(records, self.positions())
+
+    def _doubt(self, each: TopicPartition, brought: list[Record]) -> None:
+        if not brought:
+            return
+        first = self._pin.elections.get(each.partition)
+        if first is not None and brought[-1].offset >= first:
+            del self._pin.elections[each.partition]
+            before = [record for record in brought if record.offset < first]
+            # A batch that begins before what we read last, in a log that was cut off there and
+            # has grown, says so of itself; after a rewind it is only read again.
+            mark = bookmark_of(before[-1]) if before else self._last.get(each)
+            if mark is not None:
+                self.doubts.setdefault(self._names[each], mark)
+        self._last[each] = bookmark_of(brought[-1])
 
     def rewind(self, positions: Mapping[Partition, int]) -> None:
         """Go back to positions of before."""

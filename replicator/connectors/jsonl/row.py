@@ -1,0 +1,94 @@
+"""
+A line of a file as a point, in the forms in use.
+
+`id`; `vectors` by name, or `vector`, the unnamed one; `payload` or `metadata`; `document`
+beside them is a payload field. Where a file has neither payload nor metadata, every other
+column is a payload field. Where it has, another column is an error that names it: dropped in
+silence, it would be missed when the store it came from is gone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from replicator.codecs.keys import canonical_id
+from replicator.codecs.payload import check_payload, join
+from replicator.codecs.vectors import vector_from_wire
+from replicator.codecs.wire import read_plain
+from replicator.errors import Rejected
+from replicator.model.point import Payload, Point, Vectors
+
+_PAYLOADS = ("payload", "metadata")
+_OWN = frozenset({"id", "vectors", "vector", *_PAYLOADS, "document", "deleted"})
+_NEAR = {
+    "embedding": "vector",
+    "embeddings": "vectors",
+    "values": "vector",
+    "meta": "metadata",
+    "text": "document",
+}
+"""Names in use elsewhere, and what they would be here."""
+
+
+def read_row(line: bytes, flat: bool) -> Point:
+    """
+    Read a line. `flat`: no line of the file has a payload or metadata. Raises Rejected with the
+    path of what is wrong; NaN in a vector's bytes is left to validation.
+    """
+    return read_plain(line, partial(_point, flat=flat))
+
+
+def _point(fields: dict[Any, Any], flat: bool) -> Point:
+    if "id" not in fields:
+        raise Rejected("field-missing", "id is missing", "id")
+    point_id = fields["id"]
+    if type(point_id) is not int and type(point_id) is not str:
+        raise Rejected("field-type", "id is neither an integer nor a string", "id")
+    payload = _payload(fields, flat)
+    check_payload(payload)
+    return Point(canonical_id(point_id), _vectors(fields), payload)
+
+
+def _vectors(fields: dict[Any, Any]) -> Vectors:
+    if "vector" not in fields:
+        return {
+            name: vector_from_wire(value, join("vectors", name))
+            for name, value in _map(fields, "vectors").items()
+        }
+    if "vectors" in fields:
+        raise Rejected("field-invalid", "a row has `vectors` or `vector`, not both", "vector")
+    return {"": vector_from_wire(fields["vector"], "vector")}
+
+
+def _payload(fields: dict[Any, Any], flat: bool) -> Payload:
+    given = [name for name in _PAYLOADS if name in fields]
+    if len(given) > 1:
+        raise Rejected(
+            "field-invalid", "a row has `payload` or `metadata`, not both", "metadata"
+        )
+    rest = {name: value for name, value in fields.items() if name not in _OWN}
+    if given or not flat:
+        for name in rest:
+            meant = _NEAR.get(name)
+            raise Rejected(
+                "field-invalid",
+                f"the column {name!r} stands beside payload or metadata, and is neither"
+                + (f": did you mean {meant!r}?" if meant else "; put it inside"),
+                name,
+            )
+    payload = dict(_map(fields, given[0])) if given else rest
+    if "document" in fields:
+        if payload.get("document", fields["document"]) != fields["document"]:
+            raise Rejected(
+                "field-invalid", "`document` stands twice, with two values", "document"
+            )
+        payload["document"] = fields["document"]
+    return payload
+
+
+def _map(fields: dict[Any, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name, {})
+    if type(value) is not dict:
+        raise Rejected("field-type", f"{name} is not a map", name)
+    return value

@@ -1,0 +1,208 @@
+"""
+Reading points: pages of a scan, and points by their ids, each reply bounded in bytes.
+
+How many rows a request asks for follows the size of the rows seen before (`stream.pages`). A
+reply above the largest that is taken in is refused before it is read, and asked for in parts; a
+single point above it is named, not repeated. A limit that the server names is kept from then
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from replicator.connectors.qdrant import failures, ranges
+from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.points import can_hold, read_id, read_point, write_id
+from replicator.connectors.qdrant.ranges import IdRange
+from replicator.connectors.qdrant.wire import Message, wire
+from replicator.errors import Refused, Rejected
+from replicator.model.point import Point, PointId
+from replicator.model.record import Chunk
+from replicator.ports.store import Page, RejectedRow
+from replicator.stream.pages import PageSize
+
+_KEY_BYTES = 64
+"""An id in a reply with all that goes with it, and what little payload is asked for."""
+
+
+class Reading:
+    """Reads over one channel."""
+
+    def __init__(self, channel: Channel, page_bytes: int) -> None:
+        self._channel = channel
+        self._page_bytes = page_bytes
+        self._sizes: dict[tuple[str, bool], PageSize] = {}
+
+    async def scan(
+        self,
+        chunk: Chunk,
+        after: str | None,
+        page_rows: int,
+        keys_only: bool = False,
+        fields: Sequence[str] = (),
+    ) -> AsyncIterator[Page]:
+        """Pages in the order of ids; `keys_only`: no vectors, and these payload fields."""
+        part = ranges.read_spec(chunk.spec)
+        start = ranges.successor(ranges.read_cursor(after)) if after is not None else part.start
+        if after is not None and start is None:
+            return
+        while True:
+            request = wire().ScrollPoints(
+                collection_name=chunk.collection, timeout=self._channel.timeout_s
+            )
+            _want(request, keys_only, fields)
+            if start is not None:
+                write_id(request.offset, start)
+            page, start = await self._page(request, part, page_rows, keys_only)
+            ends = page.cursor is None
+            yield page
+            # Not to be held while the next one is read.
+            del page
+            if ends:
+                return
+
+    async def _page(
+        self, request: Message, part: IdRange, page_rows: int, keys_only: bool
+    ) -> tuple[Page, PointId | None]:
+        """A page, and where the next one starts."""
+        size = self._size(request.collection_name, keys_only)
+        rejected: tuple[RejectedRow, ...] = ()
+        while True:
+            request.limit = size.rows(page_rows)
+            try:
+                reply = await self._channel.read("Points", "Scroll", request)
+            except Rejected as exc:
+                if exc.code != "value-too-large":
+                    raise
+                size.was_too_large(request.limit)
+                if request.limit > 1:
+                    continue
+                _want(request, True, ())
+                reply = await self._channel.read("Points", "Scroll", request)
+                rejected = tuple(
+                    RejectedRow(
+                        id=read_id(point.id),
+                        place=request.collection_name,
+                        error=Rejected("value-too-large", f"the point is too large: {exc}"),
+                        raw=b"",
+                    )
+                    for point in reply.result
+                    if part.holds(read_id(point.id))
+                )
+                del reply.result[:]
+            except Refused as exc:
+                if not _keeps(size, exc, request.limit):
+                    raise
+                continue
+            size.saw(len(reply.result), reply.ByteSize())
+            return _read_page(reply, part, rejected)
+
+    async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
+        """
+        The points that exist; no reply is larger than may be taken in, their sum may be. Raises
+        Rejected for a point that is too large by itself.
+        """
+        size = self._size(collection, False)
+        wanted = [point_id for point_id in ids if can_hold(point_id)]
+        found: dict[PointId, Point] = {}
+        begin = 0
+        while begin < len(wanted):
+            some = wanted[begin : begin + size.rows(len(wanted) - begin)]
+            request = wire().GetPoints(
+                collection_name=collection, timeout=self._channel.timeout_s
+            )
+            _want(request, False, ())
+            for point_id in some:
+                write_id(request.ids.add(), point_id)
+            try:
+                reply = await self._channel.read("Points", "Get", request)
+            except Rejected as exc:
+                if exc.code != "value-too-large":
+                    raise
+                size.was_too_large(len(some))
+                if len(some) > 1:
+                    continue
+                raise Rejected(
+                    exc.code, f"{collection!r}, id {some[0]!r} is too large: {exc}"
+                ) from exc
+            except Refused as exc:
+                if not _keeps(size, exc, len(some)):
+                    raise
+                continue
+            size.saw(len(reply.result), reply.ByteSize())
+            for point in reply.result:
+                found[read_id(point.id)] = read_point(point)
+            begin += len(some)
+        return found
+
+    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
+        """Which of these ids exist."""
+        request = wire().GetPoints(collection_name=collection, timeout=self._channel.timeout_s)
+        _want(request, True, ())
+        for point_id in ids:
+            if can_hold(point_id):
+                write_id(request.ids.add(), point_id)
+        if not request.ids:
+            return set()
+        reply = await self._channel.read("Points", "Get", request)
+        return {read_id(point.id) for point in reply.result}
+
+    async def sample(self, collection: str, count: int) -> list[PointId]:
+        """About so many ids at random; fewer where the server gives no more at once."""
+        size = self._size(collection, True)
+        request = wire().QueryPoints(
+            collection_name=collection, limit=count, timeout=self._channel.timeout_s
+        )
+        request.query.sample = wire().enum("Sample")["Random"]
+        while True:
+            if size.rows_max is not None:
+                request.limit = min(count, size.rows_max)
+            try:
+                reply = await self._channel.read("Points", "Query", request)
+            except Refused as exc:
+                if not _keeps(size, exc, request.limit):
+                    raise
+                continue
+            return [read_id(point.id) for point in reply.result]
+
+    def _size(self, collection: str, keys_only: bool) -> PageSize:
+        """Ids are known to be small, so that their pages need not begin small."""
+        size = self._sizes.get((collection, keys_only))
+        if size is None:
+            size = PageSize(self._page_bytes)
+            if keys_only:
+                size.saw(self._page_bytes // _KEY_BYTES, self._page_bytes)
+            self._sizes[collection, keys_only] = size
+        return size
+
+
+def _keeps(size: PageSize, error: Refused, asked: int) -> bool:
+    """Whether the server named a limit on what is asked for at once, which we keep now."""
+    limit = failures.named_limit(error.message)
+    if limit is None or limit.name != "limit" or not 0 < limit.most < asked:
+        return False
+    size.rows_max = limit.most
+    return True
+
+
+def _want(request: Message, keys_only: bool, fields: Sequence[str]) -> None:
+    if keys_only and fields:
+        request.with_payload.include.fields[:] = fields
+    else:
+        request.with_payload.enable = not keys_only
+    request.with_vectors.enable = not keys_only
+
+
+def _read_page(
+    reply: Message, part: IdRange, rejected: tuple[RejectedRow, ...]
+) -> tuple[Page, PointId | None]:
+    points = [read_point(point) for point in reply.result if part.holds(read_id(point.id))]
+    following = read_id(reply.next_page_offset) if reply.HasField("next_page_offset") else None
+    if following is None or not part.holds(following):
+        return Page(points, None, rejected), None
+    # The cursor is not what the server offers to go on from: that point may be deleted, and one
+    # may be written before it, ere this cursor is used.
+    last = points[-1].id if points else rejected[-1].id
+    assert last is not None
+    return Page(points, ranges.write_cursor(last), rejected), following

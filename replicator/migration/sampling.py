@@ -1,0 +1,115 @@
+"""
+A sample of rows, carried without writing: which cannot travel, and which would meet?
+
+Some thousands of rows of each collection are read and let go page by page, so that a preflight
+holds ids and no vectors. A time limit ends it early at a slow store; what was seen by then is
+what is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from replicator.codecs.validation import validate_point
+from replicator.errors import Rejected
+from replicator.model.event import Key
+from replicator.model.finding import CheckFinding, Severity
+from replicator.model.point import Point, PointId
+from replicator.model.schema import CollectionSchema
+from replicator.ports.store import Page, Store
+from replicator.settings.transform import CollectionSettings
+from replicator.stream.transform import Transform
+
+_ROWS = 2000
+"""Rows of each collection that are looked at: some seconds at most."""
+_PAGE_ROWS = 64
+"""Rows held at once. Four times as many would hold a gigabyte where rows have megabytes."""
+_CHUNKS = 8
+_SPAN_S = 20.0
+"""How long the look may take: a person waits for it. Half would end it early on a slow network.
+"""
+
+
+async def sample_rows(
+    collection: CollectionSettings,
+    schema: CollectionSchema,
+    there: CollectionSchema,
+    transform: Transform,
+    source: Store,
+) -> list[CheckFinding]:
+    """Findings of the rows; `there` is the target collection as it is or will be."""
+    sample = _Sample(collection, schema, there, transform)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SPAN_S):
+            chunks = await source.split(collection.source, _CHUNKS)
+            for chunk in chunks:
+                quota = max(1, _ROWS // len(chunks))
+                async for page in source.scan(chunk, None, min(_PAGE_ROWS, quota)):
+                    sample.look(page)
+                    quota -= len(page.points)
+                    if quota <= 0:
+                        break
+    return sample.findings()
+
+
+class _Sample:
+    """What the rows have shown so far."""
+
+    def __init__(
+        self,
+        collection: CollectionSettings,
+        schema: CollectionSchema,
+        there: CollectionSchema,
+        transform: Transform,
+    ) -> None:
+        self._collection = collection
+        self._schema = schema
+        self._there = there
+        self._transform = transform
+        self._rows = 0
+        self._collisions = 0
+        self._targets: dict[PointId, PointId] = {}
+        self._refused: list[Rejected] = []
+
+    def look(self, page: Page) -> None:
+        """Carry a page as far as the target's door."""
+        self._rows += len(page.points) + len(page.rejected)
+        self._refused += [row.error for row in page.rejected]
+        for point in page.points:
+            try:
+                self._carry(point)
+            except Rejected as error:
+                self._refused.append(error)
+
+    def _carry(self, point: Point) -> None:
+        validate_point(point, self._schema.vectors)
+        key = Key(self._collection.source, point.id)
+        made = self._transform.point(key, point)
+        if made is not None:
+            validate_point(made, self._there.vectors)
+        target_id = self._transform.target_id(key)
+        if self._targets.setdefault(target_id, point.id) != point.id:
+            self._collisions += 1
+
+    def findings(self) -> list[CheckFinding]:
+        """Once the look is over."""
+        subject = f"source/{self._collection.source}"
+        findings = []
+        if self._collisions:
+            message = (
+                f"{self._collisions} of {len(self._targets)} sampled keys meet another one's"
+                " target id"
+            )
+            findings.append(CheckFinding(Severity.BLOCKS, "id-collision", subject, message))
+        # Where not one row of the sample can travel, a copy is a list of dead letters.
+        none_travels = len(self._refused) == self._rows
+        for code in dict.fromkeys(error.code for error in self._refused):
+            same = [error for error in self._refused if error.code == code]
+            count = "all" if len(same) == self._rows else str(len(same))
+            message = (
+                f"{count} of the sampled rows will go to the dead letters: {same[0].message}"
+            )
+            severity = Severity.BLOCKS if none_travels else Severity.WARNS
+            findings.append(CheckFinding(severity, code, subject, message))
+        return findings

@@ -1,0 +1,62 @@
+"""Every collection name has a file of its own, and every file tells its collection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.names import collection_of, file_name
+from replicator.errors import Refused
+from replicator.model.point import Point
+from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.write import Upsert, WriteBatch
+from replicator.settings.stores import JsonlSettings
+from replicator.testing.store_conformance import floats
+
+NAMES = ("articles", "a/b c", "a=b", "a" * 240, "a" * 255, "新闻" * 20 + "向量" * 15, "%" * 90)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+async def test_a_collection_of_any_name_is_written_read_and_told(
+    tmp_path: Path, name: str
+) -> None:
+    store = JsonlStore(JsonlSettings(path=str(tmp_path)))
+    await store.ensure(CollectionSchema(name=name, vectors=None, ids=IdKinds.UINT64))
+    await store.apply(WriteBatch(name, (Upsert(Point(1, {"": floats(1)}, {})),)))
+    await store.finish_bulk(name)
+    await store.wipe(name)
+    assert await store.count(name) == 0
+    [path] = tmp_path.iterdir()
+    assert collection_of(path) == name
+    await store.close()
+
+
+def test_ordinary_names_have_the_files_that_they_always_had() -> None:
+    assert file_name("articles") == "articles.jsonl"
+    assert file_name("a/b é") == "a%2Fb%20%C3%A9.jsonl"
+
+
+def test_a_cut_name_that_the_file_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / file_name("a" * 255)
+    path.write_text('{"id": 1, "vector": [1]}\n')
+    with pytest.raises(Refused):
+        collection_of(path)
+
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300)
+
+
+@given(names, names)
+def test_no_two_collections_share_a_file(one: str, other: str) -> None:
+    assert (file_name(one) == file_name(other)) is (one == other)
+    assert len(os.fsencode(file_name(one) + ".new")) <= 255
+
+
+@given(st.integers(230, 260), st.integers(230, 260))
+def test_names_that_differ_behind_the_cut_have_two_files(one: int, other: int) -> None:
+    assert (file_name("a" * one) == file_name("a" * other)) is (one == other)

@@ -1,0 +1,232 @@
+"""Search quality: what is asked of whom, what counts as a hit, and what a refusal costs."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+import pytest
+
+from replicator.errors import Refused, Rejected, Retryable
+from replicator.migration.quality import expected, wilson
+from replicator.migration.searching import assign, below
+from replicator.model.point import Point
+from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.search import Hit, Query
+from replicator.model.write import Upsert
+from replicator.ports.control import Report, VerifyRequest
+from tests.migration.rig import World
+from tests.stream.rig import virtual
+
+
+def floats(*numbers: float) -> bytes:
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def hits(*pairs: tuple[int, float]) -> list[Hit]:
+    return [Hit(point_id, score) for point_id, score in pairs]
+
+
+def spread(world: World, count: int) -> None:
+    for number in range(count):
+        point = Point(number, {"v": floats(number, count - number)}, {})
+        world.source.write("books", Upsert(point))
+
+
+async def asked(world: World, *queries: Query) -> Report:
+    return await world.migration.verify(VerifyRequest(queries=list(queries)))
+
+
+def test_a_hit_as_near_as_the_last_expected_one_is_as_good() -> None:
+    wanted = hits((1, 0.9), (2, 0.5), (3, 0.5), (4, 0.4))
+    assert expected(wanted, hits((1, 9.0), (3, 5.0)), 2) == 2
+    assert expected(wanted, hits((1, 9.0), (4, 5.0)), 2) == 1
+
+
+def test_where_ties_have_no_end_the_other_store_says_which_are_as_near() -> None:
+    wanted = hits((1, 0.9), *((n, 0.5) for n in range(2, 8)))
+    assert expected(wanted, hits((1, 9.0), (2, 5.0), (99, 5.0)), 3) == 3
+    assert expected(wanted, hits((1, 9.0), (2, 5.0), (99, 4.0)), 3) == 2
+
+
+def test_nothing_is_hit_twice() -> None:
+    assert expected(hits((1, 1.0)), hits((1, 1.0), (2, 1.0)), 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "high"),
+    [((95, 100), 0.888, 0.978), ((0, 10), 0.0, 0.278), ((10, 10), 0.722, 1.0)],
+)
+def test_the_interval_is_wilsons(share: tuple[int, int], low: float, high: float) -> None:
+    assert wilson(*share) == pytest.approx((low, high), abs=0.001)
+
+
+def test_nothing_tried_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_only_an_interval_wholly_below_the_threshold_falls_short() -> None:
+    figures = {"k": 10, "recall": 0.9, "recall_low": 0.85, "recall_high": 0.94}
+    assert "recall@10 is 0.900, at most 0.940" in below({"a": figures}, 0.95)[0]
+    assert below({"a": figures | {"recall_high": 0.951}, "b": {"not_compared": {}}}, 0.95) == []
+
+
+def test_a_query_goes_to_the_collections_that_it_is_for() -> None:
+    sources = {
+        name: CollectionSchema(
+            name=name,
+            vectors={"": VectorSchema(size=size, distance=Distance.DOT)},
+            ids=IdKinds.UINT64,
+        )
+        for name, size in (("two", 2), ("three", 3))
+    }
+    named = Query(vector=floats(1, 2, 3), collection="two")
+    fitting, stray = Query(vector=floats(1, 2, 3)), Query(vector=floats(1), collection=None)
+    lost = Query(vector=floats(1, 2), collection="four")
+    chosen, nobodys = assign([named, fitting, stray, lost], sources)
+    assert chosen == {"two": [named], "three": [fitting]}
+    assert [line.partition(":")[0] for line in nobodys] == ["query 3", "query 4"]
+    assert "'four'" in nobodys[1]
+
+
+@virtual
+async def test_equal_stores_answer_alike() -> None:
+    world = World(verify={"queries": 20})
+    spread(world, 40)
+    async with world.running() as migration:
+        report = await world.verify()
+        figures = report.search["books"]
+        assert (figures["recall"], figures["method"]) == (1.0, "exact")
+        assert report.below == []
+        verify = (await migration.status()).verify
+        assert (verify.recall, verify.recall_below) == (1.0, [])
+        assert verify.recall_upper == 1.0
+
+
+@virtual
+async def test_a_target_that_finds_others_falls_short_and_says_so() -> None:
+    world = World(verify={"queries": 20})
+    spread(world, 200)
+    async with world.running() as migration:
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            return hits(*((10_000 + n, 1.0) for n in range(query.limit)))
+
+        world.door.search = search  # type: ignore[method-assign]
+        report = await world.verify()
+        assert report.equal
+        [sentence] = report.below
+        assert sentence.startswith("books: recall@10 is 0.000")
+        assert (await migration.status()).verify.recall_below == report.below
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Refused("unsupported", "no search"), Rejected("vector-unknown", "no such vector")],
+)
+@virtual
+async def test_a_search_that_is_refused_is_not_compared_and_ends_nothing(
+    error: Exception,
+) -> None:
+    world = World(verify={"queries": 5, "interval": 10})
+    spread(world, 20)
+    async with world.running() as migration:
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            raise error
+
+        world.door.search = search  # type: ignore[method-assign]
+        report = await world.verify()
+        assert str(error) in report.search["books"]["not_compared"]["v"]
+        assert any("search by v is not compared" in line for line in report.warnings)
+        await asyncio.sleep(60)  # two more, begun by themselves
+        status = await migration.status()
+        assert status.verify.generation > 1
+        assert status.verify.recall is None
+
+
+@virtual
+async def test_an_unknown_vector_spoils_only_its_own_query() -> None:
+    world = World()
+    spread(world, 40)
+    async with world.running():
+        good = Query(vector=floats(1, 1), using="v", group="easy")
+        bad = Query(vector=floats(1, 1), using="nope", collection="books")
+        by_id = Query(id=7, using="v", group="stored")
+        absent = Query(id=777, using="v")
+        report = await asked(world, bad, good, by_id, absent)
+        figures: dict[str, Any] = report.search["books"]
+        assert (figures["queries"], figures["recall"]) == (2, 1.0)
+        assert figures["classes"] == {"easy": 1.0, "stored": 1.0}
+        assert set(figures["not_compared"]) == {"nope", "v"}
+
+
+@virtual
+async def test_a_store_that_may_not_look_at_every_point_is_asked_by_its_index() -> None:
+    world = World(verify={"queries": 5})
+    spread(world, 40)
+    async with world.running():
+        plain = world.door.search
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            if query.exact:
+                raise Retryable("store-unavailable", "it took too long")
+            return await plain(collection, query)
+
+        world.door.search = search  # type: ignore[method-assign]
+        report = await world.verify()
+        assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
+            "index",
+            1.0,
+        )
+
+
+@virtual
+async def test_a_store_that_allows_no_more_hits_than_count_is_asked_for_those() -> None:
+    world = World(verify={"queries": 5})
+    spread(world, 40)
+    async with world.running():
+        plain = world.images.search
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            if query.limit > 10:
+                raise Refused("store-refused", 'Limit exceeded 20 > 10 for "limit"')
+            return await plain(collection, query)
+
+        world.images.search = search  # type: ignore[method-assign]
+        report = await world.verify()
+        assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
+            "exact",
+            1.0,
+        )
+
+
+@virtual
+async def test_counts_that_differ_are_a_warning() -> None:
+    world = World()
+    spread(world, 3)
+    async with world.running():
+        world.target.write("books_v2", Upsert(Point(99, {"v": floats(1, 1)}, {})))
+        report = await world.verify("counts")
+        assert report.warnings == ["books: the source counts 3 points, the target 4"]
+
+
+@virtual
+async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not() -> None:
+    world = World(verify={"queries": 20})
+    spread(world, 40)
+    async with world.running():
+        asked_for = 0
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            nonlocal asked_for
+            asked_for += 1
+            await asyncio.sleep(30)
+            raise Retryable("store-unavailable", "deadline exceeded")
+
+        world.door.search = search  # type: ignore[method-assign]
+        async with asyncio.timeout(3600):
+            report = await world.verify()
+        assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]
+        assert asked_for < 40
