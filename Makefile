@@ -13,7 +13,7 @@ SEEDS ?= 10000
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint format docs bench simulate mutants failpoints soak clean
+.PHONY: help demo demo-kafka test test-cluster lint format docs bench simulate mutants failpoints soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
 	@$(BIN)/replicator demo --kafka $(ARGS)
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not cluster"
+
+test-cluster: $(READY) ## the tests that need three Kafka brokers: elections, replicas, TLS
+	$(BIN)/python -m pytest -m cluster tests/feeds/kafka_cluster
 
 lint: $(READY) ## style, types, layers, and the Dockerfile
 	$(BIN)/ruff check .

@@ -202,7 +202,6 @@ CODES: dict[str, str] = {
     "alias-moved": (
         "A configured name now stands for another collection; move the alias back, or abort."
     ),
-    "same-collection": "Name a target collection that is not the source collection itself.",
     "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
     "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (

@@ -40,6 +40,8 @@ class Gate:
         self._idle = asyncio.Event()
         self._idle.set()
         self._deadline: asyncio.TimerHandle | None = None
+        self._opened_for = ""
+        """The attempt that the replicator was done with last."""
 
     @property
     def fenced(self) -> bool:
@@ -60,12 +62,15 @@ class Gate:
             if not self._under_way:
                 self._idle.set()
 
-    async def close_fence(self, deadline_s: float) -> None:
+    async def close_fence(self, deadline_s: float, attempt: str = "") -> None:
         """
         Admit nothing more, and return when every operation under way is done: written to the
         store, its event durable in the log. After `deadline_s` the fence opens by itself.
-        Raises TimeoutError when operations are still under way then.
+        Raises TimeoutError when operations are still under way then. A request that comes late,
+        after the fence was opened for its attempt, closes nothing.
         """
+        if attempt and attempt == self._opened_for:
+            return
         self.closings += 1
         self._hold("fence")
         if self._deadline:
@@ -75,8 +80,9 @@ class Gate:
         async with asyncio.timeout(deadline_s):
             await self._idle.wait()
 
-    def open_fence(self) -> None:
+    def open_fence(self, attempt: str = "") -> None:
         """Admit writes again, along the route in force. Idempotent."""
+        self._opened_for = attempt
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None

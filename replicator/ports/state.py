@@ -74,13 +74,13 @@ class StateStore(Protocol):
         settled: Mapping[Key, Place],
         bookmarks: Mapping[Partition, Bookmark] | None = None,
         *,
-        direction: Direction = Direction.FORWARD,
+        direction: Direction | None = None,
     ) -> None:
         """
-        Persist positions with their bookmarks, and settle open dead letters of the direction:
-        of each key in `settled`, those whose record lies in the same partition below the place
-        given, and those of copied rows, because a later upsert or delete of the key is durable.
-        Partitions that are not named keep theirs.
+        Persist positions with their bookmarks, and settle open dead letters: of each key in
+        `settled`, those whose record lies in the same partition below the place given, and
+        those of copied rows, because a later upsert or delete of the key is durable; only those
+        of the direction, where one is given. Partitions that are not named keep theirs.
         """
         ...
 

@@ -59,14 +59,15 @@ ON CONFLICT (partition) DO UPDATE
 SET log_offset = excluded.log_offset, at_ms = excluded.at_ms, digest = excluded.digest;
 
 -- name: any_open_letter
-SELECT EXISTS (SELECT 1 FROM letters WHERE direction = :direction AND state = 'open');
+SELECT EXISTS (SELECT 1 FROM letters WHERE state = 'open');
 
 -- name: settle
 -- CROSS JOIN and INDEXED BY: the planner would read all open letters for each key.
 UPDATE letters SET state = 'settled', closed_by = 'a later event' WHERE number IN (
     SELECT open.number FROM json_each(:below) AS later
     CROSS JOIN letters AS open INDEXED BY letters_open_by_key
-    WHERE open.state = 'open' AND open.event_key = later.key AND open.direction = :direction
+    WHERE open.state = 'open' AND open.event_key = later.key
+        AND open.direction = coalesce(:direction, open.direction)
         AND (
             open.partition IS NULL
             OR open.partition = json_extract(later.value, '$[0]')

@@ -109,9 +109,9 @@ class SqliteStateStore:
         settled: Mapping[Key, Place],
         bookmarks: Mapping[Partition, Bookmark] | None = None,
         *,
-        direction: Direction = Direction.FORWARD,
+        direction: Direction | None = None,
     ) -> None:
-        way = direction.value
+        way = None if direction is None else direction.value
         async with self._database.transaction():
             await self._database.run("commit", positions=json.dumps(dict(positions)))
             if bookmarks:
@@ -122,7 +122,7 @@ class SqliteStateStore:
                 await self._database.run("mark_place", bookmarks=json.dumps(marks))
             # Nearly always there is no open letter, and then the keys, which may be all that
             # were written since the last commit, need not even be encoded.
-            if settled and (await self._database.run("any_open_letter", direction=way))[0][0]:
+            if settled and (await self._database.run("any_open_letter"))[0][0]:
                 below = {
                     key_text(key): [place.partition, place.offset]
                     for key, place in settled.items()

@@ -229,13 +229,13 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
-            await failpoints.reached("stream.before-commit")
             # Taken with the positions: each is of the last record before one of them.
             marks = {
                 partition: bookmark_of(last)
                 for partition in moved
                 if (last := self.lanes[partition].watermark.last) is not None
             }
+            await failpoints.reached("stream.before-commit")
             await self._persist(moved, settled, marks)
             await failpoints.reached("stream.after-commit")
         if self._published != self._committed:
@@ -244,7 +244,9 @@ class Stream:
     async def _persist(
         self, moved: Positions, settled: dict[Key, Place], marks: dict[Partition, Bookmark]
     ) -> None:
-        await self._state.commit(moved, settled, marks, direction=self._letters.direction)
+        # Whichever way they arose: after a later whole image, which its owner holds and the
+        # other store was given, the two are one in that key.
+        await self._state.commit(moved, settled, marks)
         self._committed.update(moved)
         for key, place in settled.items():
             if self._lettered.get(key) == place:
@@ -455,8 +457,8 @@ class Stream:
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
         void = {work.key for _, work in batch if self.applier.is_void(work)}
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
-        await failpoints.reached("stream.before-write")
         try:
+            await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)
             await failpoints.reached("stream.after-write")
             for lane, work in batch:

@@ -158,14 +158,16 @@ class MemoryStateStore:
         settled: Mapping[Key, Place],
         bookmarks: Mapping[Partition, Bookmark] | None = None,
         *,
-        direction: Direction = Direction.FORWARD,
+        direction: Direction | None = None,
     ) -> None:
         async with self._call():
             self._data.positions.update(positions)
             self._data.bookmarks.update(bookmarks or {})
             for number, letter in self._data.letters.items():
                 place = None if letter.event_key is None else settled.get(letter.event_key)
-                if letter.state is not LetterState.OPEN or letter.direction is not direction:
+                if letter.state is not LetterState.OPEN:
+                    continue
+                if direction not in (None, letter.direction):
                     continue
                 if place is not None and _is_before(letter, place):
                     self._data.letters[number] = _in_state(letter, LetterState.SETTLED)

@@ -210,7 +210,7 @@ class StateConformance:
         assert await state.letter_counts() == {"open": 0, "settled": 2, "discarded": 0}
         assert there
 
-    async def test_a_letter_is_settled_by_an_event_of_its_own_direction_only(
+    async def test_a_commit_settles_letters_of_one_direction_or_of_both(
         self, state: StateStore
     ) -> None:
         key = Key("a", 1)
@@ -227,7 +227,7 @@ class StateConformance:
             Direction.FORWARD,
         ]
         await state.add_letters([("r3", rejected(key, 7, direction=Direction.REVERSE))])
-        await state.commit({}, {key: Place(P0, 9)})
+        await state.commit({}, {key: Place(P0, 9)}, direction=Direction.FORWARD)
         assert await state.letter_counts(Direction.FORWARD) == {
             "open": 0,
             "settled": 2,
@@ -238,6 +238,8 @@ class StateConformance:
             "settled": 1,
             "discarded": 0,
         }
+        await state.commit({}, {key: Place(P0, 9)})
+        assert await self.open_numbers(state) == []
 
     async def test_bookmarks_are_committed_with_positions_and_forgotten_with_them(
         self, state: StateStore, reopen: Reopen

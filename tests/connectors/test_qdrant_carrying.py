@@ -190,6 +190,27 @@ async def test_strict_mode_and_indexing_wait_for_the_end_of_the_bulk_load(
     assert after.native["strict_mode_config"] == STRICT
 
 
+@pytest.mark.parametrize("defer", [True, False])
+async def test_strict_mode_waits_in_a_wiped_collection_too(
+    store: QdrantStore, qdrant_url: str, defer: bool
+) -> None:
+    source, target = fresh_name(), fresh_name()
+    await make(qdrant_url, source, RICH)
+    _, plan = await planned(store, source, target)
+    eager = QdrantStore(QdrantSettings(url=qdrant_url, defer_indexing=defer))
+    await eager.ensure(plan)
+    await eager.configure(plan)
+    await eager.wipe(target)
+    await eager.ensure(plan)
+    await eager.apply(WriteBatch(target, tuple(Upsert(point) for point in points(9))))
+    during = await described(eager, target)
+    threshold = during.native["optimizer_config"]["indexing_threshold"]
+    assert threshold == (0 if defer else 5_000)
+    await eager.configure(plan)
+    assert configuration_differences(plan, await described(eager, target)) == []
+    await eager.close()
+
+
 async def test_what_waits_is_found_again_by_another_process_from_the_plan_alone(
     store: QdrantStore, qdrant_url: str
 ) -> None:

@@ -114,7 +114,7 @@ async def test_after_the_switch_the_application_writes_the_target_in_its_own_sch
         ) as answer:
             assert answer.status == 200
         async with http.get(f"{application.url}/switch") as answer:
-            assert await answer.json() == {"active": "target"}
+            assert await answer.json() == {"active": "target", "epoch": 1}
         await application.work()
         assert (await application.stats()).tally.writes_at_target == 0
         async with http.post(f"{application.url}/fence", json={"action": "open"}) as answer:

@@ -265,7 +265,7 @@ class Application:
         return web.json_response({})
 
     async def _shows(self, _: web.Request) -> web.Response:
-        return web.json_response({"active": self.active})
+        return web.json_response({"active": self.active, "epoch": self.epoch})
 
     # -- judging
     # ---------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ from replicator.feeds.changelog import (
 from replicator.feeds.changelog.feed import PAGE_BYTES_MAX
 from replicator.feeds.changelog.opening import connect
 from replicator.feeds.changelog.queries import schema
+from replicator.migration.log_identity import Standing, check_log
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
-from replicator.model.position import Bounds, LogIdentity, Partition, bookmark_of
+from replicator.model.position import Bookmark, Bounds, LogIdentity, Partition, bookmark_of
 from replicator.settings.feeds import ChangelogSettings
 from replicator.settings.units import Duration
 from replicator.testing.feed_conformance import (
@@ -504,3 +505,46 @@ def test_the_documented_script_is_the_one_in_force() -> None:
     page = Path(__file__).parents[2] / "docs" / "changelog-format.md"
 
     assert schema().split("\n\n", 1)[1].strip() in page.read_text(encoding="utf-8")
+
+
+# -- whether it is still ours --------------------------------------------------------------
+
+
+async def judged(path: Path, known: LogIdentity, marks: dict[Partition, Bookmark]) -> Standing:
+    """What a process that starts now finds, with everything up to offset 6 applied."""
+    feed = reader(path)
+    try:
+        verdict = await check_log(feed, known=known, positions={PARTITION: 6}, bookmarks=marks)
+        return verdict.standing
+    finally:
+        await feed.close()
+
+
+async def test_a_file_made_anew_or_restored_from_before_is_told_from_ours(
+    feed: ChangelogFeed, log: ChangelogEventLog, path: Path, tmp_path: Path
+) -> None:
+    await log.append(numbered(2))
+    before = tmp_path / "backup" / "changes.db"
+    before.parent.mkdir()
+    execute(path, f"VACUUM INTO '{before}'")
+    await log.append(numbered(3))
+    known = await feed.identity()
+    await feed.open({PARTITION: 1})
+    records, _ = await take(feed, 5)
+    marks = {PARTITION: bookmark_of(records[-1])}
+    await feed.close()
+    await log.close()
+    assert await judged(path, known, marks) is Standing.SAME
+
+    # Of a copy from before, the identity is the same and the past another.
+    assert await judged(before, known, marks) is Standing.BEYOND
+    with ChangelogWriter(before) as writer:
+        writer.append([(b"articles/1", b"another %d" % number) for number in range(9)])
+    assert await judged(before, known, marks) is Standing.OTHER
+
+    for file in path.parent.glob("changes.db*"):
+        file.unlink()
+    with ChangelogWriter(path) as writer:
+        assert await judged(path, known, marks) is Standing.OTHER
+        writer.append(numbered(9))
+    assert await judged(path, known, marks) is Standing.OTHER

@@ -20,6 +20,7 @@ from replicator.model.record import Capture, MigrationRecord
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert
 from replicator.settings.transform import TransformSettings
+from replicator.settings.units import Duration
 from replicator.stream.transform import Transform
 from replicator.testing.memory_feed import MemoryFeed
 from tests.migration.rig import World
@@ -86,8 +87,10 @@ async def test_a_store_that_is_away_is_a_finding_and_no_exception() -> None:
 @virtual
 async def test_a_settle_shorter_than_the_sources_staleness_blocks() -> None:
     world = World(staleness_s=0.6)
+    assert await check(world) == []
+    feed = msgspec.structs.replace(world.settings.feed, settle=Duration(0.5))
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
     assert shown(await check(world)) == [("blocks", "settle-short")]
-    assert await check(World(staleness_s=0.5)) == []
 
 
 @virtual

@@ -15,11 +15,11 @@ def fence(url: str, timeout_s: float = 10.0) -> HttpFence:
 
 async def test_closing_and_opening_follow_the_protocol(application: Application) -> None:
     gate = fence(application.url)
-    await gate.close(42.5)
-    await gate.open()
+    await gate.close(42.5, "c/1")
+    await gate.open("c/1")
     assert application.received == [
-        ("POST", {"action": "close", "deadline_s": 42.5}),
-        ("POST", {"action": "open"}),
+        ("POST", {"action": "close", "deadline_s": 42.5, "attempt": "c/1"}),
+        ("POST", {"action": "open", "attempt": "c/1"}),
     ]
     assert application.authorization == "Bearer t0k"
     assert not gate.rests_on_word
@@ -41,7 +41,7 @@ async def test_a_fence_that_says_no_has_failed(
 ) -> None:
     application.status, application.body = status, b"writer 3 does not answer"
     with pytest.raises(kind, match=f"{status}: writer 3 does not answer") as failed:
-        await fence(application.url).close(10)
+        await fence(application.url).close(10, "c/1")
     assert failed.value.code == "fence-failed"
     assert len(application.received) == 1, "a redirect is not followed"
 
@@ -52,7 +52,7 @@ async def test_a_fence_that_does_not_answer_in_time_has_failed(
     application.mood = "hang"
     for gate, deadline_s in ((fence(application.url, 0.2), 60), (fence(application.url), 0.2)):
         with pytest.raises(Retryable, match="no reply within") as failed:
-            await gate.close(deadline_s)
+            await gate.close(deadline_s, "c/1")
         assert failed.value.code == "fence-failed"
 
 
@@ -62,13 +62,13 @@ async def test_a_fence_whose_reply_is_lost_has_failed(
 ) -> None:
     application.mood = mood
     with pytest.raises(Retryable) as failed:
-        await fence(application.url).close(10)
+        await fence(application.url).close(10, "c/1")
     assert failed.value.code == "fence-failed"
 
 
 async def test_a_fence_that_is_away_is_unavailable_and_no_secret_is_shown(nobody: str) -> None:
     with pytest.raises(Unavailable) as failed:
-        await HttpFence(HttpSettings(url=nobody)).close(10)
+        await HttpFence(HttpSettings(url=nobody)).close(10, "c/1")
     assert failed.value.code == "fence-failed"
     assert "127.0.0.1" in failed.value.message
     assert "secret" not in failed.value.message
@@ -76,7 +76,7 @@ async def test_a_fence_that_is_away_is_unavailable_and_no_secret_is_shown(nobody
 
 async def test_a_token_and_a_user_in_the_url_exclude_each_other(nobody: str) -> None:
     with pytest.raises(Refused, match="exclude each other") as failed:
-        await fence(nobody).close(10)
+        await fence(nobody).close(10, "c/1")
     assert "secret" not in failed.value.message
     assert "t0k" not in failed.value.message
 
@@ -84,5 +84,5 @@ async def test_a_token_and_a_user_in_the_url_exclude_each_other(nobody: str) -> 
 async def test_a_url_that_is_none_is_refused() -> None:
     for url in ("ftp://somewhere/gate", "nowhere", "http://["):
         with pytest.raises(Refused) as failed:
-            await fence(url).close(10)
+            await fence(url).close(10, "c/1")
         assert failed.value.code == "fence-failed"

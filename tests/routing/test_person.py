@@ -78,8 +78,8 @@ async def test_a_manual_fence_closes_and_opens_on_a_persons_word_only() -> None:
     fence = ManualFence(person, "articles")
     assert fence.rests_on_word
     for call, words in (
-        (fence.close(300), "Have all writers of articles stopped"),
-        (fence.open(), "The writers of articles may start again"),
+        (fence.close(300, "c/1"), "Have all writers of articles stopped"),
+        (fence.open("c/1"), "The writers of articles may start again"),
     ):
         task = await asked(person, call)
         assert words in person.question.text
@@ -90,7 +90,7 @@ async def test_a_manual_fence_closes_and_opens_on_a_persons_word_only() -> None:
 async def test_a_no_leaves_fence_and_switch_as_they_are() -> None:
     person = Person()
     fence, switch = ManualFence(person), ManualSwitch(person)
-    for call in (fence.close(300), fence.open(), switch.to(Direction.REVERSE, 1)):
+    for call in (fence.close(300, "c/1"), fence.open("c/1"), switch.to(Direction.REVERSE, 1)):
         task = await asked(person, call)
         person.answer(False)
         with pytest.raises(Refused) as refused:

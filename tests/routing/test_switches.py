@@ -4,6 +4,7 @@ import pytest
 
 from replicator.errors import OutcomeUnknown, Refused, ReplicatorError, Retryable, Unavailable
 from replicator.model.phase import Direction
+from replicator.ports.store import Pointer
 from replicator.routing.switches import AliasSwitchover, HttpSwitch
 from replicator.settings.cutover import HttpSettings
 from replicator.settings.transform import CollectionSettings
@@ -71,8 +72,8 @@ async def test_a_switch_that_is_away_did_nothing(nobody: str) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "current"),
     [
-        (200, b'{"active": "source"}', FORWARD),
-        (200, b'{"active": "target", "since": 5}', REVERSE),
+        (200, b'{"active": "source"}', Pointer(FORWARD)),
+        (200, b'{"active": "target", "epoch": 5, "since": 5}', Pointer(REVERSE, 5)),
         (200, b'{"active": "both"}', None),
         (200, b'{"active": 1}', None),
         (200, b"<html>", None),
@@ -81,10 +82,10 @@ async def test_a_switch_that_is_away_did_nothing(nobody: str) -> None:
     ],
 )
 async def test_the_switch_is_read_or_it_is_not(
-    application: Application, status: int, body: bytes, current: Direction | None
+    application: Application, status: int, body: bytes, current: Pointer | None
 ) -> None:
     application.status, application.body = status, body
-    assert await switch(application.url).current() is current
+    assert await switch(application.url).current() == current
     assert application.received == [("GET", None)]
 
 
@@ -123,11 +124,11 @@ def aliased(store: Aliases) -> AliasSwitchover:
 async def test_aliases_move_to_the_targets_and_back() -> None:
     store = Aliases()
     traffic = aliased(store)
-    assert await traffic.current() is FORWARD
+    assert await traffic.current() == Pointer(FORWARD)
     for _ in range(2):
         await traffic.to(REVERSE, 1)
         assert store.at == {"a_live": "a2", "b_live": "b2"}
-        assert await traffic.current() is REVERSE
+        assert await traffic.current() == Pointer(REVERSE)
     await traffic.to(FORWARD, 2)
     assert store.at == {"a_live": "a", "b_live": "b"}
 
@@ -154,7 +155,7 @@ async def test_a_switch_that_failed_half_way_has_an_unknown_outcome_and_can_be_r
         await traffic.to(REVERSE, 1)
     store.broken = {}
     await traffic.to(REVERSE, 1)
-    assert await traffic.current() is REVERSE
+    assert await traffic.current() == Pointer(REVERSE)
 
 
 @pytest.mark.parametrize("aliases", [[], ["a_live"], ["same", "same"]])

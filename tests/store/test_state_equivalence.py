@@ -74,7 +74,7 @@ CALLS = st.one_of(
         st.dictionaries(PARTITIONS, OFFSETS),
         st.dictionaries(KEYS, PLACES, max_size=4),
         st.none() | st.dictionaries(PARTITIONS, BOOKMARKS),
-        direction=DIRECTIONS,
+        direction=st.none() | DIRECTIONS,
     ),
     call(
         "close_letters",

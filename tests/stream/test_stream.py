@@ -75,7 +75,7 @@ async def test_a_letter_bears_the_direction_in_which_it_arose() -> None:
         await rig.until_written()
     assert (await rig.letter()).direction is Direction.REVERSE
     rig.letters.direction = Direction.FORWARD
-    await rig.state.commit({}, {key(1): Place(rig.first, 9)})
+    await rig.state.commit({}, {key(1): Place(rig.first, 9)}, direction=Direction.FORWARD)
     assert (await rig.letter()).state.value == "open"
 
 

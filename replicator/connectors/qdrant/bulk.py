@@ -67,14 +67,14 @@ def write_deferred_creation(request: Message, *, indexing: bool) -> None:
     request.ClearField("strict_mode_config")
 
 
-def write_deferral(request: Message, info: Message) -> None:
-    """Switch indexing off in an `UpdateCollection`, and note what to put back."""
+def write_deferral(request: Message, info: Message, *, indexing: bool) -> None:
+    """Switch off in an `UpdateCollection` what waits for the end, and note that it does."""
     optimizers = info.config.optimizer_config
-    threshold = optimizers.indexing_threshold or _THRESHOLD_KB
-    _note(request.metadata, Indexing.DEFERRED, threshold)
-    request.optimizers_config.indexing_threshold = 0
-    if optimizers.prevent_unoptimized:
-        request.optimizers_config.prevent_unoptimized = False
+    _note(request.metadata, Indexing.DEFERRED, optimizers.indexing_threshold or _THRESHOLD_KB)
+    if indexing:
+        request.optimizers_config.indexing_threshold = 0
+        if optimizers.prevent_unoptimized:
+            request.optimizers_config.prevent_unoptimized = False
     if info.config.strict_mode_config.enabled:
         request.strict_mode_config.enabled = False
 

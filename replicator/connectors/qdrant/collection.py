@@ -274,7 +274,7 @@ class Collections:
         """Leave the mark and defer indexing, which only an empty collection allows."""
         schema = read_schema(wanted.name, info, None)
         mark = wanted.capture_id is not None and wanted.capture_id != schema.capture_id
-        defer = self._settings.defer_indexing and bulk.read_indexing(info) is Indexing.CREATED
+        defer = bulk.read_indexing(info) is Indexing.CREATED
         if not mark and not defer:
             return
         points = await self.count(wanted.name)
@@ -288,7 +288,7 @@ class Collections:
         if mark:
             request.metadata[CAPTURE_KEY].string_value = wanted.capture_id
         if defer and not points:
-            bulk.write_deferral(request, info)
+            bulk.write_deferral(request, info, indexing=self._settings.defer_indexing)
         await self._channel.change("Update", request)
         left = read_schema(wanted.name, await self._present(wanted.name), None)
         if left.capture_id != (wanted.capture_id or schema.capture_id):
