@@ -10,7 +10,7 @@ import pytest
 
 from replicator.errors import Blocked, Fatal
 from replicator.migration.observe import Observer
-from replicator.model.position import Partition, Positions
+from replicator.model.position import Bounds, Partition, Positions
 from replicator.model.status import LagStatus, PartitionHealth, PartitionStatus
 from replicator.testing.memory_feed import MemoryFeed
 from tests.stream.rig import Rig, upsert, virtual
@@ -384,3 +384,19 @@ async def test_the_headroom_is_unknown_with_an_unknown_lag_or_retention() -> Non
     assert plain.retention(LagStatus(records=0, seconds=0.0)).headroom_s is None
     assert keeps.retention(LagStatus()).headroom_s is None
     assert Partition("changes/0") in keeps.bounds
+
+
+@virtual
+async def test_a_broker_that_leaves_a_question_open_is_not_believed_for_long() -> None:
+    rig = Rig()
+    feed = rig.log.attach()
+    observer = observer_of(rig, feed=feed)
+    async with watched(rig, observer):
+        assert lag(rig, observer).records == 0
+
+        async def never() -> dict[Partition, Bounds]:
+            return await asyncio.Future()
+
+        feed.bounds = never  # type: ignore[method-assign]
+        await asyncio.sleep(40)
+        assert lag(rig, observer).records is None
