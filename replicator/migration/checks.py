@@ -204,7 +204,6 @@ async def _collection(
         )
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     wanted = await wanted_target(collection, schema, target, capture_id=None)
-    findings += losses(collection, schema, wanted, at_target)
     there = at_target or wanted
     try:
         there = await _of("target", _foreseen(collection, wanted, there, target))
@@ -213,6 +212,7 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = Transform(collection, there, schema)
     findings += transform.compatible(schema, there)
+    findings += losses(collection, schema, wanted, at_target)
     subject = f"collections/{collection.source}"
     findings += [
         CheckFinding(Severity.WARNS, "not-invertible", subject, sentence)
