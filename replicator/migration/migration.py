@@ -253,6 +253,10 @@ class Migration:
             letters=self.engine.letters.open > 0,
         )
 
+    def _possible_at_all(self) -> None:
+        """Raises Refused while the migration is still starting."""
+        _ = self._begun
+
     def _possible(self, command: Command) -> None:
         """Raises Refused where the table of commands says so."""
         reason = refusal(command, self._situation())
@@ -380,6 +384,7 @@ class Migration:
 
     async def cancel_verification(self) -> bool:
         """End a verification that is under way; whether one was."""
+        self._possible_at_all()
         return await self._operations.cancel("verify")
 
     async def _move(
@@ -409,6 +414,7 @@ class Migration:
 
     async def discard_letters(self, numbers: Sequence[int]) -> int:
         """Give letters up, on a person's word."""
+        self._possible_at_all()
         closed = await self.parts.state.close_letters(
             numbers, LetterState.DISCARDED, "a person"
         )

@@ -30,6 +30,8 @@ class Asking:
         self.random = Random(f"operator {world.plan.seed}")
         self._unblocking = False
         self._repaired = False
+        self.beside = False
+        """Another process works on a copy of the state: to be stopped for it is right."""
         self._wanted_after = 0
         """The aborted attempt after which a new one was asked for."""
 
@@ -184,6 +186,8 @@ class Asking:
         """Read why, and do what it asks for."""
         record = self.record
         assert record is not None
+        if self.beside and record.reason_code == "mark-newer":
+            raise Killed
         if record.reason_code == "target-not-empty":
             self.world.wipe = True
             self.world.restart()

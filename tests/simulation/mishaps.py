@@ -119,7 +119,9 @@ class Mishaps(Steps):
             await asyncio.sleep(self.random.random() * 3)
         world.log.away = False
         world.may_start.set()
-        await self.stopped("log-replaced")
+        # A reader that is beyond the end of a log without an id is told that alone.
+        known = world.plan.identified
+        await self.stopped("log-replaced", *(() if known else ("log-truncated",)))
         read = world.state._data.positions
         assert read == before, f"read on in another log: {before} → {read}"
         await self.out_of_blocked()
@@ -163,8 +165,14 @@ class Mishaps(Steps):
 
     async def _meant(self) -> None:
         """A person says that this state is the right one, and the other is gone."""
-        await self.acknowledge("mark-newer")
-        await self.command(Command.RESUME, lambda migration: migration.resume(), optional=True)
+        for _ in range(60):
+            if self.phase is not Phase.BLOCKED:
+                return
+            await self.acknowledge("mark-newer")
+            await self.command(
+                Command.RESUME, lambda migration: migration.resume(), optional=True
+            )
+            await asyncio.sleep(0.2)
 
     async def second_story(self) -> None:
         """Another process works on a copy of the state; one of both has to stop."""
@@ -176,8 +184,9 @@ class Mishaps(Steps):
         world.faults.fire(Fault.SECOND_DAEMON)
         await asyncio.sleep(self.random.random() * 10)
         ours, theirs = self._incarnation(), second.incarnation()
+        self.beside = True
         for _ in range(3):
-            if theirs <= ours:
+            if theirs <= ours or self.phase is Phase.BLOCKED:
                 break
             try:
                 await self.prepare(Direction.REVERSE, 1)
@@ -187,6 +196,7 @@ class Mishaps(Steps):
             else:
                 raise AssertionError("cut over beside a newer process")
             await asyncio.sleep(1)
+        self.beside = False
         second.kill()
         await asyncio.sleep(world.plan.late_write_bound_s)
         world.second = None

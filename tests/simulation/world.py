@@ -91,6 +91,8 @@ class World:
         self.may_start = asyncio.Event()
         """Clear while the process is to stay down."""
         self.may_start.set()
+        self.stale = False
+        """The state is one from before, and the process has not stopped yet."""
         self.second: Process | None = None
         """Another process beside ours, on a copy of the state."""
         self.wanted = asyncio.Event()
@@ -240,6 +242,7 @@ class World:
         if self.process is not None and self.process.alive:
             self.process.kill()
         replaced, self.state = self.state, other
+        self.stale = theirs.incarnation < ours.incarnation
         return replaced
 
     def remake_log(self) -> None:
@@ -313,7 +316,10 @@ class World:
             except (Killed, ReplicatorError):
                 continue
             owner = {Direction.FORWARD: "source", Direction.REVERSE: "target"}
-            if status.application_may_write not in {None, owner[self.application.active]}:
+            if not self.stale and status.application_may_write not in {
+                None,
+                owner[self.application.active],
+            }:
                 self.violate(f"the status says {status.application_may_write} is written")
             stream = process.migration.engine.stream
             if stream is not None:
@@ -326,7 +332,8 @@ class World:
         if not self.application.moved_past_lapse or after.phase is Phase.SWITCHING:
             return
         self.application.moved_past_lapse = False
-        if after.phase is not Phase.HELD:
+        went_on = before is not None and before.phase is Phase.SWITCHING
+        if went_on and after.phase is not Phase.HELD:
             self.violate(f"{after.phase.value} past writes that a lapse of the fence let in")
 
     def on_switch_call(self) -> None:
