@@ -250,6 +250,15 @@ class Crossing:
         A person's word on where the application writes. Raises Unavailable where the log's ends
         are needed and the broker is away.
         """
+        if direction is Direction.REVERSE and self._record.back_to not in (
+            None,  # from SWITCHING
+            Phase.STREAMING,
+        ):
+            raise Refused(
+                "phase-refused",
+                "the target is not complete yet, so the application cannot be on it for good: "
+                "abort, or send it back to the source and say so",
+            )
         ends: Positions = {}
         if self._record.shown_epoch is not None:
             found = await self._ends()

@@ -70,6 +70,7 @@ class Engine:
             metrics=parts.metrics,
             clock=parts.clock,
             backoff_max_s=settings.stream.backoff_max,
+            waits=self.waits,
         )
         self.identity = Identity(parts, journal, patience=self.patience, writers=self.writers)
         self.pace = Pace(settings.backfill.rate_max)

@@ -191,9 +191,7 @@ async def test_no_switch_is_told_a_number_that_a_writer_stamps_already() -> None
 
 
 @virtual
-async def test_an_epoch_that_appears_while_fenced_keeps_the_fence_closed_until_it_is_known() -> (
-    None
-):
+async def test_an_epoch_that_appears_while_fenced_keeps_the_fence_closed() -> None:
     world = World()
 
     async def another() -> None:
