@@ -249,6 +249,8 @@ class OfflineControl:
             missing=counts.get("missing", 0),
             extra=counts.get("extra", 0),
             different=counts.get("different", 0),
+            configuration=None if report is None else report.misconfigured,
+            recall_below=[] if report is None else report.below,
             at=report.finished_at if report is not None and report.level == "full" else None,
         )
 

@@ -203,6 +203,10 @@ class Migration:
                 verified.generation,
                 verified.at,
             )
+        report = await self.report()
+        if report is not None:
+            self.verification.recall_below = report.below
+            self.verification.configuration = report.misconfigured
         await self._begun.upkeep.count_findings()
         await self.engine.letters.load()
         self.engine.persisted = await self.parts.state.positions()
