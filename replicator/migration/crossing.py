@@ -112,8 +112,16 @@ class Crossing:
             return blockers
         if blockers:
             raise Refused("gate-closed", "; ".join(blocker.message for blocker in blockers))
-        await self._operations.run(name, lambda: self._cross_over(request))
+        waived = await self._waived(request)
+        await self._operations.run(name, lambda: self._cross_over(request, waived))
         return []
+
+    async def _waived(self, request: CutoverRequest) -> list[Blocker]:
+        """What would have closed the gate but for a person's word."""
+        if not (request.waive_dead_letters or request.waive_recall):
+            return []
+        strict = msgspec.structs.replace(request, waive_dead_letters=False, waive_recall=False)
+        return await self.blockers(strict)
 
     async def asked(self, request: CutoverRequest, direction: Direction) -> list[Blocker]:
         """The gate's reasons, with everything that can be asked asked anew."""
@@ -139,7 +147,10 @@ class Crossing:
             return [Blocker(code, error.message)]
         return []
 
-    async def _cross_over(self, request: CutoverRequest) -> None:
+    async def _cross_over(self, request: CutoverRequest, waived: list[Blocker]) -> None:
+        if waived:
+            reasons = {blocker.code: blocker.message for blocker in waived}
+            await self._engine.journal.note("gate", "open on a person's word", waived=reasons)
         cutover = self._attempt(request.timeout_s)
         self._person.assume_yes = request.yes
         self._supervisor.switch_is_owned = True
@@ -250,6 +261,15 @@ class Crossing:
         A person's word on where the application writes. Raises Unavailable where the log's ends
         are needed and the broker is away.
         """
+        if direction is Direction.REVERSE and self._record.back_to not in (
+            None,  # from SWITCHING
+            Phase.STREAMING,
+        ):
+            raise Refused(
+                "phase-refused",
+                "the target is not complete yet, so the application cannot be on it for good: "
+                "abort, or send it back to the source and say so",
+            )
         ends: Positions = {}
         if self._record.shown_epoch is not None:
             found = await self._ends()
@@ -324,6 +344,8 @@ class Crossing:
         if engine.observer is None:
             return [Blocker("no-feed", "a plain copy has nothing to cut over")]
         settings = parts.settings.cutover
+        # The last full one, and what one of another level has found since.
+        verified, verification = engine.verified, self._verification
         shows_after_s = engine.show_after_s if engine.may_wait_for_images else 0.0
         facts = GateFacts(
             phase=record.phase,
@@ -333,8 +355,21 @@ class Crossing:
             latched=record.facts,
             open_letters=engine.letters.open_in(record.direction),
             waive_dead_letters=request.waive_dead_letters,
-            verified_at=self._verification.at if self._counts() else None,
+            verified_at=verification.at if self._counts() else None,
             findings=sum((await parts.state.finding_counts()).values()),
+            misconfigured=max(
+                verification.configuration or 0,
+                verified.misconfigured if verified is not None else 0,
+            ),
+            below=list(
+                dict.fromkeys(
+                    [
+                        *(verified.below if verified is not None else ()),
+                        *verification.recall_below,
+                    ]
+                )
+            ),
+            waive_recall=request.waive_recall,
             lossy=engine.lossy,
             shows_after_s=shows_after_s,
             needed_s=shows_after_s
@@ -356,7 +391,8 @@ class Crossing:
 
     def _counts(self) -> bool:
         """Whether the last verification was gathered in the context in force."""
-        return self._engine.verified_in == self._record.context
+        verified = self._engine.verified
+        return verified is not None and verified.context == self._record.context
 
     async def open_when_due(self) -> None:
         """Open the fence whenever the record asks for it; runs as long as the process."""

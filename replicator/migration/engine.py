@@ -33,7 +33,7 @@ from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, Record
-from replicator.model.record import Capture, EvidenceContext
+from replicator.model.record import Capture
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
 from replicator.stream.apply import Applier
@@ -70,6 +70,7 @@ class Engine:
             metrics=parts.metrics,
             clock=parts.clock,
             backoff_max_s=settings.stream.backoff_max,
+            waits=self.waits,
         )
         self.identity = Identity(parts, journal, patience=self.patience, writers=self.writers)
         self.pace = Pace(settings.backfill.rate_max)
@@ -90,8 +91,8 @@ class Engine:
         self._streams: Lease | None = None
         """Of the stream that runs, or is about to."""
         self.atlas: Atlas | None = None
-        self.verified_in: EvidenceContext | None = None
-        """The context of the last full verification."""
+        self.verified: Verified | None = None
+        """The last full verification."""
         self.persisted: Positions = {}
         """The persisted positions as of the last stream's end, while none runs."""
 
@@ -249,9 +250,8 @@ class Engine:
 
     async def recall_verified(self) -> Verified | None:
         """What the last full verification rests on; asked again whenever one has ended."""
-        verified = await read_verified(self.parts.state)
-        self.verified_in = None if verified is None else verified.context
-        return verified
+        self.verified = await read_verified(self.parts.state)
+        return self.verified
 
     def forget_stream(self) -> None:
         """After `follow` has ended: remember how far it came."""

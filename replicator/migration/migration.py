@@ -9,7 +9,7 @@ what a process before left, and end when the migration is over or the process dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -203,6 +203,10 @@ class Migration:
                 verified.generation,
                 verified.at,
             )
+        report = await self.report()
+        if report is not None:
+            self.verification.recall_below = report.below
+            self.verification.configuration = report.misconfigured
         await self._begun.upkeep.count_findings()
         await self.engine.letters.load()
         self.engine.persisted = await self.parts.state.positions()
@@ -263,6 +267,10 @@ class Migration:
         if reason is not None:
             raise Refused("phase-refused", reason)
 
+    def _still(self, command: Command) -> Callable[[MigrationRecord], bool]:
+        """Whether it is possible when the change is written down: others may come first."""
+        return lambda _: refusal(command, self._situation()) is None
+
     async def pause(self) -> None:
         """
         Stop copying and applying; persisted. Returns when nothing runs any more, operations
@@ -276,6 +284,8 @@ class Migration:
             return msgspec.structs.replace(record, paused=True)
 
         await self.engine.journal.update("pause", "paused", paused)
+        if not self.record.paused:
+            raise self._overtaken()  # a cutover began before it was written down
         self._begun.supervisor.wake()
         await self._begun.supervisor.paused()
 
@@ -357,7 +367,11 @@ class Migration:
         """End the reverse window."""
         self._possible(Command.COMPLETE)
         await self._move(
-            self.record.phase, Phase.COMPLETE, "the reverse window is ended", paused=False
+            self.record.phase,
+            Phase.COMPLETE,
+            "the reverse window is ended",
+            when=self._still(Command.COMPLETE),
+            paused=False,
         )
         self._begun.supervisor.wake()
 
@@ -365,9 +379,14 @@ class Migration:
         """Give up before the switch."""
         self._possible(Command.ABORT)
         await self._operations.end("the migration is aborted")
-        # Nothing was awaited that could have let a cutover begin: it needs an operation.
         self._possible(Command.ABORT)
-        await self._move(self.record.phase, Phase.ABORTED, "aborted by a person", paused=False)
+        await self._move(
+            self.record.phase,
+            Phase.ABORTED,
+            "aborted by a person",
+            when=self._still(Command.ABORT),
+            paused=False,
+        )
         self._begun.supervisor.wake()
 
     async def own(self, direction: Direction) -> None:
@@ -392,9 +411,12 @@ class Migration:
     ) -> None:
         """Enter a phase on a person's word. Raises Refused when another was entered first."""
         if not await self.engine.journal.move(following, message, only_from=current, **changes):
-            raise Refused(
-                "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
-            )
+            raise self._overtaken()
+
+    def _overtaken(self) -> Refused:
+        return Refused(
+            "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
+        )
 
     # -- Control: dead letters -------------------------------------------------------------
 

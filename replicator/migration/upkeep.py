@@ -124,6 +124,9 @@ class Upkeep:
             missing=report.missing,
             extra=report.extra,
             different=report.different,
+            hot=report.hot,
+            below=report.below,
+            misconfigured=report.misconfigured,
         )
         return report
 
@@ -318,4 +321,6 @@ def _sentence(report: Report) -> str:
         return "the stores differ"
     if report.uncarried:
         return f"equal, but for {report.uncarried} rows in the dead letters"
+    if report.hot:
+        return f"equal, but for {report.hot} keys that changed at every look"
     return "both stores are equal"

@@ -286,7 +286,10 @@ class Stream:
                 return
             if polled.records:
                 self._counters.polled_at = asyncio.get_running_loop().time()
-                await self._take_in(polled.records)
+                try:
+                    await self._take_in(polled.records)
+                except Revoked:
+                    return  # nothing of the poll was tracked: it is read again
                 if self._ahead is not None:
                     self.stop()
                     return
@@ -344,7 +347,7 @@ class Stream:
             if isinstance(event, Rejected)
         ]
         if rejected:
-            await self._letters.keep(rejected)
+            await self._letters.keep(rejected, self._lease)
         now = asyncio.get_running_loop().time()
         for record, event in zip(records, events, strict=True):
             lane = self.lanes[record.partition]
@@ -486,7 +489,7 @@ class Stream:
             and work.key not in apart
             and self._letters.concerns(work.key)
             and await self._letters.hold_newer(
-                work.key, work.event.version, lane.partition, work.whole
+                work.key, work.event.version, lane.partition, work.whole, self._lease
             )
         }
 
