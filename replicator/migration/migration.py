@@ -89,6 +89,7 @@ class Migration:
         supervisor = Supervisor(
             engine, self._operations, plain_copy_check=upkeep.check_plain_copy
         )
+        upkeep.not_ours = supervisor.failed
         crossing = Crossing(
             engine,
             supervisor,

@@ -30,6 +30,8 @@ class Asking:
         self.random = Random(f"operator {world.plan.seed}")
         self._unblocking = False
         self._repaired = False
+        self.trusts_state = False
+        """The state is the right one, whatever mark another one left at the target."""
         self.beside = False
         """Another process works on a copy of the state: to be stopped for it is right."""
         self._wanted_after = 0
@@ -186,6 +188,13 @@ class Asking:
         """Read why, and do what it asks for."""
         record = self.record
         assert record is not None
+        if self.trusts_state and record.reason_code == "mark-newer":
+            for command, ask in (
+                (Command.ACKNOWLEDGE, lambda m: m.acknowledge("mark-newer", "it is the one")),
+                (Command.RESUME, lambda m: m.resume()),
+            ):
+                await self.command(command, ask, optional=True)
+            return
         if self.beside and record.reason_code == "mark-newer":
             raise Killed
         if record.reason_code == "target-not-empty":

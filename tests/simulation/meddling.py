@@ -85,6 +85,12 @@ class Meddler:
             self._left -= 1
             self._soon(within_s)
 
+    def seize(self, times: int, within_s: float) -> None:
+        """It is seldom so: what he gives now is given besides all else."""
+        for _ in range(times):
+            if self.is_here and self._random.random() < 0.8:
+                self._soon(within_s)
+
     def part(self) -> None:
         """The migration is over, and its process about to end: one command more."""
         if self._world.plan.meddles and self._random.random() < 0.8:

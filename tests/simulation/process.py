@@ -275,6 +275,14 @@ class WatchedState:
         await self._state.begin(record, entry)
         self._saved(record)
 
+    async def letter(self, number: int) -> Any:
+        self._world.meddler.seize(1, 0.0)  # a retry begins
+        return await self._state.letter(number)
+
+    async def findings(self, *arguments: Any) -> Any:
+        self._world.meddler.seize(1, 0.0)  # perhaps a repair begins
+        return await self._state.findings(*arguments)
+
     async def note(self, entry: JournalEntry) -> None:
         await self._state.note(entry)
         self._world.meddler.nudge(0.12)

@@ -65,6 +65,10 @@ class Steps(Comparing):
         for _ in range(2000):
             if self.phase in _STOPPED:
                 break
+            if self.is_paused and self.random.random() < 0.05:
+                await self.command(
+                    Command.RESUME, lambda migration: migration.resume(), optional=True
+                )
             await asyncio.sleep(0.1)
         record = self.record
         assert record is not None

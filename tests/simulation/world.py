@@ -228,15 +228,16 @@ class World:
         data.holder = holder
         return copied
 
-    def put_state(self, other: MemoryStateStore) -> MemoryStateStore | None:
-        """
-        Put another state in its place; returns what was there, or None, with nothing done,
-        where the target could not tell: nobody left a mark since.
-        """
+    def shows_older(self, other: MemoryStateStore) -> bool:
+        """Whether the target's marks tell that this state is not the newest."""
+        schemas = [self.target.collections[c.target].schema for c in self.plan.collections]
+        told = record_of(other._data.record or "").incarnation
+        return all(schema.mark_incarnation > told for schema in schemas)
+
+    def put_state(self, other: MemoryStateStore) -> MemoryStateStore:
+        """Put another state in its place; returns what was there."""
         ours, theirs = self.record, record_of(other._data.record or "")
         assert ours is not None
-        if ours.incarnation == theirs.incarnation:
-            return None
         self.faults.fire(Fault.STATE_RESTORED)
         self.trace.add(self.now, "state", "another one is put in its place")
         if self.process is not None and self.process.alive:
@@ -281,6 +282,7 @@ class World:
                 self._switch_calls = 0
             if after.phase in TERMINAL:
                 self.meddler.part()
+            self._seldom(before, after)
             self._look_at_lapse(before, after)
             self.trace.add(
                 self.now, "phase", after.phase.value, after.direction.value, after.reason
@@ -326,6 +328,23 @@ class World:
                 held = sum(lane.watermark.pending for lane in stream.lanes.values())
                 if held > self.plan.settings.stream.buffer_records:
                     self.violate(f"{held} records are held, more than the buffer may")
+
+    def _seldom(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
+        """Let the second person make use of situations that last for a moment only."""
+        back = after.direction is Direction.REVERSE
+        match after.phase:
+            case Phase.HELD:
+                self.meddler.seize(4, 1.0)
+            case Phase.BLOCKED:
+                self.meddler.seize(1, 0.3)
+            case Phase.FENCING:
+                self.meddler.seize(3 if back else 1, 0.5)
+            case Phase.SWITCHING:
+                self.meddler.seize(3 if back else 1, 0.02)
+            case Phase.STREAMING if before is not None and before.phase is Phase.SWITCHING:
+                self.meddler.seize(1 if back else 3, 0.01)
+            case _:
+                return
 
     def _look_at_lapse(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
         """What was written in a lapse is on the store left behind: a person has to know."""
