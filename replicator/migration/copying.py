@@ -115,10 +115,12 @@ class CopyJob:
     async def _absolve_what_is_absent(self) -> None:
         """
         A write of an earlier migration that is still on its way to a collection that is not
-        there has nowhere to land, in a store that does not create on write.
+        there has nowhere to land, in a store that does not create on write. But for a wipe: it
+        would land on what is made there now. So nothing is absolved where one is allowed, or
+        where a process of this very migration died, which may have been allowed one.
         """
         engine, parts = self._engine, self._engine.parts
-        if parts.target.creates_on_write:
+        if parts.target.creates_on_write or not engine.absolves or parts.wipe:
             return
         for collection in parts.settings.collections:
             describing = partial(parts.target.describe, collection.target)

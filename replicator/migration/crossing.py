@@ -25,6 +25,7 @@ from replicator.errors import (
 from replicator.migration.cutover import Cutover, StepHooks
 from replicator.migration.engine import Engine
 from replicator.migration.gate import GateFacts, closed_by
+from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.supervisor import Supervisor
 from replicator.model.fact import FactCode
@@ -37,8 +38,6 @@ from replicator.ports.control import CutoverRequest
 from replicator.ports.store import Fence, Pointer, Switch
 
 _OPEN_RETRY_S = 2.0
-_ANSWER_S = 10.0
-"""How long the gate waits for an answer: an older one would open it on what was true once."""
 _EXPLAIN_S = 60.0
 """How long the switch or the broker may be away before a person is asked instead: an ordinary
 restart of either."""
@@ -138,10 +137,10 @@ class Crossing:
     async def _identity(self) -> list[Blocker]:
         """What the look at log and collections says; an answer that does not come is one."""
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 await self._engine.identity.look()
         except TimeoutError:
-            return [Blocker("store-away", f"no answer within {_ANSWER_S:.0f} s")]
+            return [Blocker("store-away", f"no answer within {ANSWER_S:.0f} s")]
         except Blocked as error:
             # It is no matter of the gate alone: the stream must not write on either.
             await self._supervisor.failed(error)

@@ -93,6 +93,8 @@ class Engine:
         self.atlas: Atlas | None = None
         self.verified: Verified | None = None
         """The last full verification."""
+        self.absolves = True
+        """No process of this migration left a request on its way that may be a wipe."""
         self.persisted: Positions = {}
         """The persisted positions as of the last stream's end, while none runs."""
 
@@ -325,6 +327,7 @@ class Engine:
             lease=lease,
             ownership=self.ownership,
             misplaced=self._misplaced,
+            look=self.identity.look_at_log,
         )
         await self.stream.run(positions)
 

@@ -116,13 +116,13 @@ class Identity:
                 )
 
     async def pin(self) -> None:
-        """Resolve every configured name once. Raises Blocked when both sides are one."""
+        """Resolve every configured name once: at the capture."""
         names: dict[str, str] = {}
         for side, store, name in self._names():
             names[f"{side}/{name}"] = await _resolved(store, name)
 
         def pinned(record: MigrationRecord) -> MigrationRecord | None:
-            if record.collections:
+            if record.capture is not None or record.collections == names:
                 return None
             return msgspec.structs.replace(record, collections=names)
 

@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 
 from replicator import __version__
-from replicator.errors import Blocked, Refused, ReplicatorError, first_cause
+from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable, first_cause
 from replicator.migration.acknowledge import Acknowledgement
 from replicator.migration.advice import advised
 from replicator.migration.crossing import Crossing, Person
 from replicator.migration.cutover import StepHooks
 from replicator.migration.engine import Engine
 from replicator.migration.journal import Journal
+from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.parts import Parts
 from replicator.migration.supervisor import Supervisor
@@ -102,6 +103,7 @@ class Migration:
         )
         self._have_begun = Begun(engine, supervisor, upkeep, crossing)
         await recall_unsettled(state, engine.writers, self.parts.clock, was_clean=was_clean)
+        engine.absolves = was_clean and engine.is_clear
         await self._recall()
         helpers = [asyncio.create_task(crossing.open_when_due(), name="fence opener")]
         if self.parts.settings.verify.interval > 0:
@@ -297,7 +299,13 @@ class Migration:
             return
         self._possible(Command.RESUME)
         if record.phase is Phase.BLOCKED:
-            await self._check_unblocked()
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self._check_unblocked()
+            except TimeoutError as error:
+                raise Unavailable(
+                    "store-unavailable", f"no answer within {ANSWER_S:.0f} s; still BLOCKED"
+                ) from error
             await self._move(
                 Phase.BLOCKED,
                 record.back_to or Phase.STREAMING,

@@ -103,11 +103,11 @@ class Observer:
             loop.time() - self._asked_at < _INTRUDERS_EVERY_S
         ):
             return
-        self._asked_at = loop.time()
         published = stream.published if stream is not None else {}
         self.intruders = await self._feed.intruders(published)
         if isinstance(self._feed, Retention):
             self.retention_s = await self._feed.retention_s()
+        self._asked_at = loop.time()  # only once it is answered: else nobody would know
 
     def _watch_the_end(self, bounds: dict[Partition, Bounds], positions: Positions) -> None:
         """

@@ -284,6 +284,8 @@ class Supervisor:
         was_away = observer.trouble is not None
         try:
             await observer.probe(self._engine.stream, expected)
+            if observer.trouble is not None and self._engine.stream is not None:
+                self._engine.stream.doubt()
             if was_away and observer.trouble is None:
                 # Who answers after an outage may be another one under the same name.
                 async with asyncio.timeout(ANSWER_S):

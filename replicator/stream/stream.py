@@ -90,8 +90,12 @@ class Stream:
         lease: Lease,
         ownership: Ownership,
         misplaced: Callable[[Record], Awaitable[None]],
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`misplaced` keeps the fact that such a record came, before it can count as done."""
+        """
+        `misplaced` keeps the fact that such a record came, before it can count as done. `look`
+        raises Blocked when the log is another one, Retryable while that cannot be told.
+        """
         self.lanes: dict[Partition, Lane] = {}
         self.applier = applier
         self.intake = intake
@@ -108,6 +112,9 @@ class Stream:
         self._lease = lease
         self._holds = ownership.holds
         self._misplaced = misplaced
+        self._look = look
+        self._doubted = False
+        """The log was away: whoever answers now may be another one under its name."""
         self._ahead: EpochAhead | None = None
         """Of the record at which reading stopped: somebody else moved the traffic."""
         self._active: dict[Partition, Lane] = {}
@@ -177,6 +184,10 @@ class Stream:
         self._stopping.set()
         self._wake.set()
         self._made_progress()
+
+    def doubt(self) -> None:
+        """The log did not answer: nothing more is taken in before it was looked at."""
+        self._doubted = True
 
     @property
     def positions(self) -> Positions:
@@ -301,12 +312,23 @@ class Stream:
     async def _polled(self, records_max: int) -> Polled | None:
         """What the feed brings; None when we are stopped while it is away."""
         who, backoff_s = object(), None
+        polled: Polled | None = None
         try:
             while not self._stopping.is_set():
                 try:
-                    return await self._feed.poll(records_max, _POLL_S)
+                    if polled is None:
+                        polled = await self._feed.poll(records_max, _POLL_S)
+                    if self._doubted and self._look is not None:
+                        # After the poll, and before anything of it counts: the next commit
+                        # would replace what the log is known by.
+                        await self._lease.while_held(self._look())
+                    self._doubted = False
+                    return polled
                 except (Retryable, Refused) as error:
+                    self.doubt()
                     backoff_s = await self._patience.rest(who, error, backoff_s, self._stopping)
+                except Revoked:
+                    return None
         finally:
             self._patience.over(who)
         return None
