@@ -25,6 +25,38 @@ _timeout = click.option(
 _waive = click.option(
     "--waive-dead-letters", is_flag=True, help="Go on although dead letters are open."
 )
+_waive_recall = click.option(
+    "--waive-recall",
+    is_flag=True,
+    help="Go on although the target's searches fall short of verify.recall_min.",
+)
+
+
+@click.command()
+@options.config
+@options.as_json
+@_dry_run
+@_timeout
+@_waive
+@_waive_recall
+@options.yes
+def cutover(
+    *,
+    as_json: bool,
+    dry_run: bool,
+    timeout: str | None,
+    waive_dead_letters: bool,
+    waive_recall: bool,
+    yes: bool,
+) -> None:
+    """Move the application to the target.
+
+    Fence, drain, compare, switch, open: until the switch every failure goes back. A manual
+    fence or switch asks on the terminal. Exits with 2 while the gate is closed.
+    """
+    request = _request(dry_run, timeout, yes)
+    request.waive_dead_letters, request.waive_recall = waive_dead_letters, waive_recall
+    _cross("cutover", as_json, request)
 
 
 @click.command()
@@ -34,29 +66,16 @@ _waive = click.option(
 @_timeout
 @_waive
 @options.yes
-def cutover(
+def revert(
     as_json: bool, dry_run: bool, timeout: str | None, waive_dead_letters: bool, yes: bool
 ) -> None:
-    """Move the application to the target.
-
-    Fence, drain, compare, switch, open: until the switch every failure goes back. A manual
-    fence or switch asks on the terminal. Exits with 2 while the gate is closed.
-    """
-    _cross("cutover", as_json, _request(dry_run, timeout, waive_dead_letters, yes))
-
-
-@click.command()
-@options.config
-@options.as_json
-@_dry_run
-@_timeout
-@options.yes
-def revert(as_json: bool, dry_run: bool, timeout: str | None, yes: bool) -> None:
     """Move the application back, without losing a change."""
-    _cross("revert", as_json, _request(dry_run, timeout, False, yes))
+    request = _request(dry_run, timeout, yes)
+    request.waive_dead_letters = waive_dead_letters
+    _cross("revert", as_json, request)
 
 
-def _request(dry_run: bool, timeout: str | None, waive: bool, yes: bool) -> CutoverRequest:
+def _request(dry_run: bool, timeout: str | None, yes: bool) -> CutoverRequest:
     from replicator.ports.control import CutoverRequest
     from replicator.settings.units import Duration
 
@@ -64,9 +83,7 @@ def _request(dry_run: bool, timeout: str | None, waive: bool, yes: bool) -> Cuto
         timeout_s = None if timeout is None else float(Duration.parse(timeout))
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--timeout") from exc
-    return CutoverRequest(
-        dry_run=dry_run, timeout_s=timeout_s, waive_dead_letters=waive, yes=yes
-    )
+    return CutoverRequest(dry_run=dry_run, timeout_s=timeout_s, yes=yes)
 
 
 def _cross(operation: str, as_json: bool, request: CutoverRequest) -> None:

@@ -15,10 +15,12 @@ import msgspec
 
 from replicator import __version__, clock
 from replicator.errors import Refused
+from replicator.migration.acknowledge import acknowledge_fact, latched, not_latched
 from replicator.migration.journal import Journal
+from replicator.model.command import Command, possible, refusal, situation
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.phase import ABORTABLE, TERMINAL, Direction, Phase
+from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.status import (
     BackfillStatus,
@@ -32,6 +34,7 @@ from replicator.model.status import (
 )
 from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.ports.state import StateStore
+from replicator.settings.feeds import feed_kind
 from replicator.settings.settings import Settings
 from replicator.wiring import make_letter_log, open_state
 
@@ -100,6 +103,16 @@ class OfflineControl:
                 if not is_over
             ],
             verify=await self._verify(),
+            facts=list(record.facts),
+            epoch=record.epoch,
+            possible=possible(
+                situation(
+                    record,
+                    feed=feed_kind(self._settings.feed) != "none",
+                    letters=letters.get("open", 0) > 0,
+                    running=False,
+                )
+            ),
             retention=RetentionStatus(),
             ready=is_over,
             not_ready=[]
@@ -144,19 +157,36 @@ class OfflineControl:
     async def abort(self) -> None:
         """As in Control: give up before the switch."""
         async with self._locked() as (_, journal):
-            record = journal.record
-            forward = record.direction is Direction.FORWARD
-            if record.phase not in ABORTABLE or not forward:
-                raise Refused(
-                    "phase-refused",
-                    f"{record.phase.value} ({record.direction.value}) cannot be aborted; after"
-                    " the switch there is revert",
-                )
+            _possible(Command.ABORT, journal.record)
             await journal.move(
                 Phase.ABORTED,
                 "aborted by a person, with no daemon running",
-                only_from=record.phase,
+                only_from=journal.record.phase,
+                paused=False,
             )
+
+    async def complete(self) -> None:
+        """As in Control: end the reverse window."""
+        async with self._locked() as (_, journal):
+            _possible(Command.COMPLETE, journal.record)
+            await journal.move(
+                Phase.COMPLETE,
+                "the reverse window is ended, with no daemon running",
+                only_from=journal.record.phase,
+                paused=False,
+            )
+
+    async def acknowledge(self, code: str, note: str) -> None:
+        """As in Control: of what is latched. Why log or mark are not ours needs a look at
+        them.
+        """
+        async with self._locked() as (_, journal):
+            record = journal.record
+            _possible(Command.ACKNOWLEDGE, record)
+            fact = latched(record, code)
+            if fact is None:
+                raise not_latched(record, code)
+            await acknowledge_fact(journal, fact, note)
 
     async def discard_letters(self, numbers: Sequence[int]) -> int:
         """As in Control: it writes no store, so it needs no daemon."""
@@ -175,7 +205,7 @@ class OfflineControl:
             record = await state.load()
             if record is None:
                 raise self._missing()
-            yield state, Journal(state, record, clock.wall)
+            yield state, Journal(state, record.upgraded(), clock.wall)
         finally:
             await state.close()
 
@@ -212,17 +242,9 @@ class OfflineControl:
         """Refused."""
         self._refuse()
 
-    async def acknowledge(self, code: str, note: str) -> None:
-        """Refused."""
-        self._refuse()
-
     async def cancel_verification(self) -> bool:
         """Nothing runs that could be cancelled."""
         return False
-
-    async def complete(self) -> None:
-        """Refused."""
-        self._refuse()
 
     async def own(self, direction: Direction) -> None:
         """Refused."""
@@ -237,7 +259,7 @@ class OfflineControl:
         record = await self._state.load()
         if record is None:
             raise self._missing()
-        return record
+        return record.upgraded()
 
     async def _verify(self) -> VerifyStatus:
         counts = await self._state.finding_counts()
@@ -249,6 +271,8 @@ class OfflineControl:
             missing=counts.get("missing", 0),
             extra=counts.get("extra", 0),
             different=counts.get("different", 0),
+            configuration=None if report is None else report.misconfigured,
+            recall_below=[] if report is None else report.below,
             at=report.finished_at if report is not None and report.level == "full" else None,
         )
 
@@ -258,6 +282,15 @@ class OfflineControl:
     @staticmethod
     def _refuse() -> Never:
         raise Refused("daemon-needed", "this needs the daemon, and none runs on this state")
+
+
+def _possible(command: Command, record: MigrationRecord) -> None:
+    """Raises Refused where the table of commands says so."""
+    reason = refusal(command, situation(record, running=False))
+    if reason is not None:
+        at = situation(record)
+        code = "daemon-needed" if refusal(command, at) is None else "phase-refused"
+        raise Refused(code, reason)
 
 
 def _writable(record: MigrationRecord) -> str | None:

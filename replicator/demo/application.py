@@ -66,6 +66,8 @@ class FenceRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     action: str
     deadline_s: float = 60.0
+    attempt: str = ""
+    """Which cutover asks."""
 
 
 class SwitchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,22 +103,28 @@ class Application:
     async def _fence(self, request: web.Request) -> web.Response:
         wish = msgspec.json.decode(await request.read(), type=FenceRequest)
         if wish.action == "open":
-            self._gate.open_fence()
+            self._gate.open_fence(wish.attempt)
         else:
             try:
-                await self._gate.close_fence(wish.deadline_s)
+                closed = await self._gate.close_fence(wish.deadline_s, wish.attempt)
             except TimeoutError:
                 return web.json_response({"error": "writes are still under way"}, status=503)
+            if not closed:
+                return web.json_response({"error": "that attempt is over"}, status=409)
         return web.json_response({"fenced": self._gate.fenced})
 
     async def _switched(self, request: web.Request) -> web.Response:
-        return web.json_response({"active": self._gate.route.active})
+        return self._route()
 
     async def _switch(self, request: web.Request) -> web.Response:
         wish = msgspec.json.decode(await request.read(), type=SwitchRequest)
         if not await self._gate.switch(wish.to, wish.epoch):
             return web.json_response({"error": "an older epoch than the one known"}, status=409)
-        return web.json_response({"active": self._gate.route.active})
+        return self._route()
+
+    def _route(self) -> web.Response:
+        route = self._gate.route
+        return web.json_response({"active": route.active, "epoch": route.epoch})
 
     async def _stats(self, request: web.Request) -> web.Response:
         stats = Stats(

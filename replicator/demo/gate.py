@@ -18,6 +18,10 @@ import msgspec
 
 StoreName = Literal["source", "target"]
 
+_ATTEMPTS = 100
+"""Attempts that are remembered as over: a request that comes later than a hundred others is not
+to be expected."""
+
 
 class Route(msgspec.Struct, frozen=True):
     """The store in use, and the epoch that its events carry."""
@@ -33,6 +37,8 @@ class Gate:
         self.route = Route("source", 0)
         self.closings = 0
         self.opened_by_deadline = 0
+        self._over: dict[str, None] = {}
+        """Attempts for which the fence was opened, oldest first."""
         self._held_by: set[str] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -60,12 +66,17 @@ class Gate:
             if not self._under_way:
                 self._idle.set()
 
-    async def close_fence(self, deadline_s: float) -> None:
+    async def close_fence(self, deadline_s: float, attempt: str = "") -> bool:
         """
         Admit nothing more, and return when every operation under way is done: written to the
         store, its event durable in the log. After `deadline_s` the fence opens by itself.
         Raises TimeoutError when operations are still under way then.
+
+        False, and nothing is done, for an attempt for which the fence was opened: the request
+        was sent before that, and comes late. Also when it was opened while we waited.
         """
+        if attempt and attempt in self._over:
+            return False
         self.closings += 1
         self._hold("fence")
         if self._deadline:
@@ -74,9 +85,16 @@ class Gate:
         self._deadline = loop.call_later(deadline_s, self._open_by_deadline)
         async with asyncio.timeout(deadline_s):
             await self._idle.wait()
+        return not attempt or attempt not in self._over
 
-    def open_fence(self) -> None:
-        """Admit writes again, along the route in force. Idempotent."""
+    def open_fence(self, attempt: str = "") -> None:
+        """Admit writes again, along the route in force, and close no more for this attempt.
+        Idempotent.
+        """
+        if attempt:
+            self._over[attempt] = None
+            if len(self._over) > _ATTEMPTS:
+                del self._over[next(iter(self._over))]
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None

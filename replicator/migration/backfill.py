@@ -255,7 +255,7 @@ class Backfill:
                 for point_id, error in written.rejected.items()
             ]
         if refused:
-            await self._letters.keep_rows(refused)
+            await self._letters.keep_rows(refused, self._lease)
         await failpoints.reached("backfill.after-write")
         # Invariant 8: the cursor moves only past rows that are durable.
         state = ChunkState(

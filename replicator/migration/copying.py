@@ -29,14 +29,17 @@ class CopyJob:
         self._plain_copy_check = plain_copy_check
         self._stopping = asyncio.Event()
         self._backfill: Backfill | None = None
-        self._preparing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        """What follows the copy."""
 
     def stop(self) -> None:
         """End at once, or with the pages whose writes are in flight."""
         self._stopping.set()
-        self._engine.ownership.revoke(Purpose.PREPARE, Purpose.BACKFILL)
+        self._engine.ownership.revoke(Purpose.PREPARE, Purpose.BACKFILL, Purpose.REPAIR)
         if self._backfill is not None:
             self._backfill.stop()
+        if self._ending is not None:
+            self._ending.cancel()  # it reads, or mends under a lease that the guard knows
 
     async def run(self) -> None:
         """Everything from the capture to the phase after the copy, or until `stop`."""
@@ -50,9 +53,18 @@ class CopyJob:
             with engine.ownership.lease(Direction.FORWARD, Purpose.BACKFILL, epoch) as lease:
                 if not await self._copy(lease):
                     return
+            await self._end()
         except Revoked:
             return
-        await self.follow_up()
+
+    async def _end(self) -> None:
+        self._ending = asyncio.ensure_future(self.follow_up())
+        try:
+            await asyncio.wait([self._ending])
+        finally:
+            self._ending.cancel()
+        if not self._ending.cancelled():
+            self._ending.result()
 
     async def _prepare(self, lease: Lease, *, fresh: bool) -> None:
         """Look, make the target ready, and let `settle` pass meanwhile."""
@@ -103,10 +115,12 @@ class CopyJob:
     async def _absolve_what_is_absent(self) -> None:
         """
         A write of an earlier migration that is still on its way to a collection that is not
-        there has nowhere to land, in a store that does not create on write.
+        there has nowhere to land, in a store that does not create on write. But for a wipe: it
+        would land on what is made there now. So nothing is absolved where one is allowed, or
+        where a process of this very migration died, which may have been allowed one.
         """
         engine, parts = self._engine, self._engine.parts
-        if parts.target.creates_on_write:
+        if parts.target.creates_on_write or not engine.absolves or parts.wipe:
             return
         for collection in parts.settings.collections:
             describing = partial(parts.target.describe, collection.target)

@@ -25,6 +25,7 @@ from replicator.errors import (
 from replicator.migration.cutover import Cutover, StepHooks
 from replicator.migration.engine import Engine
 from replicator.migration.gate import GateFacts, closed_by
+from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.supervisor import Supervisor
 from replicator.model.fact import FactCode
@@ -37,8 +38,6 @@ from replicator.ports.control import CutoverRequest
 from replicator.ports.store import Fence, Pointer, Switch
 
 _OPEN_RETRY_S = 2.0
-_ANSWER_S = 10.0
-"""How long the gate waits for an answer: an older one would open it on what was true once."""
 _EXPLAIN_S = 60.0
 """How long the switch or the broker may be away before a person is asked instead: an ordinary
 restart of either."""
@@ -112,8 +111,16 @@ class Crossing:
             return blockers
         if blockers:
             raise Refused("gate-closed", "; ".join(blocker.message for blocker in blockers))
-        await self._operations.run(name, lambda: self._cross_over(request))
+        waived = await self._waived(request)
+        await self._operations.run(name, lambda: self._cross_over(request, waived))
         return []
+
+    async def _waived(self, request: CutoverRequest) -> list[Blocker]:
+        """What would have closed the gate but for a person's word."""
+        if not (request.waive_dead_letters or request.waive_recall):
+            return []
+        strict = msgspec.structs.replace(request, waive_dead_letters=False, waive_recall=False)
+        return await self.blockers(strict)
 
     async def asked(self, request: CutoverRequest, direction: Direction) -> list[Blocker]:
         """The gate's reasons, with everything that can be asked asked anew."""
@@ -130,10 +137,10 @@ class Crossing:
     async def _identity(self) -> list[Blocker]:
         """What the look at log and collections says; an answer that does not come is one."""
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 await self._engine.identity.look()
         except TimeoutError:
-            return [Blocker("store-away", f"no answer within {_ANSWER_S:.0f} s")]
+            return [Blocker("store-away", f"no answer within {ANSWER_S:.0f} s")]
         except Blocked as error:
             # It is no matter of the gate alone: the stream must not write on either.
             await self._supervisor.failed(error)
@@ -142,7 +149,10 @@ class Crossing:
             return [Blocker("store-away", error.message)]
         return []
 
-    async def _cross_over(self, request: CutoverRequest) -> None:
+    async def _cross_over(self, request: CutoverRequest, waived: list[Blocker]) -> None:
+        if waived:
+            reasons = {blocker.code: blocker.message for blocker in waived}
+            await self._engine.journal.note("gate", "open on a person's word", waived=reasons)
         cutover = self._attempt(request.timeout_s)
         self._person.assume_yes = request.yes
         self._supervisor.switch_is_owned = True
@@ -243,7 +253,7 @@ class Crossing:
             "epoch",
             f"followed the switch to epoch {epoch}: {message}",
             lambda record: msgspec.structs.replace(
-                record, epochs=record.epochs.enter(epoch, ends)
+                record, epochs=record.epochs.enter(epoch, ends, moved=False)
             ),
             vector=dict(ends),
         )
@@ -253,6 +263,15 @@ class Crossing:
         A person's word on where the application writes. Raises Unavailable where the log's ends
         are needed and the broker is away.
         """
+        if direction is Direction.REVERSE and self._record.back_to not in (
+            None,  # from SWITCHING
+            Phase.STREAMING,
+        ):
+            raise Refused(
+                "phase-refused",
+                "the target is not complete yet, so the application cannot be on it for good: "
+                "abort, or send it back to the source and say so",
+            )
         ends: Positions = {}
         if self._record.shown_epoch is not None:
             found = await self._ends()
@@ -265,13 +284,14 @@ class Crossing:
         def owned(record: MigrationRecord) -> dict[str, Any]:
             epochs = record.epochs
             if record.shown_epoch is not None:
-                epochs = epochs.enter(record.shown_epoch, ends)
+                moved = direction is not record.direction
+                epochs = epochs.enter(record.shown_epoch, ends, moved=moved)
             elif direction is not record.direction:
                 # What the switch was offered is in force; behind its vector nobody was to
                 # write in the old epoch.
                 vector = record.fence_vector or self._engine.committed
                 told = epochs.offered if epochs.offered > epochs.current else epochs.following
-                epochs = epochs.enter(told, vector)
+                epochs = epochs.enter(told, vector, moved=True)
             return {
                 "direction": direction,
                 "epochs": epochs,
@@ -298,9 +318,13 @@ class Crossing:
 
     async def _where(self, within_s: float) -> Pointer | None:
         """What the switch says; None where it cannot say, or does not answer for so long."""
+        waits = self._engine.waits
         try:
-            async with asyncio.timeout(within_s):
-                return await self._engine.patience.until_answered(self._switch.current)
+            with waits.waiting(
+                "route-asked", "asking the switch for the route", planned=True, seconds=within_s
+            ):
+                async with asyncio.timeout(within_s):
+                    return await self._engine.patience.until_answered(self._switch.current)
         except (TimeoutError, ReplicatorError):
             return None
 
@@ -322,6 +346,8 @@ class Crossing:
         if engine.observer is None:
             return [Blocker("no-feed", "a plain copy has nothing to cut over")]
         settings = parts.settings.cutover
+        # The last full one, and what one of another level has found since.
+        verified, verification = engine.verified, self._verification
         shows_after_s = engine.show_after_s if engine.may_wait_for_images else 0.0
         facts = GateFacts(
             phase=record.phase,
@@ -331,8 +357,21 @@ class Crossing:
             latched=record.facts,
             open_letters=engine.letters.open_in(record.direction),
             waive_dead_letters=request.waive_dead_letters,
-            verified_at=self._verification.at if self._counts() else None,
+            verified_at=verification.at if self._counts() else None,
             findings=sum((await parts.state.finding_counts()).values()),
+            misconfigured=max(
+                verification.configuration or 0,
+                verified.misconfigured if verified is not None else 0,
+            ),
+            below=list(
+                dict.fromkeys(
+                    [
+                        *(verified.below if verified is not None else ()),
+                        *verification.recall_below,
+                    ]
+                )
+            ),
+            waive_recall=request.waive_recall,
             lossy=engine.lossy,
             shows_after_s=shows_after_s,
             needed_s=shows_after_s
@@ -354,7 +393,8 @@ class Crossing:
 
     def _counts(self) -> bool:
         """Whether the last verification was gathered in the context in force."""
-        return self._engine.verified_in == self._record.context
+        verified = self._engine.verified
+        return verified is not None and verified.context == self._record.context
 
     async def open_when_due(self) -> None:
         """Open the fence whenever the record asks for it; runs as long as the process."""

@@ -325,14 +325,19 @@ class Cutover:
 
     async def _until(self, true: Callable[[], Awaitable[bool]]) -> None:
         """Wait until it is true, through failures of the feed; the attempt bounds it."""
-        while True:
-            try:
-                if await true():
-                    return
-            except Retryable:
-                await asyncio.sleep(_LOOK_S)
-            else:
-                await asyncio.sleep(_POLL_S)
+        try:
+            while True:
+                try:
+                    if await true():
+                        return
+                except Retryable as error:
+                    self._waits.saw(self, error)
+                    await asyncio.sleep(_LOOK_S)
+                else:
+                    self._waits.over(self)
+                    await asyncio.sleep(_POLL_S)
+        finally:
+            self._waits.over(self)
 
     async def _go_back(self, error: BaseException) -> None:
         """STREAMING as before, then the fence open. In this order: a restart opens it as
@@ -399,7 +404,7 @@ class Cutover:
             f"the application is on the {_store(direction)}",
             only_from=Phase.SWITCHING,
             direction=direction,
-            epochs=record.epochs.enter(record.epochs.offered, record.fence_vector),
+            epochs=record.epochs.enter(record.epochs.offered, record.fence_vector, moved=True),
             incarnation=record.incarnation + 1,
             fence_vector={},
         )

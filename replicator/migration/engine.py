@@ -33,7 +33,7 @@ from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, Record
-from replicator.model.record import Capture, EvidenceContext
+from replicator.model.record import Capture
 from replicator.model.status import LagStatus
 from replicator.ports.store import Store
 from replicator.stream.apply import Applier
@@ -56,7 +56,7 @@ class Engine:
         self.journal = journal
         self.counters = Counters()
         self.ownership = Ownership()
-        self.waits = Waits(parts.clock, parts.on_wait)
+        self.waits = Waits(parts.clock)
         self.versions = VersionWindow(settings.stream.version_window)
         """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream, self.waits)
@@ -70,6 +70,7 @@ class Engine:
             metrics=parts.metrics,
             clock=parts.clock,
             backoff_max_s=settings.stream.backoff_max,
+            waits=self.waits,
         )
         self.identity = Identity(parts, journal, patience=self.patience, writers=self.writers)
         self.pace = Pace(settings.backfill.rate_max)
@@ -90,8 +91,10 @@ class Engine:
         self._streams: Lease | None = None
         """Of the stream that runs, or is about to."""
         self.atlas: Atlas | None = None
-        self.verified_in: EvidenceContext | None = None
-        """The context of the last full verification."""
+        self.verified: Verified | None = None
+        """The last full verification."""
+        self.absolves = True
+        """No process of this migration left a request on its way that may be a wipe."""
         self.persisted: Positions = {}
         """The persisted positions as of the last stream's end, while none runs."""
 
@@ -221,7 +224,6 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
-        await failpoints.reached("capture.before-persist")
         await self.patience.until_answered(self.identity.pin)
         await failpoints.reached("capture.before-persist")
         await self.parts.state.commit(positions, {}, bookmarks)
@@ -235,7 +237,7 @@ class Engine:
             capture=capture,
             # The writers of the route were told this epoch before we came: what is stamped with
             # an earlier one, from here on, came late.
-            epochs=self.journal.record.epochs.enter(epoch, positions),
+            epochs=self.journal.record.epochs.enter(epoch, positions, moved=False),
             log=log,
             fingerprint=self.parts.fingerprint,
         )
@@ -250,9 +252,8 @@ class Engine:
 
     async def recall_verified(self) -> Verified | None:
         """What the last full verification rests on; asked again whenever one has ended."""
-        verified = await read_verified(self.parts.state)
-        self.verified_in = None if verified is None else verified.context
-        return verified
+        self.verified = await read_verified(self.parts.state)
+        return self.verified
 
     def forget_stream(self) -> None:
         """After `follow` has ended: remember how far it came."""
@@ -264,7 +265,12 @@ class Engine:
         """Describe both stores, waiting for them."""
         parts = self.parts
         self.atlas = await self.patience.until_answered(
-            lambda: draw_atlas(parts.settings, parts.source, parts.target)
+            lambda: draw_atlas(
+                parts.settings,
+                parts.source,
+                parts.target,
+                pinned=self.journal.record.collections,
+            )
         )
         return self.atlas
 
@@ -321,6 +327,7 @@ class Engine:
             lease=lease,
             ownership=self.ownership,
             misplaced=self._misplaced,
+            look=self.identity.look_at_log,
         )
         await self.stream.run(positions)
 
@@ -380,10 +387,12 @@ class Engine:
         record = self.journal.record
         if record.direction is Direction.REVERSE:
             # What lies before the switch was compared then, and belongs to the other store.
-            return record.epochs.ends[-1].vector
+            return record.epochs.moved_at
         verified = await read_verified(self.parts.state)
-        assert verified is not None, "the gate demands a verification"
-        assert verified.context == record.context, "and one that still counts"
+        if verified is None or verified.context != record.context:
+            # The gate demands one. Since it was asked an epoch may have been followed, or the
+            # log be unprovable after an outage.
+            raise Refused("gate-closed", "what was verified before the attempt counts no more")
         return verified.positions
 
     async def straggler_behind(self, vector: Positions, epoch: int) -> str | None:

@@ -37,6 +37,14 @@ BLOCKERS: dict[str, str] = {
     "not-verified": "Run `replicator verify` (level full).",
     "verification-old": "Run `replicator verify` (level full) again.",
     "findings": "Run `replicator repair`, then `replicator verify`.",
+    "configuration": (
+        "Set the target collection as planned, or name the setting in `accept` of the "
+        "collection; then `replicator verify`."
+    ),
+    "recall": (
+        "Find out why the target's searches fall short, mend it and `replicator verify` again, "
+        "or --waive-recall."
+    ),
     "way-back-lossy": "Accept it by name with cutover.way_back_lossy, or change the transform.",
     "timeout-short": "Raise cutover.timeout, or pass a longer --timeout.",
     "busy": "Another cutover, revert or repair is under way; wait for it.",
@@ -57,6 +65,11 @@ class GateFacts(msgspec.Struct, frozen=True, kw_only=True):
     waive_dead_letters: bool
     verified_at: float | None
     findings: int
+    misconfigured: int
+    """Settings of target collections that are neither as planned nor accepted."""
+    below: Sequence[str]
+    """Where the recall certainly lies below the least allowed, in sentences."""
+    waive_recall: bool
     lossy: Sequence[str]
     shows_after_s: float
     """How long a patch may wait for the source's image; 0 when none can."""
@@ -139,4 +152,14 @@ def _equality(facts: GateFacts, settings: CutoverSettings) -> list[Blocker]:
         )
     if facts.findings:
         blockers.append(Blocker("findings", f"{facts.findings} keys differ between the stores"))
+    if facts.misconfigured:
+        blockers.append(
+            Blocker(
+                "configuration",
+                f"{facts.misconfigured} settings of the target are neither as planned nor "
+                "accepted; `replicator verify` names them",
+            )
+        )
+    if facts.below and not facts.waive_recall:
+        blockers.append(Blocker("recall", "; ".join(facts.below)))
     return blockers

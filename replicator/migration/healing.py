@@ -75,5 +75,5 @@ async def _heal(engine: Engine, lease: Lease, collection: str, keys: Sequence[Ke
     if refused:
         letters = engine.letters
         await letters.keep_rows(
-            [letters.of_row(key, error, None, "") for key, error in refused]
+            [letters.of_row(key, error, None, "") for key, error in refused], lease
         )

@@ -117,13 +117,13 @@ class Identity:
                 )
 
     async def pin(self) -> None:
-        """Resolve every configured name once. Raises Blocked when both sides are one."""
+        """Resolve every configured name once: at the capture."""
         names: dict[str, str] = {}
         for side, store, name in self._names():
             names[f"{side}/{name}"] = await _resolved(store, name)
 
         def pinned(record: MigrationRecord) -> MigrationRecord | None:
-            if record.collections:
+            if record.capture is not None or record.collections == names:
                 return None
             return msgspec.structs.replace(record, collections=names)
 
@@ -227,11 +227,18 @@ class Identity:
             if pinned is None or name in ours:  # what our own switch moves is not watched
                 continue
             now = await _resolved(store, name)
-            if now != pinned:
+            if now != pinned and not self._switched(record, now):
                 raise Blocked(
                     "alias-moved",
                     f"the {side}'s {name!r} stood for {pinned!r}, and now for {now!r}",
                 )
+
+    @staticmethod
+    def _switched(record: MigrationRecord, now: str) -> bool:
+        """Whether an alias of the source leads to where the traffic was sent: the switch."""
+        crossed = record.direction is Direction.REVERSE or record.phase is Phase.SWITCHING
+        targets = {c for n, c in record.collections.items() if n.startswith("target/")}
+        return crossed and now in targets
 
     def _names(self) -> list[tuple[str, Store, str]]:
         parts = self._parts

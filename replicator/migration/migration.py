@@ -9,19 +9,20 @@ what a process before left, and end when the migration is over or the process dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from replicator import __version__
-from replicator.errors import Blocked, Refused, ReplicatorError, first_cause
+from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable, first_cause
 from replicator.migration.acknowledge import Acknowledgement
 from replicator.migration.advice import advised
 from replicator.migration.crossing import Crossing, Person
 from replicator.migration.cutover import StepHooks
 from replicator.migration.engine import Engine
 from replicator.migration.journal import Journal
+from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.parts import Parts
 from replicator.migration.supervisor import Supervisor
@@ -102,6 +103,7 @@ class Migration:
         )
         self._have_begun = Begun(engine, supervisor, upkeep, crossing)
         await recall_unsettled(state, engine.writers, self.parts.clock, was_clean=was_clean)
+        engine.absolves = was_clean and engine.is_clear
         await self._recall()
         helpers = [asyncio.create_task(crossing.open_when_due(), name="fence opener")]
         if self.parts.settings.verify.interval > 0:
@@ -138,8 +140,9 @@ class Migration:
             asyncio.get_running_loop().create_task(self._drain(), name="drain")
 
     async def _drain(self) -> None:
-        await self._operations.end("the process is shutting down")
+        # At the same time: each waits for what it has in flight, and no new job begins.
         self._begun.supervisor.drain()
+        await self._operations.end("the process is shutting down")
 
     @staticmethod
     async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -203,6 +206,10 @@ class Migration:
                 verified.generation,
                 verified.at,
             )
+        report = await self.report()
+        if report is not None:
+            self.verification.recall_below = report.below
+            self.verification.configuration = report.misconfigured
         await self._begun.upkeep.count_findings()
         await self.engine.letters.load()
         self.engine.persisted = await self.parts.state.positions()
@@ -263,6 +270,10 @@ class Migration:
         if reason is not None:
             raise Refused("phase-refused", reason)
 
+    def _still(self, command: Command) -> Callable[[MigrationRecord], bool]:
+        """Whether it is possible when the change is written down: others may come first."""
+        return lambda _: refusal(command, self._situation()) is None
+
     async def pause(self) -> None:
         """
         Stop copying and applying; persisted. Returns when nothing runs any more, operations
@@ -276,6 +287,8 @@ class Migration:
             return msgspec.structs.replace(record, paused=True)
 
         await self.engine.journal.update("pause", "paused", paused)
+        if not self.record.paused:
+            raise self._overtaken()  # a cutover began before it was written down
         self._begun.supervisor.wake()
         await self._begun.supervisor.paused()
 
@@ -286,7 +299,13 @@ class Migration:
             return
         self._possible(Command.RESUME)
         if record.phase is Phase.BLOCKED:
-            await self._check_unblocked()
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self._check_unblocked()
+            except TimeoutError as error:
+                raise Unavailable(
+                    "store-unavailable", f"no answer within {ANSWER_S:.0f} s; still BLOCKED"
+                ) from error
             await self._move(
                 Phase.BLOCKED,
                 record.back_to or Phase.STREAMING,
@@ -357,7 +376,11 @@ class Migration:
         """End the reverse window."""
         self._possible(Command.COMPLETE)
         await self._move(
-            self.record.phase, Phase.COMPLETE, "the reverse window is ended", paused=False
+            self.record.phase,
+            Phase.COMPLETE,
+            "the reverse window is ended",
+            when=self._still(Command.COMPLETE),
+            paused=False,
         )
         self._begun.supervisor.wake()
 
@@ -365,9 +388,14 @@ class Migration:
         """Give up before the switch."""
         self._possible(Command.ABORT)
         await self._operations.end("the migration is aborted")
-        # Nothing was awaited that could have let a cutover begin: it needs an operation.
         self._possible(Command.ABORT)
-        await self._move(self.record.phase, Phase.ABORTED, "aborted by a person", paused=False)
+        await self._move(
+            self.record.phase,
+            Phase.ABORTED,
+            "aborted by a person",
+            when=self._still(Command.ABORT),
+            paused=False,
+        )
         self._begun.supervisor.wake()
 
     async def own(self, direction: Direction) -> None:
@@ -392,9 +420,12 @@ class Migration:
     ) -> None:
         """Enter a phase on a person's word. Raises Refused when another was entered first."""
         if not await self.engine.journal.move(following, message, only_from=current, **changes):
-            raise Refused(
-                "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
-            )
+            raise self._overtaken()
+
+    def _overtaken(self) -> Refused:
+        return Refused(
+            "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
+        )
 
     # -- Control: dead letters -------------------------------------------------------------
 

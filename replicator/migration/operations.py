@@ -30,6 +30,8 @@ class Operations:
         self._bound_s = bound_s
         self._reason, self._by_person = "", False
         self._task: asyncio.Task[Any] | None = None
+        self._cut: asyncio.Task[Any] | None = None
+        """The one that was told to end at once."""
 
     @property
     def idle(self) -> bool:
@@ -92,6 +94,11 @@ class Operations:
         await self._cut_short()
 
     async def _cut_short(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is None or task.done():
+            return
+        # Once: a second cancellation would end what the first one lets it clean up.
+        if self._cut is not task:
+            self._cut = task
+            task.cancel()
+        await asyncio.wait([task])

@@ -87,7 +87,9 @@ class Repair:
         ]
         await self._close(made_up_for, "repair")
         for key, error in refused.items():
-            await self._letters.keep_rows([self._letters.of_row(key, error, None, "repair")])
+            await self._letters.keep_rows(
+                [self._letters.of_row(key, error, None, "repair")], self._lease
+            )
         return refused
 
     @asynccontextmanager

@@ -4,6 +4,8 @@ The supervisor: which work the phase in force asks for, started and stopped one 
     PLANNED → capture    BACKFILL → copy    REPLAY, STREAMING, FENCING → stream
     SWITCHING → switch, after a restart     everything else → nothing
 
+Where the stream met an event of a later epoch, explaining it comes before the next stream.
+
 It compares what is wanted (phase, direction, pause, rest) with what runs, ends the one and
 starts the other. Whoever changes the record calls `wake`. A job that ends by itself has moved
 the phase; one that fails is mapped by its error: BLOCKED, or the process ends with the truth.
@@ -12,7 +14,6 @@ the phase; one that fails is mapped by its error: BLOCKED, or the process ends w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -21,6 +22,7 @@ from replicator import failpoints
 from replicator.errors import Blocked, EpochAhead, Refused, Retryable, first_cause
 from replicator.migration.copying import CopyJob
 from replicator.migration.engine import Engine
+from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.recheck import Rechecked
 from replicator.model.fact import FactCode
@@ -67,6 +69,8 @@ class Supervisor:
         """A cutover of this process is in SWITCHING; nothing is to be resumed."""
         self._engine = engine
         self._job: Job | None = None
+        self._ahead: EpochAhead | None = None
+        """Met by the last stream, and not explained yet."""
         self._not_before = 0.0
         self._attention = asyncio.Event()
         self._idle = asyncio.Event()
@@ -118,7 +122,7 @@ class Supervisor:
                 await self._idle.wait()
             # Invariant 5: switching waits out what may still land.
             for writer in self._engine.writers.values():
-                await writer.guard.clear()
+                await writer.cleared()
         except BaseException:
             rest.release()
             self._attention.set()
@@ -128,14 +132,12 @@ class Supervisor:
     async def paused(self) -> None:
         """
         After the record says so: wait until what ran has ended, so that whoever paused may rely
-        on it. Also returns when it is resumed meanwhile, or does not end within the drain
-        timeout (then it is cancelled).
+        on it; bounded by the drain timeout, after which it is cancelled. Also returns when it
+        is resumed meanwhile.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._engine.parts.settings.stream.drain_timeout):
-                while self._job is not None and self._engine.journal.record.paused:
-                    self._idle.clear()
-                    await self._idle.wait()
+        while self._job is not None and self._engine.journal.record.paused:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def run(self) -> None:
         """Run what the record asks for until it is terminal or drained."""
@@ -179,7 +181,7 @@ class Supervisor:
         if record.phase is Phase.BACKFILL:
             return "backfill"
         if record.phase in STREAMS:
-            return f"stream {record.direction.value}"
+            return f"stream {record.direction.value}" if self._ahead is None else "explain"
         if record.phase is Phase.SWITCHING and not self.switch_is_owned:
             return "switch"
         return None
@@ -191,13 +193,15 @@ class Supervisor:
         assert self.resume_switch is not None, "crossing was put together"
         work: dict[str, Callable[[], Awaitable[None]]] = {
             "capture": self._engine.capture,
+            "explain": self._explain,
             "switch": self.resume_switch,
         }
         task = asyncio.ensure_future(work.get(kind, self._engine.follow)())
         if kind.startswith("stream"):
             return Job(kind, task, self._engine.stop_stream)
-        # A capture that is cut short has read no row: the next one begins anew.
-        return Job(kind, task, task.cancel if kind == "capture" else lambda: None)
+        # A capture that is cut short has read no row, and the next one begins anew; a question
+        # to the switch is asked again; a switch goes on as after a restart.
+        return Job(kind, task, task.cancel)
 
     async def _end_job(self) -> None:
         """End what runs: gracefully within the drain timeout, else by force (the guards
@@ -205,11 +209,13 @@ class Supervisor:
         """
         assert self._job is not None
         job = self._job
-        # An operation that holds keys works beside the stream: it ends first, while its writes
-        # are still known.
-        await self._operations.end_holding("the stream stops")
+        # Both send nothing more from here on. What they have in flight is waited for at the
+        # same time: a store that is dead holds a pause up for one bound, not for two.
         job.stop()
-        await asyncio.wait([job.task], timeout=self._engine.parts.settings.stream.drain_timeout)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._engine.parts.settings.stream.drain_timeout
+        await self._operations.end_holding("the stream stops")
+        await asyncio.wait([job.task], timeout=max(0.0, until - loop.time()))
         if not job.task.done():
             job.task.cancel()
             await asyncio.wait([job.task])
@@ -217,9 +223,12 @@ class Supervisor:
 
     async def _finish_job(self) -> None:
         assert self._job is not None
-        task, kind, self._job = self._job.task, self._job.kind, None
+        task, kind = self._job.task, self._job.kind
         await self._operations.end_holding("the stream ended")
+        self._job = None
         self._engine.forget_stream()
+        if kind == "explain":
+            self._ahead = None  # where nothing came of it, the stream meets it again
         self._idle.set()
         if kind == self._wanted():
             self._not_before = asyncio.get_running_loop().time() + _AGAIN_S
@@ -234,13 +243,17 @@ class Supervisor:
         """
         cause = first_cause(error)
         if isinstance(cause, EpochAhead):
-            assert self.explain is not None, "crossing was put together"
-            await self.explain(cause)
-            self._attention.set()
+            self._ahead = cause
+            self._not_before = 0.0
             return
         if not isinstance(cause, Blocked):
             raise cause
         await self._block(cause)
+
+    async def _explain(self) -> None:
+        assert self.explain is not None, "crossing was put together"
+        if self._ahead is not None:
+            await self.explain(self._ahead)
 
     async def _block(self, cause: Blocked) -> None:
         record = self._engine.journal.record
@@ -271,14 +284,21 @@ class Supervisor:
         was_away = observer.trouble is not None
         try:
             await observer.probe(self._engine.stream, expected)
+            if observer.trouble is not None and self._engine.stream is not None:
+                self._engine.stream.doubt()
             if was_away and observer.trouble is None:
                 # Who answers after an outage may be another one under the same name.
-                await self._engine.identity.look_at_log()
+                async with asyncio.timeout(ANSWER_S):
+                    await self._engine.identity.look_at_log()
         except Blocked as error:
             await self._block(error)
             return
         except (Retryable, Refused) as error:
             observer.trouble = Blocker(error.code, error.message)
+            return
+        except TimeoutError:
+            message = f"the log did not answer within {ANSWER_S:.0f} s"
+            observer.trouble = Blocker("feed-unavailable", message)
             return
         if observer.intruders:
             await self._engine.journal.latch(FactCode.INTRUDER, observer.intruders[0])

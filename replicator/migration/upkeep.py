@@ -131,6 +131,9 @@ class Upkeep:
             missing=report.missing,
             extra=report.extra,
             different=report.different,
+            hot=report.hot,
+            below=report.below,
+            misconfigured=report.misconfigured,
         )
         return report
 
@@ -271,9 +274,8 @@ class Upkeep:
                 )
             else:
                 lease.check()
-                ends = self._record.epochs.ends
                 outcomes[number] = await self._repairer(lease).retry(
-                    letter, ends[-1].vector if ends else {}
+                    letter, self._record.epochs.moved_at
                 )
         return outcomes
 
@@ -326,4 +328,6 @@ def _sentence(report: Report) -> str:
         return "the stores differ"
     if report.uncarried:
         return f"equal, but for {report.uncarried} rows in the dead letters"
+    if report.hot:
+        return f"equal, but for {report.hot} keys that changed at every look"
     return "both stores are equal"

@@ -18,6 +18,10 @@ class Verified(msgspec.Struct, kw_only=True):
     at: float
     positions: Positions
     """Where the log stood when it began: later events are read from there."""
+    misconfigured: int = 0
+    """Settings of target collections that were neither as planned nor accepted."""
+    below: list[str] = []
+    """Of which collections the recall certainly lay below `verify.recall_min`."""
     context: EvidenceContext | None = None
     """What it rests on; None of one that the version before kept, which counts no more."""
 

@@ -133,7 +133,7 @@ class Verification:
             )
             if level == "full":
                 await failpoints.reached("verify.before-complete")
-                await self._complete(generation, begun_at)
+                await self._complete(report, begun_at)
                 await failpoints.reached("verify.after-complete")
             await self._state.put("report", msgspec.json.encode(report))
         finally:
@@ -261,7 +261,7 @@ class Verification:
             for finding in findings:
                 self._counted[finding.kind] += 1
 
-    async def _complete(self, generation: int, positions: Positions) -> None:
+    async def _complete(self, report: Report, positions: Positions) -> None:
         """Keep the generation; what earlier ones found and this one did not is healed."""
         after = 0
         while rows := await self._state.findings(1000, after):
@@ -270,11 +270,16 @@ class Verification:
             if healed:
                 await self._state.clear_findings(healed)
         verified = Verified(
-            generation=generation, at=self._clock(), positions=positions, context=self._context
+            generation=report.generation,
+            at=self._clock(),
+            positions=positions,
+            misconfigured=report.misconfigured,
+            below=report.below,
+            context=self._context,
         )
         await keep_verified(self._state, verified)
         progress = self._progress
-        progress.generation, progress.at = generation, verified.at
+        progress.generation, progress.at = report.generation, verified.at
 
     # -- counts and search quality ---------------------------------------------------------
 

@@ -71,6 +71,8 @@ def view(
                 else None
             ),
             engine.committed,
+            reads=record.phase in STREAMS and not record.paused,
+            troubled=engine.trouble is not None,
         )
         status.retention = engine.observer.retention(lag)
     status.ready = not status.not_ready

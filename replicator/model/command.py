@@ -14,6 +14,7 @@ from functools import partial
 
 import msgspec
 
+from replicator.model.fact import ACKNOWLEDGED
 from replicator.model.phase import ABORTABLE, PAUSABLE, STOPPED, Direction, Phase
 from replicator.model.record import MigrationRecord
 
@@ -58,7 +59,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = False
     """A question waits for its answer."""
     facts: bool = False
-    """Something is latched."""
+    """Something is latched that a person can clear."""
     reason_code: str = ""
     """Why it is BLOCKED."""
     feed: bool = True
@@ -85,7 +86,7 @@ def situation(
         fence_closed=record.fence_closed,
         operation=operation,
         asked=asked,
-        facts=bool(record.facts),
+        facts=any(fact.code in ACKNOWLEDGED for fact in record.facts),
         reason_code=record.reason_code,
         feed=feed,
         letters=letters,
@@ -116,12 +117,12 @@ def _crossing(at: Situation) -> str | None:
 def _pause(at: Situation) -> str | None:
     if at.phase not in PAUSABLE:
         return f"{at.phase.value} cannot be paused"
-    return _crossing(at)
+    return _running(at) or _crossing(at)
 
 
 def _resume(at: Situation) -> str | None:
     if at.phase is Phase.BLOCKED or at.paused:
-        return _crossing(at)
+        return _running(at) or _crossing(at)
     return "nothing is paused or BLOCKED"
 
 
@@ -178,14 +179,14 @@ def _abort(at: Situation) -> str | None:
 def _own(at: Situation) -> str | None:
     if at.phase not in STOPPED:
         return f"nothing is HELD or BLOCKED: the phase is {at.phase.value}"
-    return _crossing(at)
+    return _running(at) or _crossing(at)
 
 
 def _acknowledge(at: Situation) -> str | None:
     blocked = at.phase is Phase.BLOCKED and at.reason_code in ACKNOWLEDGED_IN_BLOCKED
-    if not at.facts and not blocked:
-        return "nothing is latched"
-    return _crossing(at)
+    if at.facts:
+        return _crossing(at)
+    return _running(at) or _crossing(at) if blocked else "nothing is latched"
 
 
 def _cancel(at: Situation) -> str | None:

@@ -42,6 +42,8 @@ class EpochEnd(msgspec.Struct, frozen=True):
 
     epoch: int
     vector: Positions
+    moved: bool = True
+    """Whether the application moved to the other store there."""
 
 
 class Epochs(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,19 +58,28 @@ class Epochs(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def following(self) -> int:
-        """The number of the next switch."""
-        return max(self.current, self.offered) + 1
+        """The number of the next switch: no writer stamps it yet, rightly or wrongly."""
+        return max(self.current, self.offered, *self.denied) + 1
 
     def offer(self) -> Epochs:
         """The next switch is about to be told its number, `offered` from now on."""
         return msgspec.structs.replace(self, offered=self.following)
 
-    def enter(self, epoch: int, vector: Positions) -> Epochs:
-        """Another epoch is in force; the one before it ended at `vector`."""
+    @property
+    def moved_at(self) -> Positions:
+        """Where the application last moved from one store to the other; empty before it did. An
+        epoch that was followed where the application stayed ends nothing for either store.
+        """
+        return next((end.vector for end in reversed(self.ends) if end.moved), {})
+
+    def enter(self, epoch: int, vector: Positions, *, moved: bool) -> Epochs:
+        """Another epoch is in force; the one before it ended at `vector`. `moved`: with it the
+        application moved to the other store.
+        """
         assert epoch >= self.current, "an epoch never falls"
         if epoch == self.current:
             return self
-        ends = (*self.ends, EpochEnd(self.current, dict(vector)))
+        ends = (*self.ends, EpochEnd(self.current, dict(vector), moved))
         return msgspec.structs.replace(
             self, current=epoch, offered=max(self.offered, epoch), ends=ends[-_ENDS_MAX:]
         )

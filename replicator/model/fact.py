@@ -24,6 +24,8 @@ class FactCode(Enum):
     LAPSE = "fence-lapsed"
 
 
+ACKNOWLEDGED = frozenset({FactCode.MISPLACED, FactCode.INTRUDER})
+"""What a person's word clears. A lapse ends with its attempt, and not before."""
 VOIDS_EVIDENCE = frozenset({FactCode.MISPLACED})
 """After one of these was acknowledged, only a full verification begun afterwards counts."""
 

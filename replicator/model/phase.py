@@ -47,10 +47,17 @@ class Direction(Enum):
 TERMINAL = frozenset({Phase.COMPLETE, Phase.ABORTED})
 PAUSABLE = frozenset({Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING})
 ABORTABLE = frozenset(
-    {Phase.PLANNED, Phase.BACKFILL, Phase.REPLAY, Phase.STREAMING, Phase.BLOCKED}
+    {
+        Phase.PLANNED,
+        Phase.BACKFILL,
+        Phase.REPLAY,
+        Phase.STREAMING,
+        Phase.BLOCKED,
+        Phase.HELD,
+    }
 )
-"""In STREAMING and BLOCKED only while the direction is forward: after the switch there is
-revert."""
+"""In STREAMING, BLOCKED and HELD only while the direction is forward: after the switch there is
+revert. In HELD only where no switch is under way: its fence is closed."""
 STREAMS = frozenset({Phase.REPLAY, Phase.STREAMING, Phase.FENCING})
 """Phases in which the data path applies events."""
 

@@ -24,6 +24,8 @@ class CutoverRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dry_run: bool = False
     timeout_s: float | None = None
     waive_dead_letters: bool = False
+    waive_recall: bool = False
+    """Go on although the target's searches certainly fall short of `verify.recall_min`."""
     yes: bool = False
     """Answer every question of a manual fence or switch with yes."""
 

@@ -131,6 +131,15 @@ class AliasSwitchover:
                 f"cutover.switch.aliases: {len(collections)} collections need as many "
                 f"different aliases, not {', '.join(map(repr, aliases)) or 'none'}",
             )
+        both = {end for each in collections for end in (each.source, each.target)}
+        if taken := both.intersection(aliases):
+            # Whoever copies by that name would follow it, and the reverse stream write the
+            # store that the application is on.
+            raise Refused(
+                "config-invalid",
+                f"cutover.switch.aliases: {', '.join(sorted(taken))} is what [[collections]] "
+                "copies from or to; name there the collections behind the aliases",
+            )
         self._store = store
         self._routes = list(zip(aliases, collections, strict=True))
 

@@ -151,7 +151,8 @@ class Applier:
                     continue
                 reason = await self._alone(lease, event)
             if reason is not None:
-                await self._letters.keep([self._letters.of_record(record, reason, work.key)])
+                letter = self._letters.of_record(record, reason, work.key)
+                await self._letters.keep([letter], lease)
 
     async def _alone(self, lease: Lease, event: ChangeEvent) -> Rejected | None:
         """Apply one record of a work that was folded; why it cannot be carried, if so."""

@@ -23,6 +23,8 @@ from replicator.model.phase import Direction
 from replicator.model.position import Partition, Record
 from replicator.ports.feed import DeadLetterLog
 from replicator.ports.state import StateStore
+from replicator.stream.ownership import Lease
+from replicator.stream.waits import Waits
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class DeadLetters:
         metrics: Metrics,
         clock: Clock,
         backoff_max_s: float,
+        waits: Waits | None = None,
     ) -> None:
         self.log = log
         self.direction = Direction.FORWARD
@@ -53,6 +56,7 @@ class DeadLetters:
         self._metrics = metrics
         self._clock = clock
         self._backoff_max_s = backoff_max_s
+        self._waits = waits or Waits()
         self._keys: set[Key] | None = set()
         self._counting = asyncio.Lock()
 
@@ -87,7 +91,12 @@ class DeadLetters:
         return self.open > 0 and (self._keys is None or key in self._keys)
 
     async def hold_newer(
-        self, key: Key, version: int, partition: Partition, before: int
+        self,
+        key: Key,
+        version: int,
+        partition: Partition,
+        before: int,
+        lease: Lease | None = None,
     ) -> bool:
         """
         Whether an open letter of the key, of a record before an offset, holds an image or a
@@ -99,7 +108,9 @@ class DeadLetters:
             if letter.partition != partition or (letter.offset or 0) >= before:
                 continue
             try:
-                kept = await self._until_answered(partial(self.log.load, letter.ref))
+                kept = await self._while_held(
+                    lease, self._until_answered(partial(self.log.load, letter.ref))
+                )
             except Refused:
                 return True
             newest = version_of(kept.value)
@@ -107,22 +118,44 @@ class DeadLetters:
                 return True
         return False
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        backoff_s = 0.1
-        while True:
-            try:
-                answer = await ask()
-            except Retryable as error:
-                self.trouble = Blocker("dead-letters-unavailable", error.message)
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, self._backoff_max_s)
-            else:
-                self.trouble = None
-                return answer
+    @staticmethod
+    async def _while_held(lease: Lease | None, wait: Awaitable[T]) -> T:
+        return await (wait if lease is None else lease.while_held(wait))
 
-    async def keep(self, rejected: Sequence[RejectedRecord]) -> None:
-        """Keep records; returns when they are durable. Waits as long as that takes."""
-        refs = await self._until_answered(partial(self.log.keep, rejected))
+    async def _until_answered(
+        self, ask: Callable[[], Awaitable[T]], *, refused_too: bool = False
+    ) -> T:
+        """`refused_too`: a refusal is waited out as well; a person mends it meanwhile."""
+        who, backoff_s = object(), 0.1
+        try:
+            while True:
+                try:
+                    answer = await ask()
+                except (Retryable, Refused) as error:
+                    if isinstance(error, Refused):
+                        if not refused_too:
+                            raise
+                        backoff_s = self._backoff_max_s
+                    self.trouble = Blocker("dead-letters-unavailable", error.message)
+                    self._waits.begin(who, "dead-letters-unavailable", error.message)
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, self._backoff_max_s)
+                else:
+                    self.trouble = None
+                    return answer
+        finally:
+            self._waits.over(who)
+
+    async def keep(
+        self, rejected: Sequence[RejectedRecord], lease: Lease | None = None
+    ) -> None:
+        """
+        Keep records; returns when they are durable. Waits as long as that takes, a refusal
+        included, but no longer than the lease is held: then it raises Revoked, and the records
+        are to be read again.
+        """
+        keeping = self._until_answered(partial(self.log.keep, rejected), refused_too=True)
+        refs = await self._while_held(lease, keeping)
         await failpoints.reached("letters.after-keep")
         await self._state.add_letters(list(zip(refs, rejected, strict=True)))
         await failpoints.reached("letters.after-index")
@@ -164,7 +197,9 @@ class DeadLetters:
             event_key=key,
         )
 
-    async def keep_rows(self, rejected: Sequence[RejectedRecord]) -> None:
+    async def keep_rows(
+        self, rejected: Sequence[RejectedRecord], lease: Lease | None = None
+    ) -> None:
         """As `keep`, for copied rows: a page that is repeated after a crash adds no second
         letter.
         """
@@ -174,4 +209,4 @@ class DeadLetters:
         keys = {letter.event_key for letter in known if letter.offset is None}
         fresh = [row for row in rejected if row.event_key is None or row.event_key not in keys]
         if fresh:
-            await self.keep(fresh)
+            await self.keep(fresh, lease)

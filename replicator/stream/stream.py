@@ -90,8 +90,12 @@ class Stream:
         lease: Lease,
         ownership: Ownership,
         misplaced: Callable[[Record], Awaitable[None]],
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`misplaced` keeps the fact that such a record came, before it can count as done."""
+        """
+        `misplaced` keeps the fact that such a record came, before it can count as done. `look`
+        raises Blocked when the log is another one, Retryable while that cannot be told.
+        """
         self.lanes: dict[Partition, Lane] = {}
         self.applier = applier
         self.intake = intake
@@ -108,6 +112,9 @@ class Stream:
         self._lease = lease
         self._holds = ownership.holds
         self._misplaced = misplaced
+        self._look = look
+        self._doubted = False
+        """The log was away: whoever answers now may be another one under its name."""
         self._ahead: EpochAhead | None = None
         """Of the record at which reading stopped: somebody else moved the traffic."""
         self._active: dict[Partition, Lane] = {}
@@ -178,6 +185,10 @@ class Stream:
         self._wake.set()
         self._made_progress()
 
+    def doubt(self) -> None:
+        """The log did not answer: nothing more is taken in before it was looked at."""
+        self._doubted = True
+
     @property
     def positions(self) -> Positions:
         """The commit watermarks: everything before them is durable."""
@@ -229,7 +240,6 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
-            await failpoints.reached("stream.before-commit")
             # Taken with the positions: each is of the last record before one of them.
             marks = {
                 partition: bookmark_of(last)
@@ -287,7 +297,10 @@ class Stream:
                 return
             if polled.records:
                 self._counters.polled_at = asyncio.get_running_loop().time()
-                await self._take_in(polled.records)
+                try:
+                    await self._take_in(polled.records)
+                except Revoked:
+                    return  # nothing of the poll was tracked: it is read again
                 if self._ahead is not None:
                     self.stop()
                     return
@@ -299,12 +312,23 @@ class Stream:
     async def _polled(self, records_max: int) -> Polled | None:
         """What the feed brings; None when we are stopped while it is away."""
         who, backoff_s = object(), None
+        polled: Polled | None = None
         try:
             while not self._stopping.is_set():
                 try:
-                    return await self._feed.poll(records_max, _POLL_S)
+                    if polled is None:
+                        polled = await self._feed.poll(records_max, _POLL_S)
+                    if self._doubted and self._look is not None:
+                        # After the poll, and before anything of it counts: the next commit
+                        # would replace what the log is known by.
+                        await self._lease.while_held(self._look())
+                    self._doubted = False
+                    return polled
                 except (Retryable, Refused) as error:
+                    self.doubt()
                     backoff_s = await self._patience.rest(who, error, backoff_s, self._stopping)
+                except Revoked:
+                    return None
         finally:
             self._patience.over(who)
         return None
@@ -345,7 +369,7 @@ class Stream:
             if isinstance(event, Rejected)
         ]
         if rejected:
-            await self._letters.keep(rejected)
+            await self._letters.keep(rejected, self._lease)
         now = asyncio.get_running_loop().time()
         for record, event in zip(records, events, strict=True):
             lane = self.lanes[record.partition]
@@ -458,7 +482,6 @@ class Stream:
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
         void = {work.key for _, work in batch if self.applier.is_void(work)}
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
-        await failpoints.reached("stream.before-write")
         try:
             await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)
@@ -488,7 +511,7 @@ class Stream:
             and work.key not in apart
             and self._letters.concerns(work.key)
             and await self._letters.hold_newer(
-                work.key, work.event.version, lane.partition, work.whole
+                work.key, work.event.version, lane.partition, work.whole, self._lease
             )
         }
 

@@ -119,12 +119,17 @@ class Writer:
             self._answered(who)
 
     async def settled(self, lease: Lease) -> None:
+        """As `cleared`, but no longer than the lease is held. Raises Revoked."""
+        if not self.guard.is_clear:
+            await lease.while_held(self.cleared())
+
+    async def cleared(self) -> None:
         """Wait, and say so, until nothing that was sent before can still land."""
         if self.guard.is_clear:
             return
         message = f"a write to {self._connector} whose reply was lost may still land"
         with self._waits.waiting("late-writes", message, seconds=self.guard.left_s):
-            await lease.while_held(self.guard.clear())
+            await self.guard.clear()
 
     async def _until_answered(self, lease: Lease, batch: WriteBatch) -> Receipt:
         who = object()

@@ -13,6 +13,7 @@ import pytest
 from replicator.daemon import address
 from replicator.feeds.changelog import ChangelogDeadLetters
 from replicator.model.event import Key
+from replicator.model.fact import Fact, FactCode
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import RejectedRecord
 from replicator.model.phase import Direction, Phase
@@ -108,8 +109,8 @@ def test_dead_letters_can_be_read_and_not_retried(replicator: Run) -> None:
         ["repair"],
         ["cutover", "--yes"],
         ["revert", "--yes"],
-        ["complete", "--yes"],
         ["own", "source"],
+        ["answer", "yes"],
     ],
 )
 def test_what_needs_a_daemon_is_refused(replicator: Run, command: list[str]) -> None:
@@ -134,6 +135,75 @@ def test_after_the_switch_it_cannot_be_given_up(replicator: Run, tmp_path: Path)
     assert "error[phase-refused]" in result.stderr
     told = msgspec.json.decode(replicator("status", "--json").stdout)
     assert told["application_may_write"] == "target"
+
+
+def test_what_is_fenced_is_neither_given_up_nor_completed(
+    replicator: Run, tmp_path: Path
+) -> None:
+    """Only a daemon opens the fence, and after the end none would."""
+    for command, direction in (
+        ("abort", Direction.FORWARD),
+        ("complete", Direction.REVERSE),
+    ):
+        fenced = record(Phase.STREAMING, direction)
+        fenced.fence_closed = True
+        asyncio.run(write(tmp_path, fenced))
+        result = replicator(command, "--yes")
+        assert result.exit_code == 2
+        assert "error[phase-refused]: the writer fence is not open yet" in result.stderr
+        told = msgspec.json.decode(replicator("status", "--json").stdout)
+        assert told["phase"] == "STREAMING"
+        assert command not in told["possible"]
+
+
+def test_a_reverse_window_can_be_completed(replicator: Run, tmp_path: Path) -> None:
+    for phase in (Phase.STREAMING, Phase.BLOCKED):
+        asyncio.run(write(tmp_path, record(phase, Direction.REVERSE)))
+        told = msgspec.json.decode(replicator("status", "--json").stdout)
+        assert "complete" in told["possible"]
+        assert replicator("complete", "--yes").exit_code == 0
+        told = msgspec.json.decode(replicator("status", "--json").stdout)
+        assert (told["phase"], told["application_may_write"]) == ("COMPLETE", "target")
+        assert replicator("complete", "--yes").exit_code == 2
+
+
+def test_a_latched_fact_can_be_acknowledged(replicator: Run, tmp_path: Path) -> None:
+    latched = record(Phase.STREAMING)
+    seen = {"partition": "changelog/0", "offset": 3}
+    latched.facts = (
+        Fact(code=FactCode.MISPLACED, message="in another one", at=EPOCH_S, evidence=seen),
+    )
+    asyncio.run(write(tmp_path, latched))
+    assert "error[not-found]" in replicator("acknowledge", "group-foreign").stderr
+    told = msgspec.json.decode(replicator("status", "--json").stdout)
+    assert [fact["code"] for fact in told["facts"]] == ["misplaced-keys"]
+    result = replicator("acknowledge", "misplaced-keys", "--note", "it is mended")
+    assert result.exit_code == 0, result.stderr
+    told = msgspec.json.decode(replicator("status", "--json").stdout)
+    assert told["facts"] == []
+
+    async def kept() -> tuple[MigrationRecord | None, JournalEntry]:
+        state = await SqliteStateStore.open(tmp_path / "state.db")
+        try:
+            return await state.load(), (await state.journal(1))[0]
+        finally:
+            await state.close()
+
+    now, entry = asyncio.run(kept())
+    assert now is not None
+    assert now.voided == 1, "only a full verification begun from here on counts"
+    assert entry.message == "misplaced-keys: it is mended"
+    assert entry.evidence["offset"] == 3
+    assert replicator("acknowledge", "misplaced-keys").exit_code == 2
+
+
+def test_what_blocks_is_acknowledged_by_a_daemon_which_can_look(
+    replicator: Run, tmp_path: Path
+) -> None:
+    blocked = record(Phase.BLOCKED)
+    blocked.reason_code = "log-replaced"
+    asyncio.run(write(tmp_path, blocked))
+    assert "error[daemon-needed]" in replicator("acknowledge", "log-replaced").stderr
 
 
 def test_a_state_that_somebody_holds_is_not_given_up(replicator: Run, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import numpy as np
+import pytest
 from qdrant_client import models
 
 from replicator.codecs.events import EventDecoder
@@ -24,8 +26,14 @@ from replicator.demo.oracle import (
 from replicator.demo.schema import SOURCE, TARGET, TARGET_VECTOR
 from replicator.demo.stage import Stage
 from replicator.demo.stores import connect
+from replicator.errors import Refused
 from replicator.model.event import Op
+from replicator.model.phase import Direction
 from replicator.model.position import Partition, Record
+from replicator.ports.store import Pointer
+from replicator.routing.fences import HttpFence
+from replicator.routing.switches import HttpSwitch
+from replicator.settings.cutover import HttpSettings
 
 POINTS = 300
 
@@ -114,7 +122,7 @@ async def test_after_the_switch_the_application_writes_the_target_in_its_own_sch
         ) as answer:
             assert answer.status == 200
         async with http.get(f"{application.url}/switch") as answer:
-            assert await answer.json() == {"active": "target"}
+            assert await answer.json() == {"active": "target", "epoch": 1}
         await application.work()
         assert (await application.stats()).tally.writes_at_target == 0
         async with http.post(f"{application.url}/fence", json={"action": "open"}) as answer:
@@ -131,3 +139,23 @@ async def test_after_the_switch_the_application_writes_the_target_in_its_own_sch
 
     assert at_target.equal, at_target.examples
     assert at_source.equal, "nothing is written to the store that was left"
+
+
+async def test_the_application_keeps_the_protocol_of_fence_and_switch(tmp_path: Path) -> None:
+    """As `replicator.routing` speaks it."""
+    settings = HttpSettings(url="")
+    async with stage(tmp_path) as standing:
+        address = standing.application.url
+        fence = HttpFence(msgspec.structs.replace(settings, url=f"{address}/fence"))
+        switch = HttpSwitch(msgspec.structs.replace(settings, url=f"{address}/switch"))
+        assert await switch.current() == Pointer(Direction.FORWARD, 0)
+        await fence.close(60.0, "first")
+        await switch.to(Direction.REVERSE, 3)
+        assert await switch.current() == Pointer(Direction.REVERSE, 3)
+        await fence.open("first")
+        with pytest.raises(Refused, match="that attempt is over"):
+            await fence.close(60.0, "first")
+        assert not (await standing.application.stats()).fenced
+        await fence.close(60.0, "second")
+        assert (await standing.application.stats()).fenced
+        await fence.open("second")

@@ -76,3 +76,34 @@ async def test_opening_the_fence_does_not_end_a_rest() -> None:
     assert not resting.done()
     gate.work()
     await resting
+
+
+async def test_a_close_that_arrives_after_the_open_of_its_attempt_is_not_obeyed() -> None:
+    """It was sent before, and its sender has given up on it: nobody would open again."""
+    gate = Gate()
+    assert await gate.close_fence(60, "first")
+    gate.open_fence("first")
+    assert not await gate.close_fence(60, "first")
+    assert not gate.fenced
+    assert await gate.close_fence(60, "second")
+    assert gate.fenced
+
+
+async def test_a_close_that_waits_while_its_attempt_is_opened_says_that_it_is_not_closed() -> (
+    None
+):
+    gate = Gate()
+    async with gate.admitted():
+        closing = asyncio.create_task(gate.close_fence(60, "first"))
+        await asyncio.sleep(0)
+        gate.open_fence("first")
+    assert not await closing
+    assert not gate.fenced
+
+
+async def test_attempts_that_are_over_are_remembered_within_bounds() -> None:
+    gate = Gate()
+    for number in range(150):
+        gate.open_fence(str(number))
+    assert not await gate.close_fence(60, "149")
+    assert len(gate._over) == 100

@@ -54,6 +54,8 @@ class Application:
         self.epoch: int | None = 0
         """What events are stamped with; None for an application that nobody tells."""
         self.fenced = False
+        self.over: set[str] = set()
+        """Attempts for which the fence was opened: what closes for one of them comes late."""
         self.closings = 0
         self.changes = 0
         self.changes_at_target = 0
@@ -247,7 +249,12 @@ class Application:
     async def _fence(self, request: web.Request) -> web.Response:
         if self.refuse_fence:
             return web.json_response({"error": "come again"}, status=503)
-        closing = (await request.json())["action"] == "close"
+        body = await request.json()
+        closing, attempt = body["action"] == "close", body["attempt"]
+        if closing and attempt in self.over:
+            return web.json_response({"error": "that attempt is over"}, status=409)
+        if not closing:
+            self.over.add(attempt)
         async with self._admitted:
             self.fenced = closing
             self.closings += closing
@@ -265,7 +272,7 @@ class Application:
         return web.json_response({})
 
     async def _shows(self, _: web.Request) -> web.Response:
-        return web.json_response({"active": self.active})
+        return web.json_response({"active": self.active, "epoch": self.epoch})
 
     # -- judging
     # ---------------------------------------------------------------------------------------

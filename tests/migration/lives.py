@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from replicator.migration.migration import Migration
-from replicator.model.phase import Phase
+from replicator.model.event import ChangeEvent
+from replicator.model.phase import Direction, Phase
 from replicator.ports.control import CutoverRequest
-from tests.migration.rig import World
-from tests.stream.rig import now
+from replicator.settings.units import Duration
+from tests.migration.rig import World, _write
+from tests.stream.rig import now, upsert
 
 
 @asynccontextmanager
@@ -32,16 +36,24 @@ async def killed(world: World, phase: Phase = Phase.STREAMING) -> AsyncIterator[
 
 
 def scans_of(world: World) -> list[float]:
-    """When the source is scanned, from now on."""
+    """When the copy scans the source, from now on; what looks at a few rows only is no copy."""
     times: list[float] = []
     scan = world.images._store.scan
 
     def noted(*arguments: Any) -> Any:
-        times.append(now())
+        if arguments[2] == world.settings.backfill.page_rows:
+            times.append(now())
         return scan(*arguments)
 
     world.images.scan = noted  # type: ignore[attr-defined]
     return times
+
+
+def let_settle(world: World, seconds: float) -> None:
+    """Configure how long after an event its change may become visible."""
+    feed = msgspec.structs.replace(world.settings.feed, settle=Duration(seconds))
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
+    world.restart()
 
 
 def at_the_copys_end(world: World, act: Callable[[], None]) -> None:
@@ -59,3 +71,48 @@ async def until_the_gate_opens(world: World) -> None:
     """What the gate waits for by itself passes; the loop's limits end what never comes."""
     while await world.migration.cutover(CutoverRequest(dry_run=True)):
         await asyncio.sleep(0.1)
+
+
+async def ready(world: World) -> None:
+    """Verified, with something written since."""
+    await world.verify()
+    world.write(upsert(1, n=1), upsert(2, n=2))
+    await world.until_applied()
+
+
+async def streams(world: World) -> None:
+    """Until it streams, with everything applied."""
+    await world.until(lambda: world._is_in(Phase.STREAMING))
+    await world.until(lambda: world.migration.engine.lag().records == 0)
+
+
+async def codes(world: World, **request: Any) -> set[str]:
+    """Why the gate is closed."""
+    asked = CutoverRequest(dry_run=True, **request)
+    forward = world.record.direction is Direction.FORWARD
+    ask = world.migration.cutover if forward else world.migration.revert
+    return {blocker.code for blocker in await ask(asked)}
+
+
+async def cut_over(world: World, **request: Any) -> None:
+    """To the end, and until it streams the other way."""
+    await world.migration.cutover(CutoverRequest(**request))
+    await streams(world)
+
+
+async def revert(world: World, **request: Any) -> None:
+    """As `cut_over`, the other way."""
+    await world.migration.revert(CutoverRequest(**request))
+    await streams(world)
+
+
+def stamped(event: ChangeEvent, epoch: int) -> ChangeEvent:
+    """The event as a writer of this epoch emits it."""
+    event.epoch = epoch
+    return event
+
+
+def at_target(world: World, event: ChangeEvent) -> None:
+    """The application, on the target, changes it and emits."""
+    world.spoil(_write(event))
+    world.emit(event)

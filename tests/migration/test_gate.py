@@ -35,6 +35,9 @@ OPEN = GateFacts(
     waive_dead_letters=False,
     verified_at=1000.0,
     findings=0,
+    misconfigured=0,
+    below=[],
+    waive_recall=False,
     lossy=[],
     shows_after_s=0.0,
     needed_s=60.0,
@@ -59,6 +62,8 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
     ("not-verified", {"verified_at": None}),
     ("verification-old", {"now": 1000.0 + 86400.5}),
     ("findings", {"findings": 1}),
+    ("configuration", {"misconfigured": 1}),
+    ("recall", {"below": ["books: recall@10 is 0.110"]}),
     ("way-back-lossy", {"lossy": ["books: drop"]}),
     ("timeout-short", {"timeout_s": 59.0}),
     ("store-away", {"trouble": Blocker("target-unavailable", "the target is away")}),
@@ -118,6 +123,12 @@ def test_what_is_latched_is_named_with_what_was_seen() -> None:
 
 def test_dead_letters_are_waived_by_name() -> None:
     assert codes(msgspec.structs.replace(OPEN, open_letters=3, waive_dead_letters=True)) == []
+
+
+def test_searches_that_fall_short_are_waived_by_name_and_their_settings_are_not() -> None:
+    facts = msgspec.structs.replace(OPEN, below=["books: recall@10 is 0.110"], misconfigured=2)
+    assert codes(facts) == ["configuration", "recall"]
+    assert codes(msgspec.structs.replace(facts, waive_recall=True)) == ["configuration"]
 
 
 def test_a_lossy_way_back_is_waived_in_the_settings() -> None:

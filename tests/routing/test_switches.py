@@ -163,3 +163,11 @@ def test_every_collection_has_an_alias_of_its_own(aliases: list[str]) -> None:
     with pytest.raises(Refused) as refused:
         AliasSwitchover(Aliases(), aliases, COLLECTIONS)
     assert refused.value.code == "config-invalid"
+
+
+@pytest.mark.parametrize("taken", ["a", "b2"])
+def test_an_alias_that_the_migration_copies_by_is_not_moved(taken: str) -> None:
+    """The reverse stream would follow it, and write the store that the application is on."""
+    with pytest.raises(Refused, match=f"aliases: {taken} is what") as refused:
+        AliasSwitchover(Aliases(), [taken, "b_live"], COLLECTIONS)
+    assert refused.value.code == "config-invalid"

@@ -110,7 +110,7 @@ async def test_an_event_of_a_later_epoch_is_passed_by_nobody() -> None:
 
 @virtual
 async def test_an_older_epoch_is_in_time_before_the_vector_that_ended_it() -> None:
-    epochs = Epochs().enter(1, {Partition("changes/0"): 1})
+    epochs = Epochs().enter(1, {Partition("changes/0"): 1}, moved=True)
     event = msgspec.structs.replace(upsert(1), epoch=0)
     assert isinstance(Rig(epochs=epochs).intake.event(record_of(event)), ChangeEvent)
 
