@@ -23,7 +23,6 @@ from replicator.model.command import Command, Situation, situation
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.routing.person import Person
-from replicator.store.encoding import record_of
 from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
 from tests.simulation.controls import SimulatedFence, SimulatedHooks, SimulatedSwitch
@@ -151,11 +150,6 @@ class Process:
             feed=self._feed is not None,
             letters=begun.engine.letters.open > 0,
         )
-
-    def incarnation(self) -> int:
-        """As persisted."""
-        text = self._store._data.record
-        return 0 if text is None else record_of(text).incarnation
 
     async def give(
         self, command: Command, ask: Callable[[Migration], Coroutine[Any, Any, T]]
