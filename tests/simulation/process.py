@@ -38,6 +38,8 @@ RESTART = "restart"
 _METRICS = Metrics("simulation", "0")
 """Shared by all: making one costs more than a short run."""
 
+_LAST_STEPS = frozenset({"stragglers", "recheck", "before_switch"})
+"""Steps of a crossing in which the stream must rest."""
 _LONG = frozenset({"verify", "repair", "dead-letters retry", "cutover", "revert"})
 """Commands in the middle of which another one is of interest."""
 
@@ -271,15 +273,19 @@ class WatchedState:
 
     async def letter(self, number: int) -> Any:
         self._world.meddler.seize(1, 0.0)  # a retry begins
+        self._world.meddler.shake()
         return await self._state.letter(number)
 
     async def findings(self, *arguments: Any) -> Any:
         self._world.meddler.seize(1, 0.0)  # perhaps a repair begins
+        self._world.meddler.shake()
         return await self._state.findings(*arguments)
 
     async def note(self, entry: JournalEntry) -> None:
         await self._state.note(entry)
         self._world.meddler.nudge(0.12)
+        if entry.step in _LAST_STEPS:
+            self._world.meddler.shake()
 
     async def commit(self, *arguments: Any, **named: Any) -> None:
         self._world.point("commit")

@@ -262,7 +262,11 @@ def own_keeps_the_vector(patch: pytest.MonkeyPatch) -> None:
         await right(crossing, direction)
         if direction is before.direction and before.epochs.offered > before.epochs.current:
             ended = before.epochs.enter(before.epochs.offered, before.fence_vector)
-            await crossing._engine.journal.change("own", "as before", epochs=ended)
+            await crossing._engine.journal.update(
+                "own",
+                "as before",
+                lambda record: msgspec.structs.replace(record, epochs=ended),
+            )
 
     patch.setattr(Crossing, "own", keeping)
 
@@ -315,6 +319,7 @@ BITES = (
     "overtaken",
     "lapse of the fence",
     "told twice",
+    "runs while traffic moves",
     "without a verification",
     "read on in another log",
     "not stopped",

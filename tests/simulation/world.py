@@ -285,6 +285,7 @@ class World:
             if after.phase is Phase.SWITCHING:
                 self._switch_calls = 0
                 self._look_at_evidence(after)
+                self._look_at_rest()
             if after.phase in TERMINAL:
                 self.meddler.part()
             self._seldom(before, after)
@@ -359,6 +360,14 @@ class World:
         went_on = before is not None and before.phase is Phase.SWITCHING
         if went_on and after.phase is not Phase.HELD:
             self.violate(f"{after.phase.value} past writes that a lapse of the fence let in")
+
+    def _look_at_rest(self) -> None:
+        """Nothing is written while traffic moves: the stream has come to rest before."""
+        process = self.process
+        if process is not None and process.alive:
+            stream = process.migration.engine.stream
+            if stream is not None:
+                self.violate("the stream runs while traffic moves")
 
     def _look_at_evidence(self, after: MigrationRecord) -> None:
         """Traffic leaves the source only after a verification of the epoch in force."""
