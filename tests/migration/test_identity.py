@@ -213,11 +213,6 @@ async def test_a_target_that_is_another_one_is_noticed(happen: Any, running: boo
         if running:
             code = happen(world)
             assert "identity" in await codes(world)
-            with pytest.raises(Blocked) as caught:
-                await world.verify()
-            assert caught.value.code == code
-            await migration.pause()
-            await migration.resume()
             await is_blocked(world, code)
     if not running:
         code = happen(world)
@@ -344,12 +339,9 @@ async def test_a_second_daemon_on_a_copy_of_the_state_is_seen_by_the_first() -> 
         await world.until(
             lambda: second._have_begun is not None and second.engine.stream is not None
         )
-        assert "identity" in await codes(world)
         with pytest.raises(Blocked) as caught:
             await world.verify()
         assert caught.value.code == "mark-newer"
-        await first.pause()
-        await first.resume()
         await is_blocked(world, "mark-newer")
         second.request_drain()
         await task

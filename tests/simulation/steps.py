@@ -77,6 +77,7 @@ class Steps(Comparing):
         told = f"{record.phase.value} by {record.reason_code}: {record.reason}"
         assert record.phase in _STOPPED, f"not stopped ({codes}): {told}"
         assert record.reason_code in codes, told
+        await asyncio.sleep(1.0)  # until the process knows what is persisted
         self.world.stale = False
         # Whatever is tried now, it stays so: these are lies here, or end the story.
         lies = {Command.ABORT, Command.COMPLETE, Command.OWN}
