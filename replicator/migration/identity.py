@@ -78,7 +78,8 @@ class Identity:
                 # Or it is not shown yet.
                 await asyncio.sleep(self._parts.target.staleness_s)
                 found = await self._parts.target.describe(collection.target)
-            self._judge(record, collection.target, found)
+            # The record as it is by now: this process may have claimed the target meanwhile.
+            self._judge(self._journal.record, collection.target, found)
 
     async def look_at_log(self) -> None:
         """
