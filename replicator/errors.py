@@ -169,6 +169,10 @@ CODES: dict[str, str] = {
         "List them with `replicator dead-letters list` (of an import: `--import DIRECTORY`), "
         "mend them, and run the same command again."
     ),
+    "filter-differs": (
+        "The store's own filter may decide otherwise than ours there; look at what the message "
+        "names before you compare counts or searches."
+    ),
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
     "epoch-stale": (
@@ -202,7 +206,6 @@ CODES: dict[str, str] = {
     "alias-moved": (
         "A configured name now stands for another collection; move the alias back, or abort."
     ),
-    "same-collection": "Name a target collection that is not the source collection itself.",
     "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
     "route-asked": (
         "Nothing: the switch is asked where it points, and in which epoch; bring it back if it "

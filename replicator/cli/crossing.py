@@ -66,8 +66,16 @@ class Crossing:
         with contextlib.suppress(ReplicatorError):
             await self._tell_journal()
         blockers = task.result()
-        click.echo(f"{self._operation}: done", err=True)
+        click.echo(f"{self._operation}: done{await self._stopped()}", err=True)
         return blockers
+
+    async def _stopped(self) -> str:
+        """How long the application could not write, where the daemon can still say it."""
+        with contextlib.suppress(ReplicatorError):
+            fence = (await self._control.status()).fence
+            if fence is not None and fence.stopped_s is not None:
+                return f"; writes were stopped for {fence.stopped_s:.2f} s"
+        return ""
 
     async def _look(self) -> None:
         await self._tell_journal()

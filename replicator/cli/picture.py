@@ -93,6 +93,12 @@ def _alarms(status: Status) -> Iterator[Text]:
         yield Text(f"  {status.reason}", "red")
     for blocker in status.not_ready:
         yield Text(f"  not ready: {_told(blocker)}", "red")
+    for wait in status.waits:
+        until = "" if wait.until is None else f", until {moment(wait.until)}"
+        yield Text(f"  waits since {moment(wait.since)}{until}: {wait.message}", "yellow")
+    for fact in status.facts:
+        seen = f"  latched {moment(fact.at)}: {fact.message}; "
+        yield Text(f"{seen}see, then: replicator acknowledge {fact.code.value}", "yellow")
 
 
 def _told(blocker: Blocker) -> str:
@@ -102,7 +108,7 @@ def _told(blocker: Blocker) -> str:
 def _figures(status: Status) -> Iterator[tuple[str, str]]:
     over = status.phase in TERMINAL
     place = status.application_may_write or "nowhere, or unknown"
-    yield "application", f"writes {place} ({status.direction.value})"
+    yield "application", f"writes {place} ({status.direction.value}, epoch {status.epoch})"
     yield "since", moment(status.since)
     copy = status.backfill
     done = "" if copy.percent is None else f", {copy.percent:.1f} %"
@@ -134,6 +140,7 @@ def _figures(status: Status) -> Iterator[tuple[str, str]]:
 
 def _fence(fence: FenceStatus) -> Iterator[Text]:
     outcome = f", {fence.outcome}" if fence.outcome else f", since {moment(fence.since)}"
-    yield Text(f"{fence.operation}: step {fence.step}{outcome}")
+    stopped = "" if fence.stopped_s is None else f", writes stopped for {fence.stopped_s:.2f} s"
+    yield Text(f"{fence.operation}: step {fence.step}{outcome}{stopped}")
     if fence.question:
         yield Text(f"  asked: {fence.question}", "yellow")

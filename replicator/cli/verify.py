@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,21 @@ def _queries(path: Path) -> list[Query]:
     return found
 
 
+def _besides(report: Report) -> Iterator[str]:
+    """What was found beside the keys: configuration, search, and what to look at."""
+    for name, differences in report.configuration.items():
+        for each in differences:
+            word = "not as planned" if each.blocks else "told only"
+            yield f"configuration {name}: {each.code}, {each} ({word})"
+    for name, figures in report.search.items():
+        told = ", ".join(f"{key} {value}" for key, value in figures.items())
+        yield f"search {name}: {told}"
+    for sentence in report.below:
+        yield f"below the threshold: {sentence}"
+    for sentence in report.warnings:
+        yield f"look at: {sentence}"
+
+
 def _show(report: Report) -> None:
     out = screen.console()
     verdict = "both stores are equal" if report.equal else "the stores differ"
@@ -178,17 +194,8 @@ def _show(report: Report) -> None:
         )
         head = ("collection", "points at the source", "points at the target")
         out.print(screen.table(head, rows, right=(1, 2)))
-    for name, differences in report.configuration.items():
-        for each in differences:
-            word = "not as planned" if each.blocks else "told only"
-            out.print(f"configuration {name}: {each.code}, {each} ({word})")
-    for name, figures in report.search.items():
-        told = ", ".join(f"{key} {value}" for key, value in figures.items())
-        out.print(f"search {name}: {told}")
-    for sentence in report.below:
-        out.print(f"below the threshold: {sentence}")
-    for sentence in report.warnings:
-        out.print(f"look at: {sentence}")
+    for line in _besides(report):
+        out.print(line)
     shown = report.findings[:_FINDINGS_SHOWN]
     if shown:
         rows_of = (

@@ -11,6 +11,8 @@ from replicator.model.status import Status
 
 _LOST = frozenset({Phase.BLOCKED, Phase.HELD, Phase.ABORTED})
 _PASSING = frozenset({"outcome-unknown", "store-throttled", "transaction-open"})
+_IN_ORDER = frozenset({"phase", "settle", "late-writes", "index-build"})
+"""What a job waits for in the ordinary course of things, and which ends by itself."""
 _COPYING = frozenset({Phase.PLANNED, Phase.BACKFILL})
 
 
@@ -53,7 +55,7 @@ class Until:
         for reason in status.not_ready:
             if reason.code in LASTING:
                 raise _given_up(reason)
-        waits = [reason for reason in status.not_ready if reason.code != "phase"]
+        waits = [reason for reason in status.not_ready if reason.code not in _IN_ORDER]
         done = status.backfill.copied + status.stream.applied
         self._has_worked = self._has_worked or (self._done is not None and done != self._done)
         if not waits or done != self._done:

@@ -22,7 +22,14 @@ from replicator.model.status import Status
 from replicator.ports.control import Report
 
 _TIMES: dict[type, tuple[str, ...]] = {
-    Status: ("since", "verify.at", "fence.since"),
+    Status: (
+        "since",
+        "verify.at",
+        "fence.since",
+        "waits.*.since",
+        "waits.*.until",
+        "facts.*.at",
+    ),
     JournalEntry: ("at",),
     Finding: ("at",),
     DeadLetter: ("at",),

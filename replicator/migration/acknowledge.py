@@ -89,6 +89,7 @@ class Acknowledgement:
                 voided=record.voided + 1,
             )
 
+        self._engine.identity.disclaim()
         await self._engine.journal.update(
             "acknowledge", f"mark-newer: {note or 'no note'}", adopted, incarnation=highest
         )

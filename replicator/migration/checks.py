@@ -26,6 +26,7 @@ from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
+from replicator.stream.filter_limits import differences
 from replicator.stream.transform import Transform
 
 T = TypeVar("T")
@@ -203,7 +204,6 @@ async def _collection(
         )
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     wanted = await wanted_target(collection, schema, target, capture_id=None)
-    findings += losses(collection, schema, wanted, at_target)
     there = at_target or wanted
     try:
         there = await _of("target", _foreseen(collection, wanted, there, target))
@@ -212,11 +212,15 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = Transform(collection, there, schema)
     findings += transform.compatible(schema, there)
+    findings += losses(collection, schema, wanted, at_target)
+    subject = f"collections/{collection.source}"
     findings += [
-        CheckFinding(
-            Severity.WARNS, "not-invertible", f"collections/{collection.source}", sentence
-        )
+        CheckFinding(Severity.WARNS, "not-invertible", subject, sentence)
         for sentence in transform.lossy
+    ]
+    findings += [
+        CheckFinding(Severity.WARNS, "filter-differs", subject, sentence)
+        for sentence in differences(collection.transform.filter or {})
     ]
     findings += await _of("source", sample_rows(collection, schema, there, transform, source))
     return findings, await _of("source", source.count(collection.source)) or 0

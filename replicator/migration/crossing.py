@@ -141,9 +141,12 @@ class Crossing:
                 await self._engine.identity.look()
         except TimeoutError:
             return [Blocker("store-away", f"no answer within {ANSWER_S:.0f} s")]
+        except Blocked as error:
+            # It is no matter of the gate alone: the stream must not write on either.
+            await self._supervisor.failed(error)
+            return [Blocker("identity", error.message)]
         except ReplicatorError as error:
-            code = "identity" if isinstance(error, Blocked) else "store-away"
-            return [Blocker(code, error.message)]
+            return [Blocker("store-away", error.message)]
         return []
 
     async def _cross_over(self, request: CutoverRequest, waived: list[Blocker]) -> None:

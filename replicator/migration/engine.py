@@ -56,7 +56,7 @@ class Engine:
         self.journal = journal
         self.counters = Counters()
         self.ownership = Ownership()
-        self.waits = Waits(parts.clock, parts.on_wait)
+        self.waits = Waits(parts.clock)
         self.versions = VersionWindow(settings.stream.version_window)
         """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream, self.waits)
@@ -224,7 +224,6 @@ class Engine:
         )
         # A migration before this one may have died with writes on their way to this target.
         self.writers[Direction.FORWARD].guard.suspect()
-        await failpoints.reached("capture.before-persist")
         await self.patience.until_answered(self.identity.pin)
         await failpoints.reached("capture.before-persist")
         await self.parts.state.commit(positions, {}, bookmarks)
@@ -266,7 +265,12 @@ class Engine:
         """Describe both stores, waiting for them."""
         parts = self.parts
         self.atlas = await self.patience.until_answered(
-            lambda: draw_atlas(parts.settings, parts.source, parts.target)
+            lambda: draw_atlas(
+                parts.settings,
+                parts.source,
+                parts.target,
+                pinned=self.journal.record.collections,
+            )
         )
         return self.atlas
 

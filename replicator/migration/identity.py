@@ -5,7 +5,8 @@ A name proves nothing. A collection may be wiped and made anew under its name, a
 moved, a second daemon may run on a copy of this state, a state may be restored from before a
 switch. What tells is kept in the record and at the target: the mark carries the capture, the
 epoch and the daemon's *incarnation*, raised at every start and switch. Who meets a higher one
-there than its own is not the only one, or not the newest, and stops.
+there than its own is not the only one, or not the newest, and stops; so does who meets a lower
+one than it left there itself, for another process wrote over it.
 
 Looked at when a stream or a copy starts, on resume, before the gate, and with every
 verification.
@@ -13,6 +14,8 @@ verification.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import Mapping
 from functools import partial
 
@@ -33,6 +36,9 @@ from replicator.stream.writing import Writer
 
 _UNMADE = frozenset({Phase.PLANNED, Phase.BACKFILL})
 """Phases in which the target's collections may not exist yet."""
+_STEP_MAX = 1000
+"""By how much a start raises the incarnation at most. It is left to chance: two processes that
+begin at once on copies of one state would else count alike, and neither would stop."""
 
 
 class Identity:
@@ -68,6 +74,10 @@ class Identity:
         await self._aliases(record)
         for collection in self._parts.settings.collections:
             found = await self._parts.target.describe(collection.target)
+            if self._was_overwritten(found):
+                # Or it is not shown yet.
+                await asyncio.sleep(self._parts.target.staleness_s)
+                found = await self._parts.target.describe(collection.target)
             self._judge(record, collection.target, found)
 
     async def look_at_log(self) -> None:
@@ -137,6 +147,16 @@ class Identity:
             )
         self._claimed = record.incarnation
 
+    def disclaim(self) -> None:
+        """A person says that this state is the right one, whatever mark the target bears: it is
+        claimed anew.
+        """
+        self._claimed = None
+
+    def _was_overwritten(self, found: CollectionSchema | None) -> bool:
+        mark = found.mark if found is not None else None
+        return mark is not None and mark.incarnation < (self._claimed or 0)
+
     async def adopt_log(self, note: str) -> None:
         """A person says that this log continues the one that was captured."""
 
@@ -191,6 +211,12 @@ class Identity:
                 f"the target's {name!r} was written by incarnation {mark.incarnation} of this "
                 f"migration, and this is {record.incarnation}",
             )
+        if self._was_overwritten(found):
+            raise Blocked(
+                "mark-newer",
+                f"the target's {name!r} bears the mark of incarnation {mark.incarnation} of "
+                f"this migration, written over that of {self._claimed}, which is this one",
+            )
 
     async def _aliases(self, record: MigrationRecord) -> None:
         switch = self._parts.settings.cutover.switch
@@ -200,11 +226,18 @@ class Identity:
             if pinned is None or name in ours:  # what our own switch moves is not watched
                 continue
             now = await _resolved(store, name)
-            if now != pinned:
+            if now != pinned and not self._switched(record, now):
                 raise Blocked(
                     "alias-moved",
                     f"the {side}'s {name!r} stood for {pinned!r}, and now for {now!r}",
                 )
+
+    @staticmethod
+    def _switched(record: MigrationRecord, now: str) -> bool:
+        """Whether an alias of the source leads to where the traffic was sent: the switch."""
+        crossed = record.direction is Direction.REVERSE or record.phase is Phase.SWITCHING
+        targets = {c for n, c in record.collections.items() if n.startswith("target/")}
+        return crossed and now in targets
 
     def _names(self) -> list[tuple[str, Store, str]]:
         parts = self._parts
@@ -219,7 +252,9 @@ class Identity:
 
 
 def _next_incarnation(record: MigrationRecord) -> MigrationRecord:
-    return msgspec.structs.replace(record, incarnation=record.incarnation + 1)
+    return msgspec.structs.replace(
+        record, incarnation=record.incarnation + 1 + secrets.randbelow(_STEP_MAX)
+    )
 
 
 async def _resolved(store: Store, name: str) -> str:

@@ -90,6 +90,7 @@ class Migration:
         supervisor = Supervisor(
             engine, self._operations, plain_copy_check=upkeep.check_plain_copy
         )
+        upkeep.not_ours = supervisor.failed
         crossing = Crossing(
             engine,
             supervisor,
@@ -259,6 +260,10 @@ class Migration:
             letters=self.engine.letters.open > 0,
         )
 
+    def _possible_at_all(self) -> None:
+        """Raises Refused while the migration is still starting."""
+        _ = self._begun
+
     def _possible(self, command: Command) -> None:
         """Raises Refused where the table of commands says so."""
         reason = refusal(command, self._situation())
@@ -407,6 +412,7 @@ class Migration:
 
     async def cancel_verification(self) -> bool:
         """End a verification that is under way; whether one was."""
+        self._possible_at_all()
         return await self._operations.cancel("verify")
 
     async def _move(
@@ -439,6 +445,7 @@ class Migration:
 
     async def discard_letters(self, numbers: Sequence[int]) -> int:
         """Give letters up, on a person's word."""
+        self._possible_at_all()
         closed = await self.parts.state.close_letters(
             numbers, LetterState.DISCARDED, "a person"
         )

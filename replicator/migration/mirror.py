@@ -22,7 +22,8 @@ from replicator.model.point import Point, PointId
 from replicator.model.write import Write
 from replicator.ports.store import StoreReader
 from replicator.settings.settings import VerifySettings
-from replicator.stream.images import fetch_images
+from replicator.stream.images import fetch_images, image_parts
+from replicator.stream.pages import PageSize
 from replicator.stream.patience import Patience
 
 
@@ -53,6 +54,7 @@ class Mirror:
         self._atlas = atlas
         self._settings = settings
         self._patience = patience
+        self._size = PageSize()
         self._like: dict[str, Likeness] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
@@ -67,11 +69,12 @@ class Mirror:
         for key in keys:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
-            points, unreadable = await fetch_images(
-                self._patience, self._source, collection, ids
-            )
-            rows = [(x, points.get(x)) for x in ids if x not in unreadable]
-            gaps += (await self.against_target(collection, rows))[0]
+            # Invariant 10: of keys nobody knows how large their images are.
+            async for some, (points, unreadable) in image_parts(
+                self._patience, self._source, collection, ids, self._size
+            ):
+                rows = [(x, points.get(x)) for x in some if x not in unreadable]
+                gaps += (await self.against_target(collection, rows))[0]
         return gaps
 
     async def against_target(

@@ -29,6 +29,8 @@ restart.
 """
 _BEYOND_S = 30.0
 """How long a log may end before our position: a failover shows an older end for seconds."""
+_SLOW_S = 5.0
+"""A partition that stands still for this long with more to apply is falling behind."""
 ANSWER_S = 10.0
 """An answer that comes later than this is of another time than the question: not known."""
 _INTRUDERS_EVERY_S = 15.0
@@ -71,6 +73,7 @@ class Observer:
         progress.
         """
         loop = asyncio.get_running_loop()
+        positions = dict(self._known_positions())  # before the question: no end lies below them
         try:
             async with asyncio.timeout(ANSWER_S):
                 bounds = await self._feed.bounds()
@@ -85,7 +88,7 @@ class Observer:
         self.trouble = None
         self.bounds = bounds
         self._probed_at = loop.time()
-        self._watch_the_end(bounds)
+        self._watch_the_end(bounds, positions)
         if expected_partitions is not None and len(bounds) != expected_partitions:
             raise Blocked(
                 "partitions-changed",
@@ -106,13 +109,14 @@ class Observer:
             self.retention_s = await self._feed.retention_s()
         self._asked_at = loop.time()  # only once it is answered: else nobody would know
 
-    def _watch_the_end(self, bounds: dict[Partition, Bounds]) -> None:
+    def _watch_the_end(self, bounds: dict[Partition, Bounds], positions: Positions) -> None:
         """
         Raises Blocked when the log has ended before our position for a while: a failover may
-        show an older end for a moment, a log that was made anew shows it for good.
+        show an older end for a moment, a log that was made anew shows it for good. Until then
+        the lag is unknown.
         """
         now = asyncio.get_running_loop().time()
-        for partition, position in self._known_positions().items():
+        for partition, position in positions.items():
             at = bounds.get(partition)
             if at is None or position <= at.end:
                 self._beyond_since.pop(partition, None)
@@ -174,9 +178,8 @@ class Observer:
         unknown = [partition for partition in self.bounds if partition not in positions]
         if not self.is_fresh or not self.bounds or unknown:
             return LagStatus(unknown_partitions=len(unknown) or len(self.bounds))
-        beyond = sum(positions[p] > at.end for p, at in self.bounds.items())
-        if beyond:  # a log that ends before our position is not the one we know
-            return LagStatus(unknown_partitions=beyond)
+        if self._beyond_since:  # a log that ends before our position is not the one we know
+            return LagStatus(unknown_partitions=len(self._beyond_since))
         behind = [p for p, at in self.bounds.items() if at.end > positions[p]]
         if not behind:
             return LagStatus(records=0, seconds=0.0)
@@ -198,8 +201,14 @@ class Observer:
         positions: Positions,
         read_to: Callable[[Partition], int | None],
         committed: Positions,
+        *,
+        reads: bool = True,
+        troubled: bool = False,
     ) -> list[PartitionStatus]:
-        """One row for each partition of the topic, in order of their numbers."""
+        """
+        One row for each partition of the topic, in order of their numbers. `reads`: whether
+        somebody is meant to read now; `troubled`: whether the stream waits for something.
+        """
         names = sorted(self.bounds.keys() | committed.keys(), key=lambda p: (len(p), p))
         rows = []
         for name in names:
@@ -211,25 +220,29 @@ class Observer:
                     position=read_to(name),
                     applied=positions.get(name),
                     committed=committed.get(name),
-                    status=self._health(name, positions.get(name), at),
+                    status=self._health(name, positions.get(name), at, troubled=troubled)
+                    if reads
+                    else PartitionHealth.OK,
                 )
             )
         return rows
 
     def _health(
-        self, name: Partition, applied: int | None, at: Bounds | None
+        self, name: Partition, applied: int | None, at: Bounds | None, *, troubled: bool
     ) -> PartitionHealth:
         if applied is None:
             return PartitionHealth.STOP
         if at is None:
             return PartitionHealth.WARN
-        if applied > at.end:
+        if name in self._beyond_since:
             return PartitionHealth.REWIND
-        if applied >= at.end:
+        if applied >= at.end:  # an end that was asked for a moment ago may lie behind us by now
             return PartitionHealth.OK
         _, moved_at = self._moved.get(name, (applied, asyncio.get_running_loop().time()))
         stands = asyncio.get_running_loop().time() - moved_at
-        return PartitionHealth.STALL if stands > _FRESH_S else PartitionHealth.OK
+        if stands > _FRESH_S:
+            return PartitionHealth.STALL
+        return PartitionHealth.WARN if troubled or stands > _SLOW_S else PartitionHealth.OK
 
     def retention(self, lag: LagStatus) -> RetentionStatus:
         """How long until the log may drop what is not applied; None where nothing tells."""

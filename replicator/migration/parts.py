@@ -12,7 +12,6 @@ from replicator.ports.feed import ChangeFeed, DeadLetterLog
 from replicator.ports.state import StateStore
 from replicator.ports.store import Store
 from replicator.settings.settings import Settings
-from replicator.stream.waits import Listener
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,5 +28,3 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     wipe: Sequence[str] = ()
     """Target collections that a person allowed to wipe."""
-    on_wait: Listener | None = None
-    """Told when a kind of wait begins and ends."""

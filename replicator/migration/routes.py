@@ -5,6 +5,7 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -77,7 +78,13 @@ def is_one_collection(
     ) == (target.physical or target.name)
 
 
-async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReader) -> Atlas:
+async def draw_atlas(
+    settings: Settings,
+    source: StoreReader,
+    target: StoreReader,
+    *,
+    pinned: Mapping[str, str] = MappingProxyType({}),
+) -> Atlas:
     """
     Describe both stores. Raises Refused("source-missing"), Blocked("target-missing") when a
     collection is gone, Retryable when a store is away.
@@ -101,7 +108,7 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
         integer_ids[name] = await _ends_in_integers(settings, source, schema)
         forward[name] = Route(
             collection=name,
-            store=collection.target,
+            store=pinned.get(f"target/{collection.target}", collection.target),
             transform=Transform(collection, at_target, schema),
             vectors=schema.vectors,
             source=schema,
@@ -109,7 +116,8 @@ async def draw_atlas(settings: Settings, source: StoreReader, target: StoreReade
         )
         reverse[name] = Route(
             collection=name,
-            store=name,
+            # The collection itself: by then an alias of this name may lead to the target's.
+            store=pinned.get(f"source/{name}", name),
             transform=IdentityTransform(),
             vectors=schema.vectors,
             source=schema,

@@ -6,10 +6,10 @@ dead letters, put together from the engine's parts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-from replicator.errors import Fatal, Refused, ReplicatorError
+from replicator.errors import Blocked, Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
 from replicator.migration.healing import heal_copy
 from replicator.migration.operations import Operations
@@ -48,6 +48,8 @@ class Upkeep:
         self._parts = engine.parts
         self._operations = operations
         self._verification = verification
+        self.not_ours: Callable[[Blocked], Awaitable[None]] | None = None
+        """What to do when log or collections are not ours any more; set by `migration`."""
 
     @property
     def _record(self) -> MigrationRecord:
@@ -86,7 +88,12 @@ class Upkeep:
     async def _verify(self, request: VerifyRequest) -> Report:
         parts, engine = self._parts, self._engine
         context = self._record.context
-        await engine.identity.look_patiently()
+        try:
+            await engine.identity.look_patiently()
+        except Blocked as error:
+            if self.not_ours is not None:
+                await self.not_ours(error)
+            raise
         atlas = engine.atlas or await engine.draw()
         mirror = engine.mirror()
         suspects = Suspects(

@@ -71,6 +71,8 @@ def view(
                 else None
             ),
             engine.committed,
+            reads=record.phase in STREAMS and not record.paused,
+            troubled=engine.trouble is not None,
         )
         status.retention = engine.observer.retention(lag)
     status.ready = not status.not_ready
@@ -94,6 +96,8 @@ def _owner(engine: Engine) -> str | None:
     record = engine.journal.record
     if record.fence_closed or record.phase in (Phase.FENCING, Phase.SWITCHING, Phase.HELD):
         return None
+    if record.phase is Phase.BLOCKED and record.reason_code == "mark-newer":
+        return None  # somebody else knows more than this state
     return "source" if record.direction is Direction.FORWARD else "target"
 
 

@@ -58,6 +58,7 @@ class DeadLetters:
         self._backoff_max_s = backoff_max_s
         self._waits = waits or Waits()
         self._keys: set[Key] | None = set()
+        self._counting = asyncio.Lock()
 
     async def load(self) -> None:
         """Learn what is open. Before anything is applied."""
@@ -73,10 +74,13 @@ class DeadLetters:
 
     async def recount(self) -> None:
         """Ask the state store how many are open."""
-        for direction in Direction:
-            counts = await self._state.letter_counts(direction)
-            self._open_by_direction[direction] = counts.get(LetterState.OPEN.value, 0)
-        self.open = sum(self._open_by_direction.values())
+        # One at a time: an answer from before a letter was kept, arriving after the answer from
+        # afterwards, would hide the letter from the gate and from what settles it.
+        async with self._counting:
+            for direction in Direction:
+                counts = await self._state.letter_counts(direction)
+                self._open_by_direction[direction] = counts.get(LetterState.OPEN.value, 0)
+            self.open = sum(self._open_by_direction.values())
 
     def open_in(self, direction: Direction) -> int:
         """How many are open of those that arose in a direction."""

@@ -240,7 +240,6 @@ class Stream:
         }
         settled = dict(self._lettered)
         if moved or settled:
-            await failpoints.reached("stream.before-commit")
             # Taken with the positions: each is of the last record before one of them.
             marks = {
                 partition: bookmark_of(last)
@@ -483,7 +482,6 @@ class Stream:
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
         void = {work.key for _, work in batch if self.applier.is_void(work)}
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
-        await failpoints.reached("stream.before-write")
         try:
             await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)

@@ -8,7 +8,7 @@ it back however the wait ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from replicator import clock as clocks
@@ -17,16 +17,12 @@ from replicator.errors import ReplicatorError
 from replicator.model.finding import Blocker
 from replicator.model.status import Wait
 
-Listener = Callable[[Wait, bool], None]
-"""Told of a kind of wait when the first of it begins (True), and when the last ends (False)."""
-
 
 class Waits:
     """The waits of one process. Not safe across threads."""
 
-    def __init__(self, clock: Clock = clocks.wall, listener: Listener | None = None) -> None:
+    def __init__(self, clock: Clock = clocks.wall) -> None:
         self._clock = clock
-        self._listener = listener
         self._waits: dict[object, Wait] = {}
 
     def saw(self, who: object, error: ReplicatorError) -> None:
@@ -51,9 +47,7 @@ class Waits:
 
     def over(self, who: object) -> None:
         """`who` waits no more. Also right for one that never did."""
-        wait = self._waits.pop(who, None)
-        if wait is not None and not self._any_of(wait.code):
-            self._tell(wait, begins=False)
+        self._waits.pop(who, None)
 
     @contextmanager
     def waiting(
@@ -84,17 +78,6 @@ class Waits:
     ) -> None:
         known = self._waits.get(who)
         since = known.since if known is not None and known.code == code else self._clock()
-        begins = not self._any_of(code)
-        wait = Wait(code=code, message=message, since=since, until=until, planned=planned)
-        self._waits[who] = wait
-        if known is not None and known.code != code and not self._any_of(known.code):
-            self._tell(known, begins=False)
-        if begins:
-            self._tell(wait, begins=True)
-
-    def _any_of(self, code: str) -> bool:
-        return any(wait.code == code for wait in self._waits.values())
-
-    def _tell(self, wait: Wait, *, begins: bool) -> None:
-        if self._listener is not None:
-            self._listener(wait, begins)
+        self._waits[who] = Wait(
+            code=code, message=message, since=since, until=until, planned=planned
+        )

@@ -36,7 +36,7 @@ def test_one_screen_says_where_it_stands_and_what_is_next(
     text = replicator("status").stdout
     assert "STREAMING" in text
     assert "next: replicator cutover" in text
-    assert "writes source (forward)" in text
+    assert "writes source (forward, epoch 0)" in text
     assert any(
         line.split() == ["t/0", "unknown", "3", "2", "1", "STALL"] for line in text.splitlines()
     )

@@ -16,6 +16,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from replicator.cli.main import cli
 from replicator.errors import CODES
+from replicator.losses import LOSSES
 from replicator.migration.gate import BLOCKERS
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
@@ -135,8 +136,8 @@ def raised_codes() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "replicator").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if path.name == "errors.py":
-            continue
+        if path.name == "errors.py":  # its table names every code; an error may bring its own
+            text = "".join(re.findall(r"super\(\).__init__\(\s*\"[a-z-]+\"", text))
         if path.name == "gate.py":  # its table names every code; what it gives is what counts
             text = "".join(re.findall(r"Blocker\(\s*\"[a-z-]+\"", text))
         found |= set(re.findall(r"\"([a-z]+(?:-[a-z]+)*)\"", text))
@@ -145,7 +146,8 @@ def raised_codes() -> set[str]:
 
 def test_every_code_that_is_declared_is_raised_somewhere() -> None:
     """So a runbook, which names only declared ones, speaks of nothing that cannot happen."""
-    assert {*CODES, *BLOCKERS} - raised_codes() == set()
+    made = set(LOSSES)  # of the names of settings; their own tests meet each of them
+    assert {*CODES, *BLOCKERS} - raised_codes() - made == set()
 
 
 # -- settings

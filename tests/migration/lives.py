@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from replicator.migration.migration import Migration
 from replicator.model.event import ChangeEvent
 from replicator.model.phase import Direction, Phase
 from replicator.ports.control import CutoverRequest
+from replicator.settings.units import Duration
 from tests.migration.rig import World, _write
 from tests.stream.rig import now, upsert
 
@@ -33,16 +36,24 @@ async def killed(world: World, phase: Phase = Phase.STREAMING) -> AsyncIterator[
 
 
 def scans_of(world: World) -> list[float]:
-    """When the source is scanned, from now on."""
+    """When the copy scans the source, from now on; what looks at a few rows only is no copy."""
     times: list[float] = []
     scan = world.images._store.scan
 
     def noted(*arguments: Any) -> Any:
-        times.append(now())
+        if arguments[2] == world.settings.backfill.page_rows:
+            times.append(now())
         return scan(*arguments)
 
     world.images.scan = noted  # type: ignore[attr-defined]
     return times
+
+
+def let_settle(world: World, seconds: float) -> None:
+    """Configure how long after an event its change may become visible."""
+    feed = msgspec.structs.replace(world.settings.feed, settle=Duration(seconds))
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
+    world.restart()
 
 
 def at_the_copys_end(world: World, act: Callable[[], None]) -> None:

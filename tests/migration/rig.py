@@ -175,7 +175,7 @@ class World:
             feed=KafkaSettings(
                 bootstrap_servers="memory:9092",
                 topic="changes",
-                settle=Duration(SETTLE_S),
+                settle=Duration(max(SETTLE_S, staleness_s)),
                 partitioner="unchecked",
             )
             if feed

@@ -20,6 +20,7 @@ from replicator.model.record import Capture, MigrationRecord
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert
 from replicator.settings.transform import TransformSettings
+from replicator.settings.units import Duration
 from replicator.stream.transform import Transform
 from replicator.testing.memory_feed import MemoryFeed
 from tests.migration.rig import World
@@ -86,8 +87,10 @@ async def test_a_store_that_is_away_is_a_finding_and_no_exception() -> None:
 @virtual
 async def test_a_settle_shorter_than_the_sources_staleness_blocks() -> None:
     world = World(staleness_s=0.6)
+    assert await check(world) == []
+    feed = msgspec.structs.replace(world.settings.feed, settle=Duration(0.5))
+    world.settings = msgspec.structs.replace(world.settings, feed=feed)
     assert shown(await check(world)) == [("blocks", "settle-short")]
-    assert await check(World(staleness_s=0.5)) == []
 
 
 @virtual
@@ -428,3 +431,15 @@ async def test_nothing_is_captured_or_written_before_the_preflight() -> None:
     assert "BACKFILL" not in await world.steps()
     last = (await world.entries())[-1]
     assert (last.step, last.evidence) == ("check", {"code": "source-missing"})
+
+
+@virtual
+async def test_where_a_store_may_filter_otherwise_the_check_says_so() -> None:
+    spec: dict[str, Any] = {"must": [{"key": "n", "range": {"gt": 1 << 60}}]}
+    world = World(transform=TransformSettings(filter=spec))
+    world.seed(1, n=1)
+    assert ("warns", "filter-differs") in shown(await check(world))
+    plain: dict[str, Any] = {"must": [{"key": "n", "range": {"gt": 1}}]}
+    world = World(transform=TransformSettings(filter=plain))
+    world.seed(1, n=5)
+    assert ("warns", "filter-differs") not in shown(await check(world))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
+from replicator.errors import Refused
 from replicator.migration.planned import read_plans
 from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema, Distance, VectorSchema
@@ -59,10 +61,9 @@ async def test_a_loss_that_nobody_accepted_blocks_before_anything_is_made() -> N
     world = World()
     world.seed(1)
     Planning(world, without="strict_mode_config")
-    async with world.running(Phase.BLOCKED):
-        blocked = (await world.entries())[-1]
-        assert "strict_mode_config.enabled" in str(blocked)
-        assert world.target.collections == {}
+    with pytest.raises(Refused, match="strict_mode_config"):
+        await world.migration.run()
+    assert world.target.collections == {}
 
 
 @virtual
@@ -103,5 +104,6 @@ async def test_a_target_of_another_distance_blocks_a_run_as_it_blocks_the_check(
     world.seed(1)
     other = {"v": VectorSchema(size=2, distance=Distance.EUCLID)}
     world.target.create(msgspec.structs.replace(BOOKS, name="books_v2", vectors=other))
-    async with world.running(Phase.BLOCKED):
-        assert world.target.points("books_v2") == {}
+    with pytest.raises(Refused, match="euclid"):
+        await world.migration.run()
+    assert world.target.points("books_v2") == {}

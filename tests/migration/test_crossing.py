@@ -12,12 +12,12 @@ import pytest
 
 from replicator.codecs.events import encode
 from replicator.codecs.partition import expected_partition
-from replicator.errors import Refused, Unavailable
+from replicator.errors import OwnershipUnknown, Refused, Unavailable
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
-from tests.migration.lives import until_the_gate_opens
+from tests.migration.lives import let_settle, until_the_gate_opens
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual
 
@@ -95,6 +95,7 @@ async def test_an_attempt_shorter_than_the_span_of_its_looks_is_refused() -> Non
     world = World(
         rests_on_word=True, staleness_s=20.0, cutover={"delivery_timeout": Duration(1)}
     )
+    let_settle(world, 20.0)
     async with world.running():
         await world.verify()
         assert await codes(world, timeout_s=10.0) == {"timeout-short"}
@@ -215,6 +216,7 @@ async def test_behind_a_word_a_change_is_waited_for_as_long_as_the_source_may_hi
     world = World(
         rests_on_word=True, staleness_s=8.0, cutover={"delivery_timeout": Duration(1)}
     )
+    let_settle(world, 8.0)
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
@@ -389,6 +391,7 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
 @virtual
 async def test_a_late_image_is_not_written_by_a_process_that_forgot_its_version() -> None:
     world = World(staleness_s=1.0)
+    let_settle(world, 1.0)
     async with world.running():
         world.write(upsert(1, version=5, n=5))
         await world.until_applied()
@@ -401,3 +404,80 @@ async def test_a_late_image_is_not_written_by_a_process_that_forgot_its_version(
         await until_the_gate_opens(world)
         await cut_over(world)
         assert world.payloads()[1] == {"n": 5}
+
+
+@virtual
+async def test_a_write_whose_reply_is_lost_within_the_attempt_is_waited_out() -> None:
+    world = World(bound_s=20.0)
+    switched: list[float] = []
+    suspected: list[float] = []
+
+    async def lose_a_reply() -> None:
+        suspected.append(now())
+        world.migration.engine.writers[Direction.FORWARD].guard.suspect()
+
+    world.switch.on_switch = lambda: switched.append(now())
+    async with world.running():
+        await world.verify()
+        await until_the_gate_opens(world)
+        world.hooks.work["before_fence"] = lose_a_reply
+        await cut_over(world)
+        assert switched[0] - suspected[0] >= 20.0 - 1e-6
+
+
+@virtual
+async def test_a_switch_without_epochs_that_shows_the_old_direction_has_not_moved() -> None:
+    world = World()
+    world.switch.repeatable, world.switch.epoch = False, None
+    async with world.running():
+        await world.verify()
+        world.switch.errors.append(Refused("switch-failed", "it will not move"))
+        with pytest.raises(OwnershipUnknown):
+            await cut_over(world)
+        assert world.record.phase is Phase.HELD
+        assert world.switch.at is Direction.FORWARD
+
+
+@virtual
+async def test_who_was_admitted_in_a_lapse_has_flushed_before_the_log_is_read() -> None:
+    world = World()
+    async with world.running():
+        await world.verify()
+        world.switch.takes_s = 307.0  # between two tries to extend the fence
+
+        def fails_from_now_on() -> None:
+            world.fence.errors.extend([AWAY] * 99)
+
+        def closes_again() -> None:
+            world.fence.errors.clear()
+            # What a writer had under way is in the log once the fence is closed.
+            world.fence.on_close = lambda: world.emit(upsert(5))
+
+        world.fence.on_close = fails_from_now_on
+        world.switch.on_switch = closes_again
+        with pytest.raises(OwnershipUnknown):
+            await cut_over(world)
+        assert world.record.phase is Phase.HELD
+
+
+@virtual
+async def test_a_hold_counts_from_when_it_was_asked_for() -> None:
+    """The holder may take the request in long before we have its answer."""
+    world = World()
+    closings = 0
+
+    async def close(deadline_s: float, *_: str) -> None:
+        nonlocal closings
+        closings += 1
+        world.fence.closed_until = now() + deadline_s
+        if closings == 2:
+            await asyncio.sleep(deadline_s - 5.0)
+
+    world.fence.close = close  # type: ignore[method-assign]
+    async with world.running():
+        await world.verify()
+        world.switch.takes_s = 150.0
+        world.switch.on_switch = lambda: world.emit(upsert(5))
+        with pytest.raises(OwnershipUnknown):
+            await cut_over(world)
+        assert "lapsed" in world.record.reason

@@ -10,21 +10,25 @@ import pytest
 
 from replicator.errors import Blocked, Fatal
 from replicator.migration.observe import Observer
-from replicator.model.position import Partition, Positions
+from replicator.model.position import Bounds, Partition, Positions
 from replicator.model.status import LagStatus, PartitionHealth, PartitionStatus
 from replicator.testing.memory_feed import MemoryFeed
 from tests.stream.rig import Rig, upsert, virtual
 
 
 def observer_of(
-    rig: Rig, *, feed: MemoryFeed | None = None, stuck_after_s: float | None = None
+    rig: Rig,
+    *,
+    feed: MemoryFeed | None = None,
+    stuck_after_s: float | None = None,
+    persisted: Positions | None = None,
 ) -> Observer:
     return Observer(
         feed or rig.log.attach(),
         clock=rig.wall,
         counters=rig.counters,
         stuck_after_s=stuck_after_s,
-        positions=dict,
+        positions=lambda: persisted or {},
     )
 
 
@@ -269,7 +273,9 @@ async def test_a_partition_that_stands_still_before_its_end_stalls() -> None:
     observer = observer_of(rig)
     async with watched(rig, observer):
         rig.emit(upsert(1))
-        await asyncio.sleep(40)
+        await asyncio.sleep(10)
+        assert rows(rig, observer)[0].status is PartitionHealth.WARN
+        await asyncio.sleep(30)
         assert rows(rig, observer)[0].status is PartitionHealth.STALL
         rig.door.release()
         await asyncio.sleep(2)
@@ -290,11 +296,48 @@ async def test_a_partition_that_nobody_reads_has_stopped() -> None:
 
 
 @virtual
-async def test_a_position_beyond_the_end_went_back() -> None:
+async def test_a_log_that_ends_before_our_position_went_back_and_is_blocked_in_the_end() -> (
+    None
+):
+    rig = Rig()
+    observer = observer_of(rig, persisted={rig.first: 5})
+    await observer.probe(None, None)
+    assert statuses(observer, {rig.first: 5}) == [("changes/0", "REWIND")]
+    assert observer.lag({rig.first: 5}, None) == LagStatus(unknown_partitions=1)
+    await asyncio.sleep(31)
+    with pytest.raises(Blocked) as blocked:
+        await observer.probe(None, None)
+    assert blocked.value.code == "log-replaced"
+
+
+@virtual
+async def test_a_position_that_ran_ahead_of_the_last_answer_is_well() -> None:
+    rig = Rig()
+    persisted: Positions = {rig.first: 0}
+    observer = observer_of(rig, persisted=persisted)
+    await observer.probe(None, None)
+    persisted[rig.first] = 5  # applied since the broker was asked
+    assert statuses(observer, persisted) == [("changes/0", "OK")]
+    assert observer.lag(persisted, None) == LagStatus(records=0, seconds=0.0)
+
+
+@virtual
+async def test_where_nobody_is_meant_to_read_nothing_is_amiss() -> None:
     rig = Rig()
     observer = observer_of(rig)
     await observer.probe(None, None)
-    assert statuses(observer, {rig.first: 5}) == [("changes/0", "REWIND")]
+    [row] = observer.partitions({}, lambda _: None, {}, reads=False)
+    assert row.status is PartitionHealth.OK
+
+
+@virtual
+async def test_a_partition_behind_a_store_that_is_away_is_not_well() -> None:
+    rig = Rig()
+    rig.emit(upsert(1))
+    observer = observer_of(rig)
+    await observer.probe(None, None)
+    [row] = observer.partitions({rig.first: 0}, lambda _: None, {}, troubled=True)
+    assert row.status is PartitionHealth.WARN
 
 
 @virtual
@@ -341,3 +384,19 @@ async def test_the_headroom_is_unknown_with_an_unknown_lag_or_retention() -> Non
     assert plain.retention(LagStatus(records=0, seconds=0.0)).headroom_s is None
     assert keeps.retention(LagStatus()).headroom_s is None
     assert Partition("changes/0") in keeps.bounds
+
+
+@virtual
+async def test_a_broker_that_leaves_a_question_open_is_not_believed_for_long() -> None:
+    rig = Rig()
+    feed = rig.log.attach()
+    observer = observer_of(rig, feed=feed)
+    async with watched(rig, observer):
+        assert lag(rig, observer).records == 0
+
+        async def never() -> dict[Partition, Bounds]:
+            return await asyncio.Future()
+
+        feed.bounds = never  # type: ignore[method-assign]
+        await asyncio.sleep(40)
+        assert lag(rig, observer).records is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,7 +43,13 @@ def export(side: str, *collections: str) -> Settings:
 
 
 def take_in(side: str, *collections: str) -> Settings:
-    return import_settings(SETTINGS, side=side, collections=list(collections), directory="in")
+    return import_settings(
+        SETTINGS,
+        side=side,
+        collections=list(collections),
+        directory="in",
+        is_there=lambda name: True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,6 +124,7 @@ def test_what_a_collection_accepts_is_accepted_of_its_export_and_import() -> Non
     [books, films] = SETTINGS.collections
     accepting = msgspec.structs.replace(books, accept=["loss-sharding-method"])
     settings = msgspec.structs.replace(SETTINGS, collections=[accepting, films])
-    for made in (export_settings, import_settings):
+    importing = partial(import_settings, is_there=lambda name: True)
+    for made in (export_settings, importing):
         copied = made(settings, side="target", collections=[], directory="d")
         assert [each.accept for each in copied.collections] == [["loss-sharding-method"], []]

@@ -125,7 +125,7 @@ async def test_a_paused_migration_is_ready_and_nobody_reads_its_partitions() -> 
         status = await migration.status()
         assert status.paused
         assert status.ready
-        assert [row.status.value for row in status.partitions] == ["STOP"]
+        assert [row.status.value for row in status.partitions] == ["OK"]
         assert [row.applied for row in status.partitions] == [None]
         assert [row.committed for row in status.partitions] == [0]
 

@@ -27,12 +27,8 @@ from replicator.model.record import MigrationRecord
 OPERATIONS = [None, "verify", "repair", "retry", "cutover", "revert"]
 FENCED = frozenset({Phase.FENCING, Phase.SWITCHING, Phase.HELD})
 """Phases in which nobody opens the fence."""
-CHANGING = frozenset(Command) - {
-    Command.TUNE,
-    Command.CANCEL,
-    Command.DISCARD,
-    Command.ANSWER,
-}
+BESIDE = frozenset({Command.TUNE, Command.CANCEL, Command.DISCARD, Command.ANSWER})
+CHANGING = [command for command in Command if command not in BESIDE]
 """Commands that must not go beside a cutover or revert."""
 
 

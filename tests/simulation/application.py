@@ -38,6 +38,8 @@ class Poison(NamedTuple):
     code: str
     path: str
     key: tuple[str, PointId] | None
+    late: bool
+    """Emitted where no writer was to write: it may be refused as late, whatever it holds."""
 
 
 class Application:
@@ -86,6 +88,12 @@ class Application:
         """Keys whose image the target refuses."""
         self.late: set[tuple[str, PointId]] = set()
         """Keys changed behind the closed fence; unsure if traffic is switched all the same."""
+        self.fence_away_until = 0.0
+        """Until then no request to open or close the fence is heard."""
+        self.lapsing: set[tuple[str, PointId]] | None = None
+        """Keys changed since the fence opened by itself; None: it did not."""
+        self.moved_past_lapse = False
+        """Traffic has moved away from changes of a lapse: nobody may go on unasked."""
         self.switches_under_way = 0
         """Requests to switch that were sent and have not taken effect."""
         self.mended = False
@@ -104,6 +112,7 @@ class Application:
         """Changes of one key follow each other, whoever asks for them."""
         self._versions: dict[tuple[str, PointId], int] = {}
         self._sent: dict[tuple[str, PointId], bytes] = {}
+        self._closed_for = ""
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -152,9 +161,12 @@ class Application:
         self.start()
 
     # -- the fence and the switch, as their holders see them --------------------------------
-    def close_fence(self) -> None:
+    def close_fence(self, attempt: str) -> None:
         """Admit no more changes, but for writers that do not look."""
         self._trace.add(self._now(), "app", "fence closed")
+        if attempt != self._closed_for:
+            self.lapsing = None
+        self._closed_for = attempt
         self.fenced = True
         self._opened.clear()
 
@@ -165,7 +177,14 @@ class Application:
         self.fenced = False
         self.deadline(None)
         self.late.clear()
+        self.lapsing = None
         self._opened.set()
+
+    def _lapse(self) -> None:
+        """The deadline has passed: the fence opens by itself."""
+        self._trace.add(self._now(), "app", "the fence lapses")
+        self.open_fence()
+        self.lapsing = set()
 
     def deadline(self, seconds: float | None) -> None:
         """The fence opens by itself after so long; None: never."""
@@ -174,7 +193,7 @@ class Application:
             self._deadline = None
         if seconds is not None:
             loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(seconds, self.open_fence, context=Context())
+            self._deadline = loop.call_later(seconds, self._lapse, context=Context())
 
     async def idle(self) -> None:
         """Wait until every change that was admitted is written and emitted."""
@@ -186,6 +205,7 @@ class Application:
         """Switch traffic."""
         self._trace.add(self._now(), "app", "traffic to", direction.value, "epoch", epoch)
         if direction is not self.active:
+            self.moved_past_lapse = bool(self.lapsing)
             self.unsure |= self.late
             self.late.clear()
         self.active = direction
@@ -287,6 +307,9 @@ class Application:
                 image = None if held is None else patched(held, fields)
         if not honest and self.fenced:
             self._faults.fire(Fault.FENCE_IGNORED)
+            self.late.add(key)
+        if self.lapsing is not None and active is self.active:
+            self.lapsing.add(key)
             self.late.add(key)
         silent = op == "patch" and held is None  # of a key that is not there: no write
         self._trace.add(self._now(), "change", key, op, image and image.payload, active.value)
@@ -434,7 +457,8 @@ class Application:
         partition, offset = self._log.produce(key, body)
         for copy in range(offset, self._log.bounds()[self._log.name(partition)].end):
             named = (plan.source, point_id) if key is not None else None
-            self.poisoned[partition, copy] = Poison(*expected, named)
+            late = self.fenced or self.lapsing is not None
+            self.poisoned[partition, copy] = Poison(*expected, named, late)
         self._trace.add(
             self._now(), "poison", (plan.source, point_id), f"{partition}:{offset}", expected
         )

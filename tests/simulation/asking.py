@@ -9,12 +9,17 @@ from typing import Any, TypeVar
 
 from replicator.errors import ReplicatorError
 from replicator.migration.migration import Migration
+from replicator.model.command import Command
 from replicator.model.phase import Phase
 from replicator.model.record import MigrationRecord
 from tests.simulation.process import Killed, Process
 from tests.simulation.world import World
 
 T = TypeVar("T")
+
+
+class Over(Exception):
+    """The migration was completed before its story came to that: what is left is to compare."""
 
 
 class Asking:
@@ -25,6 +30,12 @@ class Asking:
         self.random = Random(f"operator {world.plan.seed}")
         self._unblocking = False
         self._repaired = False
+        self.trusts_state = False
+        """The state is the right one, whatever mark another one left at the target."""
+        self.beside = False
+        """Another process works on a copy of the state: to be stopped for it is right."""
+        self._wanted_after = 0
+        """The aborted attempt after which a new one was asked for."""
 
     @property
     def record(self) -> MigrationRecord | None:
@@ -41,10 +52,15 @@ class Asking:
         record = self.record
         return None if record is None else record.phase
 
-    async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
+    async def call(
+        self,
+        ask: Callable[[Migration], Coroutine[Any, Any, T]],
+        command: Command | None = None,
+    ) -> T:
         """Ask the process that runs; raises Killed when it dies before it answers."""
         process = await self._running()
-        answer = asyncio.ensure_future(process.call(ask))
+        asked = process.call(ask) if command is None else process.give(command, ask)
+        answer = asyncio.ensure_future(asked)
         try:
             while not answer.done():
                 await asyncio.wait([answer], timeout=3.0)
@@ -55,9 +71,31 @@ class Asking:
                         await self.unblock()
                     finally:
                         self._unblocking = False
+                if not answer.done() and self.phase is Phase.HELD:
+                    await self.own()
+                if not answer.done() and self.is_paused and self.random.random() < 0.3:
+                    # Somebody has paused what was asked for.
+                    await self.command(
+                        Command.RESUME, lambda migration: migration.resume(), optional=True
+                    )
             return answer.result()
         finally:
             answer.cancel()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether somebody has paused the migration."""
+        record = self.record
+        return record is not None and record.paused
+
+    async def alone(self, *, blocked: bool = False) -> None:
+        """Send the second person away, and let end what he has begun."""
+        self.world.meddler.go()
+        await self.until(
+            lambda: not self.world.meddler.is_waiting,
+            "the end of his commands",
+            blocked=blocked,
+        )
 
     async def _running(self) -> Process:
         """The process, once one runs."""
@@ -70,29 +108,28 @@ class Asking:
 
     async def command(
         self,
-        name: str,
+        command: Command,
         ask: Callable[[Migration], Coroutine[Any, Any, Any]],
         *,
         optional: bool = False,
-        blocked: bool = False,
     ) -> None:
         """Give a command until it is taken, or once where it is optional."""
         for _ in range(30):
             try:
-                self.world.trace.add(self.world.now, "command", name)
-                await self.call(ask)
+                self.world.trace.add(self.world.now, "command", command.value)
+                await self.call(ask, command)
             except Killed:
                 await asyncio.sleep(0.2)
                 if optional:
                     return
             except ReplicatorError as error:
-                self.told(name, error)
+                self.told(command.value, error)
                 if optional:
                     return
                 await asyncio.sleep(0.5)
             else:
                 return
-        raise AssertionError(f"{name} is not taken")
+        raise AssertionError(f"{command.value} is not taken")
 
     async def reach(self, phase: Phase) -> None:
         """Wait for a phase, answering what a person must answer."""
@@ -108,7 +145,11 @@ class Asking:
         """Wait until something is true, acting as a person must on the way."""
         waited = 0.0
         while not true():
-            if self.phase is Phase.HELD:
+            if self.phase is Phase.ABORTED:
+                self.again()
+            if self.phase is Phase.COMPLETE:
+                raise Over
+            if self.phase is Phase.HELD and not blocked:
                 await self.own()
             if self.phase is Phase.BLOCKED and not blocked:
                 await self.unblock()
@@ -117,7 +158,7 @@ class Asking:
             record = self.record
             if record is not None and record.paused and waited > 20:
                 await self.command(
-                    "resume", lambda migration: migration.resume(), optional=True
+                    Command.RESUME, lambda migration: migration.resume(), optional=True
                 )
             await asyncio.sleep(0.1)
             waited += 0.1
@@ -126,25 +167,48 @@ class Asking:
             if waited > 400:
                 raise AssertionError(f"waited in vain for {what}: {record}")
 
+    def again(self) -> None:
+        """After an abort: a new attempt, with permission to wipe what the last one left."""
+        record = self.record
+        assert record is not None
+        if record.attempt != self._wanted_after:
+            self._wanted_after = record.attempt
+            self.world.wipe = True
+            self.world.wanted.set()
+
     async def own(self) -> None:
         """Find out which store the application writes, and say so."""
+        await asyncio.sleep(self.random.choice([0.0, 0.5, 2.0]))
         while self.world.application.switches_under_way:
             await asyncio.sleep(0.5)
         active = self.world.application.active
-        await self.command("own", lambda migration: migration.own(active), optional=True)
+        await self.command(Command.OWN, lambda migration: migration.own(active), optional=True)
 
     async def unblock(self) -> None:
         """Read why, and do what it asks for."""
         record = self.record
         assert record is not None
+        if self.trusts_state and record.reason_code == "mark-newer":
+            for command, ask in (
+                (Command.ACKNOWLEDGE, lambda m: m.acknowledge("mark-newer", "it is the one")),
+                (Command.RESUME, lambda m: m.resume()),
+            ):
+                await self.command(command, ask, optional=True)
+            return
+        if self.beside and record.reason_code == "mark-newer":
+            raise Killed
         if record.reason_code == "target-not-empty":
             self.world.wipe = True
             self.world.restart()
             await asyncio.sleep(1)
-            await self.command("resume", lambda migration: migration.resume(), optional=True)
+            await self.command(
+                Command.RESUME, lambda migration: migration.resume(), optional=True
+            )
             return
         if self.world.plan.story == "glitch":
-            await self.command("resume", lambda migration: migration.resume(), optional=True)
+            await self.command(
+                Command.RESUME, lambda migration: migration.resume(), optional=True
+            )
             await asyncio.sleep(0.5)
             return
         raise AssertionError(f"blocked by {record.reason_code}: {record.reason}")

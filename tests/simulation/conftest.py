@@ -51,5 +51,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A whole run that never took some transition has not proven what it claims."""
     whole = _TOTAL.seeds >= 2000
-    if whole and exitstatus == 0 and (_TOTAL.unreached() or _TOTAL.unmet()):
+    if (
+        whole
+        and exitstatus == 0
+        and any((_TOTAL.unreached(), _TOTAL.unmet(), _TOTAL.ungiven()))
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

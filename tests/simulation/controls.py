@@ -9,6 +9,7 @@ from contextvars import Context
 from replicator.errors import OutcomeUnknown, Refused, Retryable
 from replicator.model.phase import Direction
 from replicator.ports.store import Pointer
+from replicator.routing.person import Person
 from replicator.testing.faults import Fault, Faults
 from tests.simulation.application import Application
 
@@ -27,7 +28,7 @@ class SimulatedFence:
         application: Application,
         faults: Faults,
         *,
-        word: bool,
+        word: Person | None,
         point: Callable[[str], None],
     ) -> None:
         self.attached = True
@@ -38,22 +39,25 @@ class SimulatedFence:
 
     @property
     def rests_on_word(self) -> bool:
-        return self._word
+        return self._word is not None
 
     async def close(self, deadline_s: float, attempt: str) -> None:
         await self._travel()
-        if not self._word and attempt in self._application.opened_for:
+        if self._word is not None and not await self._word.ask("fence-close", "stopped?"):
+            raise Refused("declined", "the writers were not stopped")
+        if self._word is None and attempt in self._application.opened_for:
             return  # a request that comes late, after the fence was opened for this attempt
+        self._reachable()
         if self._faults.strikes(Fault.FENCE_REFUSED):
             raise Refused("fence-failed", "the application will not stop")
         if self._faults.strikes(Fault.FENCE_IGNORED):
             self._application.ignores.add(0)
         self._application.stalls = self._faults.strikes(Fault.LATE_BATCH)
         application = self._application
-        application.close_fence()
-        application.deadline(None if self._word else deadline_s)
+        application.close_fence(attempt)
+        application.deadline(None if self._word is not None else deadline_s)
         self._point("fence close")
-        if not self._word:
+        if self._word is None:
             await application.idle()
         if self._faults.strikes(Fault.FENCE_ACK_LOST):
             raise Retryable("fence-failed", "the fence did not answer")
@@ -61,11 +65,18 @@ class SimulatedFence:
 
     async def open(self, attempt: str) -> None:
         await self._travel()
+        if self._word is not None and not await self._word.ask("fence-open", "run again?"):
+            raise Refused("declined", "the writers were not started again")
+        self._reachable()
         self._application.opened_for.add(attempt)
         self._point("fence open")
         self._application.open_fence()
         self._application.ignores.clear()
         await self._travel()
+
+    def _reachable(self) -> None:
+        if asyncio.get_running_loop().time() < self._application.fence_away_until:
+            raise Retryable("fence-failed", "the fence does not answer")
 
     async def _travel(self) -> None:
         if not self.attached:
@@ -115,6 +126,9 @@ class SimulatedSwitch:
         there = self._faults.latency()
         if self._faults.strikes(Fault.SWITCH_SLOW):
             there += self._faults.within(40.0)
+        if self._faults.strikes(Fault.FENCE_AWAY):
+            self._application.fence_away_until = loop.time() + self._faults.within(250.0)
+            there += self._faults.within(150.0)
         if not failed:
             self._application.switches_under_way += 1
             loop.call_later(there, self._switched, direction, epoch, context=Context())
@@ -127,6 +141,8 @@ class SimulatedSwitch:
         # The effect and this task may be due at the same instant; the effect came first.
         while self._application.switches_under_way:
             await asyncio.sleep(0.001)
+        if epoch < self._application.epoch:
+            raise Refused("switch-failed", "the route was given a later epoch meanwhile")
 
     async def current(self) -> Pointer | None:
         self._alive()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from replicator.model.phase import TRANSITIONS, Phase
 from replicator.testing.faults import Fault
+from tests.simulation.cells import COMMANDS, SITUATIONS, cell, demanded
 
 
 class Coverage:
@@ -18,6 +19,12 @@ class Coverage:
         self.transitions: Counter[str] = Counter()
         self.stories: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
+        self.commands: Counter[str] = Counter()
+        """Cell and outcome → how often."""
+
+    def given(self, command: str, phase: str, operation: str, outcome: str) -> None:
+        """Count a command that was given, and what came of it."""
+        self.commands[f"{cell(command, phase, operation)} | {outcome}"] += 1
 
     def moved(self, before: Phase, after: Phase) -> None:
         """Count a step from phase to phase."""
@@ -31,12 +38,13 @@ class Coverage:
             "transitions": dict(self.transitions),
             "stories": dict(self.stories),
             "crashes": dict(self.crashes),
+            "commands": dict(self.commands),
         }
 
     def add(self, other: dict[str, object]) -> None:
         """Add what another process has met."""
         self.seeds += int(other["seeds"])  # type: ignore[call-overload]
-        for name in ("faults", "transitions", "stories", "crashes"):
+        for name in ("faults", "transitions", "stories", "crashes", "commands"):
             getattr(self, name).update(other[name])
 
     def unreached(self) -> list[str]:
@@ -48,6 +56,11 @@ class Coverage:
         """Faults that no seed has met."""
         return sorted({fault.value for fault in Fault} - self.faults.keys())
 
+    def ungiven(self) -> list[str]:
+        """Cells of the table of commands in which no command was ever answered."""
+        filled = {key.rpartition(" | ")[0] for key in self.commands}
+        return [name for name in demanded() if name not in filled]
+
     def report(self) -> str:
         """The tables that the suite prints."""
         return "\n".join(
@@ -57,10 +70,26 @@ class Coverage:
                 *_table("faults", self.faults),
                 *_table("crashes", self.crashes),
                 *_table("transitions", self.transitions),
+                *self._commands(),
                 f"never met: {', '.join(self.unmet()) or 'nothing'}",
                 f"never reached: {', '.join(self.unreached()) or 'nothing'}",
+                f"never given: {'; '.join(self.ungiven()) or 'nothing'}",
             ]
         )
+
+    def _commands(self) -> Iterable[str]:
+        yield "  commands, by phase and operation under way: done/refused/failed"
+        for phase, operation in SITUATIONS:
+            counts = {
+                command: [
+                    self.commands[f"{cell(command, phase, operation)} | {outcome}"]
+                    for outcome in ("done", "refused", "failed")
+                ]
+                for command in COMMANDS
+            }
+            if any(map(any, counts.values())):
+                told = ", ".join(f"{c} {'/'.join(map(str, n))}" for c, n in counts.items())
+                yield f"    {phase}, {operation}: {told}"
 
 
 def _name(before: Phase, after: Phase) -> str:

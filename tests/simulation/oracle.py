@@ -16,8 +16,10 @@ import msgspec
 
 from replicator.model.point import Point, PointId
 from replicator.model.schema import Distance
-from replicator.stream.ids import NAMESPACE
 from tests.simulation.plan import CollectionPlan
+
+NAMESPACE = uuid.UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
+"""As the contract has it, for the ids of points that the target cannot hold."""
 
 
 class Image(msgspec.Struct, frozen=True):

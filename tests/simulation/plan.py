@@ -40,8 +40,15 @@ STORIES = {
     "abort": 5,
     "held": 7,
     "unstarted": 2,
+    "remade": 8,
+    "restored": 6,
+    "second": 6,
 }
 """Story → weight. Each ends in a terminal phase."""
+
+
+NO_OTHER_EPOCH = frozenset({"plain", "lost-state", "restored", "second", "unstarted"})
+"""Stories in which the epoch itself is what is at stake, or nobody would notice."""
 
 
 class CollectionPlan(msgspec.Struct, kw_only=True):
@@ -99,6 +106,12 @@ class Plan(msgspec.Struct, kw_only=True):
     pause: bool
     verify_early: bool
     compare_early: bool
+    meddles: int
+    """How many commands a second person gives, at any moment; 0: there is none."""
+    identified: bool
+    """Whether the log has an id by which one made anew is known."""
+    moved_on_at_s: float | None
+    """When somebody else gives the route another epoch."""
 
 
 def draw(seed: int) -> Plan:
@@ -118,6 +131,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     collections = [
         _collection(random, number) for number in range(1 if random.random() < 0.6 else 2)
     ]
+    marks = random.random() < 0.7 or story in {"restored", "second"}
     return Plan(
         seed=seed,
         story=story,
@@ -137,7 +151,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         source_staleness_s=stale,
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
         late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
-        marks=random.random() < 0.7,
+        marks=marks,
         rates=_rates(random, story),
         crashes=_crashes(random, story),
         drains=[random.randint(100, 4000)] if random.random() < 0.2 else [],
@@ -161,6 +175,11 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         pause=random.random() < 0.3,
         verify_early=random.random() < 0.5,
         compare_early=random.random() < 0.4,
+        meddles=random.randint(4, 30) if random.random() < 0.6 else 0,
+        identified=random.random() < 0.6,
+        moved_on_at_s=random.random() * 25
+        if random.random() < 0.1 and story not in NO_OTHER_EPOCH
+        else None,
     )
 
 
@@ -235,12 +254,12 @@ def _settings(
             event_bytes_max=Size(4096),
         )
     )
-    # The stores are built by the world; what the settings say of them is not read.
-    nowhere = JsonlSettings(path="nowhere")
+    # The stores are built by the world; what the settings say of them is only that they are
+    # not one.
     return Settings(
         name="simulation",
-        source=nowhere,
-        target=nowhere,
+        source=JsonlSettings(path="the source"),
+        target=JsonlSettings(path="the target"),
         collections=[collection.settings for collection in collections],
         feed=feed,
         stream=StreamSettings(
@@ -304,6 +323,7 @@ def _rates(random: Random, story: str) -> dict[Fault, float]:
         Fault.FENCE_REFUSED: 0.3,
         Fault.FENCE_ACK_LOST: 0.3,
         Fault.FENCE_IGNORED: 0.3,
+        Fault.FENCE_AWAY: 0.4,
         Fault.SWITCH_REPLY_LOST: 0.4,
         Fault.SWITCH_FAILED: 0.3,
         Fault.SWITCH_SLOW: 0.5,
@@ -317,6 +337,8 @@ def _rates(random: Random, story: str) -> dict[Fault, float]:
     drawn = {fault: rates[fault] * random.choice([0.3, 1.0]) for fault in chosen}
     if story == "plain":
         drawn |= {Fault.UNAVAILABLE: 0.5, Fault.REPLY_LOST: 0.9}
+    if Fault.FENCE_AWAY in drawn:
+        drawn[Fault.SWITCH_SLOW] = 0.6
     if story == "held":
         drawn |= {Fault.SWITCH_REPLY_LOST: 0.7, Fault.SWITCH_FAILED: random.choice([0.0, 0.5])}
     return drawn

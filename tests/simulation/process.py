@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from replicator.errors import Refused
+from replicator.errors import Refused, ReplicatorError
 from replicator.metrics import Metrics
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
+from replicator.model.command import Command, Situation, situation
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
+from replicator.routing.person import Person
+from replicator.store.encoding import record_of
 from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
 from tests.simulation.controls import SimulatedFence, SimulatedHooks, SimulatedSwitch
@@ -30,8 +33,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RESTART = "restart"
+"""What a person does to a process, beside the commands of the table."""
+
 _METRICS = Metrics("simulation", "0")
 """Shared by all: making one costs more than a short run."""
+
+_LONG = frozenset({"verify", "repair", "dead-letters retry", "cutover", "revert"})
+"""Commands in the middle of which another one is of interest."""
 
 _PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
@@ -41,10 +50,16 @@ class Killed(Exception):
 
 
 class Process:
-    """Starts at once; `ended` tells how it ended: None, an error, or True for a kill."""
+    """
+    Starts at once; `ended` tells how it ended: None, an error, or True for a kill. With a
+    `state` that is not the world's it is a second one beside the world's own.
+    """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, state: MemoryStateStore | None = None) -> None:
         loop = world.loop
+        self.is_second = state is not None
+        self._store = state or world.state
+        self.person = Person()
         self.alive = True
         self.ended: asyncio.Future[Any] = loop.create_future()
         self._world = world
@@ -57,9 +72,12 @@ class Process:
         feed = None if world.plan.story == "plain" else world.log.attach()
         self._feed = feed
         self._letters = world.letters.attach()
-        self._state = world.state.attach()
+        self._state = self._store.attach()
         self._fence = SimulatedFence(
-            world.application, world.faults, word=world.plan.word_fence, point=world.point
+            world.application,
+            world.faults,
+            word=self.person if world.plan.word_fence else None,
+            point=world.point,
         )
         self._switch = SimulatedSwitch(
             world.application,
@@ -82,7 +100,7 @@ class Process:
             source=self._source,
             target=self._target,
             feed=self._feed,
-            state=cast("StateStore", WatchedState(self._state, world)),
+            state=cast("StateStore", self._watched()),
             letter_log=self._letters,
             metrics=_METRICS,
             clock=world.loop.wall,
@@ -93,8 +111,11 @@ class Process:
             fence=self._fence,
             switch=self._switch,
             hooks=SimulatedHooks(world.faults),
-            person=Nobody(),
+            person=self.person,
         )
+
+    def _watched(self) -> object:
+        return self._state if self.is_second else WatchedState(self._state, self._world)
 
     async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
         """Ask the migration something; raises Killed when the process dies meanwhile."""
@@ -117,6 +138,49 @@ class Process:
 
         task.add_done_callback(told)
         return await answer
+
+    def situation(self) -> Situation | None:
+        """What decides on a command given now; None while the process is still starting."""
+        begun = self.migration._have_begun
+        if begun is None:
+            return None
+        return situation(
+            begun.engine.journal.record,
+            operation=self.migration._operations.under_way,
+            asked=self.person.question is not None,
+            feed=self._feed is not None,
+            letters=begun.engine.letters.open > 0,
+        )
+
+    def incarnation(self) -> int:
+        """As persisted."""
+        text = self._store._data.record
+        return 0 if text is None else record_of(text).incarnation
+
+    async def give(
+        self, command: Command, ask: Callable[[Migration], Coroutine[Any, Any, T]]
+    ) -> T:
+        """As `call`, for a command of the table; what comes of it is noted."""
+        at = self.situation()
+        if command.value in _LONG:
+            self._world.meddler.nudge(0.3, 0.3)
+        try:
+            answer = await self.call(ask)
+        except Refused:
+            self.noted(command.value, "refused", at)
+            raise
+        except ReplicatorError:
+            self.noted(command.value, "failed", at)
+            raise
+        self.noted(command.value, "done", at)
+        return answer
+
+    def noted(self, command: str, outcome: str, at: Situation | None = None) -> None:
+        """Count a command, in the situation in which it was given (none: that of now)."""
+        at = at or self.situation()
+        if at is not None and not self.is_second:
+            operation = at.operation or "nothing"
+            self._world.coverage.given(command, at.phase.value, operation, outcome)
 
     def kill(self) -> None:
         """End the process now, whatever it is doing."""
@@ -143,8 +207,8 @@ class Process:
         if not self.alive:
             return
         error = None if task.cancelled() else task.exception()
-        if error is None and self._world.state._data.clean:
-            raw = self._world.state._data.documents.get("unsettled", b"{}")
+        if error is None and self._store._data.clean:
+            raw = self._store._data.documents.get("unsettled", b"{}")
             unsettled = msgspec.json.decode(raw, type=dict[str, float])
             for store, direction in ((self._target, "forward"), (self._source, "reverse")):
                 if store.in_flight and unsettled.get(direction, 0.0) <= self._world.loop.wall():
@@ -188,17 +252,6 @@ def task_factory(
     return task
 
 
-class Nobody:
-    """The fence and the switch of the simulation ask nobody."""
-
-    assume_yes = False
-    question: str | None = None
-
-    def answer(self, yes: bool) -> None:
-        """Nothing is asked."""
-        raise Refused("not-found", "nothing is asked")
-
-
 class WatchedState:
     """A process's state store, with an eye on what is persisted."""
 
@@ -221,6 +274,18 @@ class WatchedState:
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
         await self._state.begin(record, entry)
         self._saved(record)
+
+    async def letter(self, number: int) -> Any:
+        self._world.meddler.seize(1, 0.0)  # a retry begins
+        return await self._state.letter(number)
+
+    async def findings(self, *arguments: Any) -> Any:
+        self._world.meddler.seize(1, 0.0)  # perhaps a repair begins
+        return await self._state.findings(*arguments)
+
+    async def note(self, entry: JournalEntry) -> None:
+        await self._state.note(entry)
+        self._world.meddler.nudge(0.12)
 
     async def commit(self, *arguments: Any, **named: Any) -> None:
         self._world.point("commit")

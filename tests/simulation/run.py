@@ -56,8 +56,10 @@ async def _play(world: World) -> None:
     await asyncio.sleep(world.random.choice([0.1, 2.0]) + world.plan.source_staleness_s)
     supervisor = world.loop.create_task(world.supervise())
     story = world.loop.create_task(Operator(world).play())
-    weather = world.loop.create_task(world.weather())
-    look = world.loop.create_task(world.look())
+    beside = [
+        world.loop.create_task(work)
+        for work in (world.weather(), world.look(), world.answer(), world.meddler.wander())
+    ]
     waits = {supervisor, story, world.failed}
     try:
         while True:
@@ -73,11 +75,13 @@ async def _play(world: World) -> None:
     finally:
         supervisor.cancel()
         story.cancel()
-        weather.cancel()
-        look.cancel()
+        for task in beside:
+            task.cancel()
+        world.meddler.close()
         world.calm = False
-        if world.process is not None:
-            world.process.kill()
+        for process in (world.process, world.second):
+            if process is not None:
+                process.kill()
 
 
 def _describe(world: World, error: BaseException) -> str:

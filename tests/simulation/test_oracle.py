@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import struct
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from replicator.model.phase import Phase
 from replicator.model.point import Point
 from replicator.model.schema import Distance
 from replicator.settings.transform import CollectionSettings, TransformSettings
+from tests.simulation.cells import COMMANDS, SITUATIONS, UNREACHABLE, demanded
+from tests.simulation.coverage import Coverage
 from tests.simulation.oracle import Image, carried, differences, patched, target_id
 from tests.simulation.plan import CollectionPlan, draw
 from tests.simulation.values import random_image, random_patch, vector_of
@@ -110,3 +115,37 @@ def test_values_are_unlike_each_other() -> None:
     images = [random_image(random, plan, number) for number in range(50)]
     assert len({made.payload["n"] for made in images}) == 50
     assert all(random_patch(random, plan, images[0], number) for number in range(50))
+
+
+def test_the_oracle_shares_nothing_with_what_it_judges() -> None:
+    judged = (
+        "replicator.stream",
+        "replicator.migration",
+        "replicator.codecs",
+        "replicator.store",
+    )
+    for name in ("oracle", "values"):
+        path = Path(__file__).parent / f"{name}.py"
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in getattr(node, "names", [])]
+            assert not [each for each in names if each.startswith(judged)], f"{name}: {names}"
+
+
+def test_every_situation_is_demanded_or_said_to_be_out_of_reach() -> None:
+    assert set(UNREACHABLE) < set(SITUATIONS)
+    assert all(UNREACHABLE.values())
+    left = [at for at in SITUATIONS if at not in UNREACHABLE]
+    assert len(list(demanded())) == len(COMMANDS) * len(left)
+    assert {phase for phase, _ in left} == {phase.value for phase in Phase}
+
+
+def test_a_cell_that_stays_empty_is_told() -> None:
+    coverage = Coverage()
+    for command in COMMANDS:
+        coverage.given(command, "STREAMING", "verify", "refused")
+    assert not [name for name in coverage.ungiven() if name.endswith("STREAMING | verify")]
+    assert len(coverage.ungiven()) == len(list(demanded())) - len(COMMANDS)
+    coverage.given("own", "HELD", "nothing", "done")
+    assert "own | HELD | nothing" not in coverage.ungiven()
+    assert "own 1/0/0" in coverage.report()

@@ -7,13 +7,18 @@ hold at every moment.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
+from copy import deepcopy
 from functools import partial
 from random import Random
 
 from replicator.codecs.partition import murmur2_partition
 from replicator.errors import Fatal, Refused, Rejected, ReplicatorError
+from replicator.model.command import Command
+from replicator.model.letter import DeadLetter
 from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
@@ -28,10 +33,14 @@ from replicator.testing.memory_state import MemoryStateStore
 from replicator.testing.memory_store import MemoryStore
 from tests.simulation.application import Application
 from tests.simulation.coverage import Coverage
+from tests.simulation.meddling import Meddler
 from tests.simulation.oracle import differences, expected_source, expected_target, target_id
 from tests.simulation.plan import SOURCE_IDS, TARGET_IDS, Plan
 from tests.simulation.process import Killed, Process
 from tests.simulation.trace import Trace
+
+_DISTURBS = {"send": 0.01, "commit": 0.005, "advance": 0.02, "keep": 0.05, "switch": 0.5}
+"""How likely somebody disturbs what passes a named point."""
 
 
 class Violation(AssertionError):
@@ -55,6 +64,7 @@ class World:
             partitioner=murmur2_partition,
             faults=self.faults,
             wall=loop.wall,
+            identified=plan.identified,
         )
         self.source = self._store("source", Direction.FORWARD, plan.source_staleness_s)
         self.target = self._store("target", Direction.REVERSE, plan.target_staleness_s)
@@ -70,6 +80,7 @@ class World:
             target=self.target,
             trace=self.trace,
         )
+        self.meddler = Meddler(self)
         self.process: Process | None = None
         self.exits: list[BaseException] = []
         """What ended processes, other than a crash."""
@@ -77,6 +88,13 @@ class World:
         """The next process is started with permission to wipe the target."""
         self.calm = False
         """No more crashes, and nothing fails by itself."""
+        self.may_start = asyncio.Event()
+        """Clear while the process is to stay down."""
+        self.may_start.set()
+        self.stale = False
+        """The state is one from before, and the process has not stopped yet."""
+        self.second: Process | None = None
+        """Another process beside ours, on a copy of the state."""
         self.wanted = asyncio.Event()
         """Somebody starts the process again, though it ended well."""
         self._glitched = False
@@ -93,6 +111,7 @@ class World:
     async def supervise(self) -> None:
         """Keep a process running, as an orchestrator would."""
         while True:
+            await self.may_start.wait()
             self.process = Process(self)
             ended = await self.process.ended
             self.trace.add(self.now, "process", "ended:", repr(ended))
@@ -121,6 +140,7 @@ class World:
     def point(self, name: str) -> None:
         """The process passes a named point; perhaps it dies a few steps later."""
         self._points[name] += 1
+        self.meddler.nudge(_DISTURBS.get(name, 0.3))
         if (name, self._points[name]) in self.plan.crashes:
             self.coverage.crashes[name] += 1
             step = self.loop.steps + self.random.randint(1, 8)
@@ -142,6 +162,8 @@ class World:
             part = {"broker": self.log, "source": self.source, "target": self.target}[who]
             events.append((at, partial(self._away, part, fault)))
             events.append((at + length, partial(setattr, part, "away", False)))
+        if plan.moved_on_at_s is not None:
+            events.append((plan.moved_on_at_s, self._move_on))
         if plan.foreign_at_s is not None:
             events.append((plan.foreign_at_s, self._intrude))
             events.append((plan.foreign_at_s + 20, self.log.members.clear))
@@ -155,6 +177,19 @@ class World:
     def _away(self, part: MemoryStore | MemoryLog, fault: Fault) -> None:
         self.faults.fire(fault)
         part.away = True
+
+    def _move_on(self) -> None:
+        """Somebody gives the route another epoch, in good order: no change is under way."""
+        application = self.application
+        record = self.record
+        crossing = record is not None and record.phase in {Phase.FENCING, Phase.SWITCHING}
+        if self.calm:
+            return
+        if application.writing or application.fenced or crossing or record is None:
+            self.loop.call_later(0.05, self._move_on, context=Context())
+            return
+        self.faults.fire(Fault.LATER_EPOCH)
+        application.route(application.active, application.epoch + 1)
 
     def _intrude(self) -> None:
         self.faults.fire(Fault.FOREIGN_COMMIT)
@@ -184,6 +219,42 @@ class World:
             self.process.kill()
         self.state = MemoryStateStore(self._state_latency)
 
+    def copy_state(self) -> MemoryStateStore:
+        """What lies on the disk now, for another process or a later time."""
+        data = self.state._data
+        holder, data.holder = data.holder, None
+        copied = MemoryStateStore(self._state_latency)
+        copied._data = deepcopy(data)
+        data.holder = holder
+        return copied
+
+    def shows_older(self, other: MemoryStateStore) -> bool:
+        """Whether the target's marks tell that this state is not the newest."""
+        schemas = [self.target.collections[c.target].schema for c in self.plan.collections]
+        told = record_of(other._data.record or "").incarnation
+        return all(schema.mark_incarnation > told for schema in schemas)
+
+    def put_state(self, other: MemoryStateStore) -> MemoryStateStore:
+        """Put another state in its place; returns what was there."""
+        ours, theirs = self.record, record_of(other._data.record or "")
+        assert ours is not None
+        self.faults.fire(Fault.STATE_RESTORED)
+        self.trace.add(self.now, "state", "another one is put in its place")
+        if self.process is not None and self.process.alive:
+            self.process.kill()
+        replaced, self.state = self.state, other
+        self.stale = theirs.incarnation < ours.incarnation
+        return replaced
+
+    def remake_log(self) -> None:
+        """The log is gone, and another one has its name."""
+        self.faults.fire(Fault.LOG_REPLACED)
+        self.trace.add(self.now, "log", "made anew")
+        self.log.make_anew()
+        for place in (self.application.poisoned, self.application.images):
+            place.clear()
+        self.application.stragglers.clear()
+
     def heal(self) -> None:
         """The target is mended, and holds from now on what it refused."""
         self.trace.add(self.now, "target", "mended")
@@ -195,6 +266,8 @@ class World:
         if not self.calm:
             self.trace.add(self.now, "world", "calm from here on")
         self.calm = self.application.quiet = True
+        self.meddler.go()
+        self.application.fence_away_until = 0.0
         self.faults.calm()
         self.source.away = self.target.away = self.log.away = False
         self.log.members.clear()
@@ -207,6 +280,10 @@ class World:
         if before is None or before.phase is not after.phase:
             if after.phase is Phase.SWITCHING:
                 self._switch_calls = 0
+            if after.phase in TERMINAL:
+                self.meddler.part()
+            self._seldom(before, after)
+            self._look_at_lapse(before, after)
             self.trace.add(
                 self.now, "phase", after.phase.value, after.direction.value, after.reason
             )
@@ -241,13 +318,42 @@ class World:
             except (Killed, ReplicatorError):
                 continue
             owner = {Direction.FORWARD: "source", Direction.REVERSE: "target"}
-            if status.application_may_write not in {None, owner[self.application.active]}:
+            if not self.stale and status.application_may_write not in {
+                None,
+                owner[self.application.active],
+            }:
                 self.violate(f"the status says {status.application_may_write} is written")
             stream = process.migration.engine.stream
             if stream is not None:
                 held = sum(lane.watermark.pending for lane in stream.lanes.values())
                 if held > self.plan.settings.stream.buffer_records:
                     self.violate(f"{held} records are held, more than the buffer may")
+
+    def _seldom(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
+        """Let the second person make use of situations that last for a moment only."""
+        back = after.direction is Direction.REVERSE
+        match after.phase:
+            case Phase.HELD:
+                self.meddler.seize(4, 1.0)
+            case Phase.BLOCKED:
+                self.meddler.seize(1, 0.3)
+            case Phase.FENCING:
+                self.meddler.seize(3 if back else 1, 0.5)
+            case Phase.SWITCHING:
+                self.meddler.seize(3 if back else 1, 0.02)
+            case Phase.STREAMING if before is not None and before.phase is Phase.SWITCHING:
+                self.meddler.seize(1 if back else 3, 0.01)
+            case _:
+                return
+
+    def _look_at_lapse(self, before: MigrationRecord | None, after: MigrationRecord) -> None:
+        """What was written in a lapse is on the store left behind: a person has to know."""
+        if not self.application.moved_past_lapse or after.phase is Phase.SWITCHING:
+            return
+        self.application.moved_past_lapse = False
+        went_on = before is not None and before.phase is Phase.SWITCHING
+        if went_on and after.phase is not Phase.HELD:
+            self.violate(f"{after.phase.value} past writes that a lapse of the fence let in")
 
     def on_switch_call(self) -> None:
         """What cannot be repeated must not be asked for twice."""
@@ -292,8 +398,27 @@ class World:
             self.violate(f"the {name} was written while the application owned it: {write}")
 
     def _overtaken(self, collection: str, write: Write) -> None:
+        if self.second is not None:
+            return  # two who write know nothing of each other's writes
         # Invariant 5: nothing is written to a key while an earlier write of it may still land.
         self.violate(f"a later write of {collection}/{write.id} was overtaken by {write}")
+
+    def is_producers_fault(self, letter: DeadLetter) -> bool:
+        """Whether the letter is of a record that a broken producer emitted."""
+        if letter.partition is None or letter.offset is None:
+            return False
+        place = int(letter.partition.rpartition("/")[2]), letter.offset
+        return place in self.application.poisoned
+
+    async def answer(self) -> None:
+        """Somebody reads what the status asks, and says that it is so."""
+        while True:
+            await asyncio.sleep(0.3 + self.random.random())
+            process = self.process
+            if process is None or not process.alive or process.person.question is None:
+                continue
+            with contextlib.suppress(Killed, Refused):
+                await process.give(Command.ANSWER, lambda migration: migration.answer(True))
 
     # -- parts ----------------------------------------------------------------------------
     @property

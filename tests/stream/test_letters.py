@@ -11,6 +11,7 @@ from replicator.codecs.events import encode
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.letter import LetterState, RejectedRecord
+from replicator.model.phase import Direction
 from replicator.model.position import Place, Record
 from replicator.stream import letters as module
 from replicator.testing.faults import Fault, Faults
@@ -167,3 +168,24 @@ async def test_a_letter_of_a_newer_image_is_known_once_the_letters_can_be_read()
     assert rig.letters.trouble is None
     rig.kept.kept.clear()
     assert await newer(9), "nobody can tell what the lost bytes said"
+
+
+@virtual
+async def test_a_count_from_before_a_letter_does_not_hide_it_by_arriving_late() -> None:
+    rig = Rig()
+    right, release = rig.letters._state.letter_counts, asyncio.Event()
+
+    async def late(direction: Direction | None = None) -> dict[str, int]:
+        rig.letters._state.letter_counts = right  # type: ignore[method-assign]
+        counted = await right(direction)
+        await release.wait()
+        return counted
+
+    rig.letters._state.letter_counts = late  # type: ignore[method-assign]
+    counting = asyncio.create_task(rig.letters.recount())
+    await asyncio.sleep(1)
+    keeping = asyncio.create_task(rig.letters.keep([rejected(rig, 3)]))
+    await asyncio.sleep(1)
+    release.set()
+    await asyncio.gather(counting, keeping)
+    assert rig.letters.open == rig.letters.open_in(Direction.FORWARD) == 1

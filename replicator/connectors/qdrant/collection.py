@@ -92,7 +92,7 @@ class Collections:
         )
         try:
             reply = await self._channel.read("Points", "Count", request)
-        except Rejected as exc:
+        except (Rejected, Refused) as exc:
             if _EXACT_FORBIDDEN not in exc.message:
                 raise
             request.exact = False
