@@ -165,6 +165,29 @@ async def test_a_person_who_says_that_this_state_is_meant_has_it_claimed_and_ver
         assert await codes(world) == {"not-verified"}
 
 
+# -- the log -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identified", [True, False])
+@virtual
+async def test_a_log_made_anew_while_nobody_was_there_is_not_read_on(identified: bool) -> None:
+    """It is longer than our position: only its identity, or the bookmark, tells."""
+    world = World()
+    world.log.identified = identified
+    async with world.running():
+        world.write(upsert(1, n=1), upsert(2, n=2))
+        await world.until_applied()
+    world.log.make_anew()
+    world.write(*(upsert(number, n="theirs") for number in range(1, 6)))
+    world.restart()
+    async with world.running(Phase.BLOCKED) as migration:
+        assert world.record.reason_code == "log-replaced"
+        with pytest.raises(Refused) as caught:
+            await migration.resume()
+        assert caught.value.code == "log-replaced"
+        assert world.payloads() == {1: {"n": 1}, 2: {"n": 2}}
+
+
 # -- aliases -------------------------------------------------------------------------------
 
 
