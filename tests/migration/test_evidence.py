@@ -381,6 +381,9 @@ async def test_a_restart_in_switching_reads_what_passed_the_fence(
     world.write(event)  # by a writer that ignored the word, or came through the lapse
     async with world.running(Phase.HELD) as migration:
         assert world.switch.at is Direction.FORWARD
+        # Where it rests on a word nothing opens by itself.
+        assert (world.record.fact(FactCode.LAPSE) is None) == word
+        assert ("the fence had lapsed" in world.record.reason) != word
         await migration.own(Direction.FORWARD)
         await world.until_applied()
         assert world.payloads()[77] == {"n": 1}
