@@ -18,7 +18,6 @@ from replicator.migration.migration import Migration
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Bounds, LogIdentity
 from replicator.model.write import Upsert
-from replicator.ports.control import CutoverRequest
 from tests.migration.lives import (
     at_target,
     codes,
