@@ -197,11 +197,10 @@ async def test_a_target_that_is_set_otherwise_closes_the_gate_through_restarts()
     world.seed(1, n=1)
     async with world.running():
         held = world.target.collections["books_v2"]
-        as_planned = held.schema
-        vectors = {
-            "v": msgspec.structs.replace(as_planned.vectors["v"], distance=Distance.EUCLID)
-        }
-        held.schema = msgspec.structs.replace(as_planned, vectors=vectors)
+        as_planned = held.schema.vectors
+        assert as_planned is not None
+        vectors = {"v": msgspec.structs.replace(as_planned["v"], distance=Distance.EUCLID)}
+        held.schema = msgspec.structs.replace(held.schema, vectors=vectors)
         report = await world.verify()
         assert report.misconfigured
         assert not report.equal
@@ -210,8 +209,7 @@ async def test_a_target_that_is_set_otherwise_closes_the_gate_through_restarts()
     async with world.running():
         await streams(world)
         assert await codes(world) == {"configuration"}
-        # The mark is that of the process that runs now.
-        held.schema = msgspec.structs.replace(held.schema, vectors=as_planned.vectors)
+        held.schema = msgspec.structs.replace(held.schema, vectors=as_planned)
         await world.verify()
         assert await codes(world) == set()
 
