@@ -80,10 +80,14 @@ def test_no_epoch_falls() -> None:
     assert epochs.enter(2, {ZERO: 10}, moved=True) is epochs
 
 
+@pytest.mark.parametrize("readable", [True, False])
 @virtual
-async def test_a_writer_of_before_the_switch_is_late_though_the_migration_is_another() -> None:
+async def test_a_writer_of_before_the_switch_is_late_though_the_migration_is_another(
+    readable: bool,
+) -> None:
     """Epochs that began again at 0 would take its event for one of ours."""
     world = World()
+    world.switch.readable = readable
     async with world.running() as migration:
         await ready(world)
         await cut_over(world)
