@@ -78,6 +78,8 @@ class Fault(Enum):
     # application, fence and switch
     POISON = "poison"
     """A producer emits what cannot be carried."""
+    MISPLACED = "misplaced"
+    """A producer writes to another partition than the key's."""
     NAN_ROW = "nan-row"
     """The source holds a vector that is not a number."""
     FENCE_REFUSED = "fence-refused"

@@ -454,7 +454,11 @@ class Application:
                 value["id"] = "another" if isinstance(point_id, str) else point_id + 1
                 expected = ("key-mismatch", "id")
         body = raw if raw is not None else msgspec.msgpack.encode(value)
-        partition, offset = self._log.produce(key, body)
+        elsewhere = None
+        if key is not None and self._log.partitions > 1 and self._random.random() < 0.04:
+            self._faults.fire(Fault.MISPLACED)
+            elsewhere = self._random.randrange(self._log.partitions)
+        partition, offset = self._log.produce(key, body, partition=elsewhere)
         for copy in range(offset, self._log.bounds()[self._log.name(partition)].end):
             named = (plan.source, point_id) if key is not None else None
             late = self.fenced or self.lapsing is not None

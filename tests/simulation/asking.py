@@ -45,7 +45,9 @@ class Asking:
     def captured(self) -> bool:
         """Whether the positions are captured: what happens to the log from now on matters."""
         record = self.record
-        return record is not None and record.capture is not None
+        if record is None or record.phase is Phase.ABORTED:
+            return False
+        return record.capture is not None
 
     @property
     def phase(self) -> Phase | None:

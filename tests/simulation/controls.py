@@ -100,7 +100,7 @@ class SimulatedSwitch:
         repeatable: bool,
         readable: bool,
         point: Callable[[str], None],
-        on_call: Callable[[], None],
+        on_call: Callable[[int], None],
         on_switch: Callable[[Direction], None],
     ) -> None:
         self.attached = True
@@ -118,7 +118,7 @@ class SimulatedSwitch:
 
     async def to(self, direction: Direction, epoch: int) -> None:
         self._alive()
-        self._on_call()
+        self._on_call(epoch)
         self._point("switch")
         loop = asyncio.get_running_loop()
         failed = self._faults.strikes(Fault.SWITCH_FAILED)

@@ -91,6 +91,14 @@ class Meddler:
             if self.is_here and self._random.random() < 0.8:
                 self._soon(within_s)
 
+    def shake(self) -> None:
+        """Pause and resume in the middle of what has just begun."""
+        if self.is_here and self._random.random() < 0.4:
+            loop, at_s = asyncio.get_running_loop(), self._random.random() * 0.05
+            for command in (Command.PAUSE, Command.RESUME):
+                loop.call_later(at_s, self._begin, False, command, context=Context())
+                at_s += self._random.random() * 0.2
+
     def part(self) -> None:
         """The migration is over, and its process about to end: one command more."""
         if self._world.plan.meddles and self._random.random() < 0.8:
@@ -103,11 +111,11 @@ class Meddler:
             0.0 if parting else delay_s, self._begin, parting, context=Context()
         )
 
-    def _begin(self, parting: bool) -> None:
+    def _begin(self, parting: bool, wanted: Command | None = None) -> None:
         process = self._world.process
         if process is None or not process.alive or not (self.is_here or parting):
             return
-        choice = self._random.choice([*Command, RESTART])
+        choice = wanted or self._random.choice([*Command, RESTART])
         if choice is RESTART:
             process.noted(RESTART, "done")
             self._world.trace.add(self._world.now, "meddler", "restart")

@@ -171,10 +171,9 @@ class Mishaps(Steps):
         world.second = second = Process(world, copied)
         world.faults.fire(Fault.SECOND_DAEMON)
         await asyncio.sleep(self.random.random() * 10)
-        ours, theirs = self._incarnation(), second.incarnation()
         self.beside = True
         for _ in range(3):
-            if theirs <= ours or self.phase is Phase.BLOCKED:
+            if not world.shows_older(world.state) or self.phase is Phase.BLOCKED:
                 break
             try:
                 await self.prepare(Direction.REVERSE, 1)
@@ -188,14 +187,10 @@ class Mishaps(Steps):
         second.kill()
         await asyncio.sleep(world.plan.late_write_bound_s)
         world.second = None
-        if theirs > ours:
+        if world.shows_older(world.state):
             world.restart()
             await self.stopped("mark-newer")
             if self.random.random() < 0.5:
                 world.put_state(copied)
         self.trusts_state = True
         await self.crossed()
-
-    def _incarnation(self) -> int:
-        record = self.record
-        return 0 if record is None else record.incarnation

@@ -23,7 +23,6 @@ from replicator.model.command import Command, Situation, situation
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
 from replicator.routing.person import Person
-from replicator.store.encoding import record_of
 from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
 from tests.simulation.controls import SimulatedFence, SimulatedHooks, SimulatedSwitch
@@ -39,6 +38,8 @@ RESTART = "restart"
 _METRICS = Metrics("simulation", "0")
 """Shared by all: making one costs more than a short run."""
 
+_LAST_STEPS = frozenset({"stragglers", "recheck", "before_switch"})
+"""Steps of a crossing in which the stream must rest."""
 _LONG = frozenset({"verify", "repair", "dead-letters retry", "cutover", "revert"})
 """Commands in the middle of which another one is of interest."""
 
@@ -151,11 +152,6 @@ class Process:
             feed=self._feed is not None,
             letters=begun.engine.letters.open > 0,
         )
-
-    def incarnation(self) -> int:
-        """As persisted."""
-        text = self._store._data.record
-        return 0 if text is None else record_of(text).incarnation
 
     async def give(
         self, command: Command, ask: Callable[[Migration], Coroutine[Any, Any, T]]
@@ -277,15 +273,19 @@ class WatchedState:
 
     async def letter(self, number: int) -> Any:
         self._world.meddler.seize(1, 0.0)  # a retry begins
+        self._world.meddler.shake()
         return await self._state.letter(number)
 
     async def findings(self, *arguments: Any) -> Any:
         self._world.meddler.seize(1, 0.0)  # perhaps a repair begins
+        self._world.meddler.shake()
         return await self._state.findings(*arguments)
 
     async def note(self, entry: JournalEntry) -> None:
         await self._state.note(entry)
         self._world.meddler.nudge(0.12)
+        if entry.step in _LAST_STEPS:
+            self._world.meddler.shake()
 
     async def commit(self, *arguments: Any, **named: Any) -> None:
         self._world.point("commit")

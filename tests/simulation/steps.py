@@ -63,6 +63,8 @@ class Steps(Comparing):
     async def stopped(self, *codes: str) -> None:
         """Wait until a person is asked to act, for one of these reasons."""
         for _ in range(2000):
+            if self.phase is Phase.HELD and "epoch-ahead" not in codes:
+                await self.own()  # somebody else moved the route on, in the meantime
             if self.phase in _STOPPED:
                 break
             if self.is_paused and self.random.random() < 0.05:

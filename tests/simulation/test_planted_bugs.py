@@ -6,6 +6,7 @@ looks as if it proved something.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +14,29 @@ import msgspec
 import pytest
 
 from replicator.errors import OutcomeUnknown, Recovery, recovery
-from replicator.migration import backfill, copying
+from replicator.migration import backfill, copying, log_identity
+from replicator.migration.crossing import Crossing
 from replicator.migration.cutover import Cutover
+from replicator.migration.engine import Engine
+from replicator.migration.identity import Identity
+from replicator.migration.migration import Migration
+from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
+from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.letter import DeadLetter
+from replicator.model.phase import Direction
 from replicator.model.point import Point
-from replicator.model.position import Positions
+from replicator.model.position import Place, Positions
 from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
 from replicator.stream.guard import WriteGuard
+from replicator.stream.holds import Holds
+from replicator.stream.ownership import Lease, Ownership, Purpose
 from replicator.stream.stream import Stream
 from replicator.stream.writing import Writer
-from replicator.testing import memory_client
+from replicator.testing import memory_client, memory_state
+from replicator.testing.faults import Fault
 from tests.simulation.coverage import Coverage
 from tests.simulation.plan import Plan, draw
 from tests.simulation.run import Failed, run_seed
@@ -139,14 +150,14 @@ def unclean_restart_writes_at_once(patch: pytest.MonkeyPatch) -> None:
 def patch_of_an_absent_key_creates(patch: pytest.MonkeyPatch) -> None:
     right = Writer._until_answered
 
-    async def creating(writer: Writer, batch: WriteBatch) -> Receipt:
-        receipt = await right(writer, batch)
+    async def creating(writer: Writer, lease: Lease, batch: WriteBatch) -> Receipt:
+        receipt = await right(writer, lease, batch)
         writes = {write.id: write for write in batch.writes}
         for point_id in receipt.absent:
             write = writes[point_id]
             assert isinstance(write, Patch)
             made = Upsert(Point(id=point_id, vectors=dict(write.vectors), payload=write.set))
-            await right(writer, msgspec.structs.replace(batch, writes=(made,)))
+            await right(writer, lease, msgspec.structs.replace(batch, writes=(made,)))
         return receipt
 
     patch.setattr(Writer, "_until_answered", creating)
@@ -166,7 +177,7 @@ def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> N
 def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
     right = Writer._until_answered
 
-    async def hopeful(writer: Writer, batch: WriteBatch) -> Receipt:
+    async def hopeful(writer: Writer, lease: Lease, batch: WriteBatch) -> Receipt:
         apply = writer._store.apply
 
         async def once(batch: WriteBatch) -> Receipt:
@@ -177,14 +188,145 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
 
         writer._store.apply = once  # type: ignore[method-assign]
         try:
-            return await right(writer, batch)
+            return await right(writer, lease, batch)
         finally:
             del writer._store.apply  # type: ignore[attr-defined]
 
     patch.setattr(Writer, "_until_answered", hopeful)
 
 
-BITES = ("differ", "while the application owned it", "overtaken")
+def rest_released_by_resume(patch: pytest.MonkeyPatch) -> None:
+    right = Migration.resume
+
+    async def waking(migration: Migration) -> None:
+        await right(migration)
+        ownership = migration.engine.ownership
+        for rest in list(ownership._rests):
+            rest.release()
+        for lease in list(ownership._leases):
+            if lease.purpose is Purpose.MEND:
+                ownership.ended(lease)
+        migration._begun.supervisor.wake()
+
+    patch.setattr(Migration, "resume", waking)
+
+
+def lease_not_checked_before_sending(patch: pytest.MonkeyPatch) -> None:
+    async def while_held(_lease: Lease, wait: Any) -> Any:
+        return await wait
+
+    async def sleep(_lease: Lease, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    patch.setattr(Lease, "check", lambda _lease: None)
+    patch.setattr(Lease, "while_held", while_held)
+    patch.setattr(Lease, "sleep", sleep)
+    patch.setattr(Lease, "is_revoked", property(lambda _lease: False))
+    # Nor does anybody wait for whoever writes on.
+    patch.setattr(Operations, "end_holding", _nothing)
+    _leases_side_by_side(patch)
+
+
+def holds_forgotten_at_a_stream_s_restart(patch: pytest.MonkeyPatch) -> None:
+    right = Holds.join
+
+    def forgetting(holds: Holds, party: Any) -> None:
+        holds.keys.clear()
+        right(holds, party)
+
+    patch.setattr(Holds, "join", forgetting)
+    patch.setattr(Operations, "end_holding", _nothing)
+    _leases_side_by_side(patch)
+
+
+async def _nothing(*_: object) -> None:
+    return
+
+
+def _leases_side_by_side(patch: pytest.MonkeyPatch) -> None:
+    def granted(
+        ownership: Ownership, store: Direction, purpose: Purpose, epoch: int, rest: Any = None
+    ) -> Lease:
+        lease = Lease(ownership, store, purpose, epoch)
+        ownership._leases.add(lease)
+        return lease
+
+    patch.setattr(Ownership, "lease", granted)
+
+
+def own_keeps_the_vector(patch: pytest.MonkeyPatch) -> None:
+    right = Crossing.own
+
+    async def keeping(crossing: Crossing, direction: Direction) -> None:
+        before = crossing._record
+        await right(crossing, direction)
+        if direction is before.direction and before.epochs.offered > before.epochs.current:
+            ended = before.epochs.enter(before.epochs.offered, before.fence_vector)
+            await crossing._engine.journal.update(
+                "own",
+                "as before",
+                lambda record: msgspec.structs.replace(record, epochs=ended),
+            )
+
+    patch.setattr(Crossing, "own", keeping)
+
+
+def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Epochs, "following", property(lambda epochs: epochs.current + 1))
+
+
+def lapse_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cutover, "_latch_lapse", _nothing)
+    patch.setattr(Cutover, "_has_lapsed", lambda _cutover: False)
+    patch.setattr(Cutover, "_read_behind", _nothing)
+
+
+def verification_of_an_older_epoch_accepted(patch: pytest.MonkeyPatch) -> None:
+    async def from_then(engine: Engine) -> Positions:
+        if engine.journal.record.direction is Direction.REVERSE:
+            return engine.journal.record.epochs.ends[-1].vector
+        verified = await engine.recall_verified()
+        assert verified is not None
+        return verified.positions
+
+    patch.setattr(Crossing, "_counts", lambda crossing: crossing._engine.verified_in)
+    patch.setattr(Engine, "_compared_from", from_then)
+
+
+def bookmarks_not_compared(patch: pytest.MonkeyPatch) -> None:
+    right = log_identity.judge
+
+    def trusting(ours: Any, **named: Any) -> log_identity.Verdict:
+        return right(ours, **{**named, "found": ours.bookmarks})
+
+    patch.setattr(log_identity, "judge", trusting)
+
+
+def mark_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Identity, "_judge", lambda *_: None)
+
+
+def letters_settled_across_partitions(patch: pytest.MonkeyPatch) -> None:
+    def before(letter: DeadLetter, place: Place) -> bool:
+        return letter.offset is None or letter.offset < place.offset
+
+    patch.setattr(memory_state, "_is_before", before)
+
+
+BITES = (
+    "differ",
+    "while the application owned it",
+    "overtaken",
+    "lapse of the fence",
+    "told twice",
+    "runs while traffic moves",
+    "without a verification",
+    "read on in another log",
+    "not stopped",
+    "beside a newer process",
+    "nobody settled",
+    "stayed open",
+)
 """What the oracle says of lost data. Other failures of a seed prove nothing, and are passed."""
 
 
@@ -211,6 +353,30 @@ def poisoned(plan: Plan) -> bool:
     return plan.poison
 
 
+def loses_the_log(plan: Plan) -> bool:
+    return plan.story == "remade" and not plan.identified
+
+
+def loses_the_state(plan: Plan) -> bool:
+    return plan.story in {"restored", "second"}
+
+
+def meddled(plan: Plan) -> bool:
+    return bool(plan.meddles)
+
+
+def lapses(plan: Plan) -> bool:
+    return Fault.FENCE_AWAY in plan.rates and not plan.word_fence
+
+
+def crossed_again(plan: Plan) -> bool:
+    return plan.story == "revert"
+
+
+def asked(plan: Plan) -> bool:
+    return plan.story == "held" or Fault.SWITCH_FAILED in plan.rates
+
+
 def crashes(plan: Plan) -> bool:
     return bool(plan.crashes)
 
@@ -230,6 +396,16 @@ def crashes(plan: Plan) -> bool:
         (unclean_restart_writes_at_once, crashes),
         (patch_of_an_absent_key_creates, any_seed),
         (fence_opened_before_the_switch_is_journalled, any_seed),
+        (rest_released_by_resume, meddled),
+        (lease_not_checked_before_sending, meddled),
+        (holds_forgotten_at_a_stream_s_restart, meddled),
+        (own_keeps_the_vector, asked),
+        (epoch_used_again, asked),
+        (lapse_forgotten, lapses),
+        (verification_of_an_older_epoch_accepted, crossed_again),
+        (bookmarks_not_compared, loses_the_log),
+        (mark_not_looked_at, loses_the_state),
+        (letters_settled_across_partitions, poisoned),
     ],
     ids=lambda value: value.__name__,
 )

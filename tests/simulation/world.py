@@ -15,6 +15,8 @@ from copy import deepcopy
 from functools import partial
 from random import Random
 
+import msgspec
+
 from replicator.codecs.partition import murmur2_partition
 from replicator.errors import Fatal, Refused, Rejected, ReplicatorError
 from replicator.model.command import Command
@@ -35,7 +37,7 @@ from tests.simulation.application import Application
 from tests.simulation.coverage import Coverage
 from tests.simulation.meddling import Meddler
 from tests.simulation.oracle import differences, expected_source, expected_target, target_id
-from tests.simulation.plan import SOURCE_IDS, TARGET_IDS, Plan
+from tests.simulation.plan import NO_OTHER_EPOCH, SOURCE_IDS, TARGET_IDS, Plan
 from tests.simulation.process import Killed, Process
 from tests.simulation.trace import Trace
 
@@ -99,6 +101,8 @@ class World:
         """Somebody starts the process again, though it ended well."""
         self._glitched = False
         self._switch_calls = 0
+        self._told: dict[int, tuple[int, int]] = {}
+        """Epoch → the attempt in which the switch was told it."""
         self._points: Counter[str] = Counter()
         for step in sorted(set(plan.drains)):
             loop.interrupt(step, self.drain)
@@ -280,6 +284,8 @@ class World:
         if before is None or before.phase is not after.phase:
             if after.phase is Phase.SWITCHING:
                 self._switch_calls = 0
+                self._look_at_evidence(after)
+                self._look_at_rest()
             if after.phase in TERMINAL:
                 self.meddler.part()
             self._seldom(before, after)
@@ -355,8 +361,31 @@ class World:
         if went_on and after.phase is not Phase.HELD:
             self.violate(f"{after.phase.value} past writes that a lapse of the fence let in")
 
-    def on_switch_call(self) -> None:
-        """What cannot be repeated must not be asked for twice."""
+    def _look_at_rest(self) -> None:
+        """Nothing is written while traffic moves: the stream has come to rest before."""
+        process = self.process
+        if process is not None and process.alive:
+            stream = process.migration.engine.stream
+            if stream is not None:
+                self.violate("the stream runs while traffic moves")
+
+    def _look_at_evidence(self, after: MigrationRecord) -> None:
+        """Traffic leaves the source only after a verification of the epoch in force."""
+        kept = msgspec.json.decode(self.state._data.documents.get("verified", b"{}"))
+        context = msgspec.to_builtins(after.context)
+        if after.direction is Direction.FORWARD and kept.get("context") != context:
+            self.violate(f"switched without a verification in {after.context}")
+
+    def on_switch_call(self, epoch: int) -> None:
+        """
+        What cannot be repeated must not be asked for twice; and no number of an epoch is told
+        in two attempts, for some writer may have heard it.
+        """
+        record = self.record
+        if record is not None and self.plan.story not in NO_OTHER_EPOCH:
+            attempt = (record.attempt, record.tries)
+            if self._told.setdefault(epoch, attempt) != attempt:
+                self.violate(f"epoch {epoch} is told twice, in {attempt} as well")
         self._switch_calls += 1
         if self._switch_calls > 1 and not self.plan.repeatable_switch:
             self.violate("a switch that cannot be repeated was asked twice")
