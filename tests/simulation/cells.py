@@ -50,6 +50,16 @@ UNREACHABLE: dict[tuple[str, str], str] = {
 """(phase, operation) → why no command need be given there."""
 
 
+_UNREAD = "no event is read before the copy is done, so no later epoch is met"
+UNTAKEN: dict[tuple[str, str], str] = {
+    ("PLANNED", "HELD"): _UNREAD,
+    ("BACKFILL", "HELD"): _UNREAD,
+    ("HELD", "PLANNED"): _UNREAD,
+    ("HELD", "BACKFILL"): _UNREAD,
+}
+"""Transitions of the table that nobody demands, with the reason."""
+
+
 def cell(command: str, phase: str, operation: str) -> str:
     """The name of a cell."""
     return f"{command} | {phase} | {operation}"

@@ -130,11 +130,11 @@ class Meddler:
         task.add_done_callback(lambda task: self._given.pop(task, None))
 
     def _would_harm(self, command: Command, process: Process) -> bool:
+        if command in self.forbidden:
+            return True
         at = process.situation()
         if at is None or refusal(command, at) is not None:
             return False  # it will be refused, and that is to be seen
-        if command in self.forbidden:
-            return True
         if command is Command.OWN and self._world.application.switches_under_way:
             return True  # he cannot tell the truth just now
         return command in _ENDS and self._random.random() < 0.9

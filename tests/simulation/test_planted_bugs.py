@@ -22,6 +22,7 @@ from replicator.migration.identity import Identity
 from replicator.migration.migration import Migration
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
+from replicator.migration.verified import read_verified
 from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.letter import DeadLetter
@@ -261,7 +262,7 @@ def own_keeps_the_vector(patch: pytest.MonkeyPatch) -> None:
         before = crossing._record
         await right(crossing, direction)
         if direction is before.direction and before.epochs.offered > before.epochs.current:
-            ended = before.epochs.enter(before.epochs.offered, before.fence_vector)
+            ended = before.epochs.enter(before.epochs.offered, before.fence_vector, moved=True)
             await crossing._engine.journal.update(
                 "own",
                 "as before",
@@ -284,12 +285,12 @@ def lapse_forgotten(patch: pytest.MonkeyPatch) -> None:
 def verification_of_an_older_epoch_accepted(patch: pytest.MonkeyPatch) -> None:
     async def from_then(engine: Engine) -> Positions:
         if engine.journal.record.direction is Direction.REVERSE:
-            return engine.journal.record.epochs.ends[-1].vector
-        verified = await engine.recall_verified()
+            return engine.journal.record.epochs.moved_at
+        verified = await read_verified(engine.parts.state)
         assert verified is not None
         return verified.positions
 
-    patch.setattr(Crossing, "_counts", lambda crossing: crossing._engine.verified_in)
+    patch.setattr(Crossing, "_counts", lambda crossing: crossing._engine.verified is not None)
     patch.setattr(Engine, "_compared_from", from_then)
 
 

@@ -101,6 +101,8 @@ class World:
         """Somebody starts the process again, though it ended well."""
         self._glitched = False
         self._switch_calls = 0
+        self._moves_on = False
+        """Somebody gives the route another epoch when the next crossing begins."""
         self._told: dict[int, tuple[int, int]] = {}
         """Epoch → the attempt in which the switch was told it."""
         self._points: Counter[str] = Counter()
@@ -188,6 +190,9 @@ class World:
         record = self.record
         crossing = record is not None and record.phase in {Phase.FENCING, Phase.SWITCHING}
         if self.calm:
+            return
+        if self.plan.seed % 2 and not self._moves_on:
+            self._moves_on = True  # as a crossing begins
             return
         if application.writing or application.fenced or crossing or record is None:
             self.loop.call_later(0.05, self._move_on, context=Context())
@@ -290,6 +295,12 @@ class World:
                 self.meddler.part()
             self._seldom(before, after)
             self._look_at_lapse(before, after)
+            application = self.application
+            still = not application.fenced and not application.writing
+            if self._moves_on and after.phase is Phase.FENCING and still and not self.calm:
+                self._moves_on = False
+                self.faults.fire(Fault.LATER_EPOCH)
+                application.route(application.active, application.epoch + 1)
             self.trace.add(
                 self.now, "phase", after.phase.value, after.direction.value, after.reason
             )
