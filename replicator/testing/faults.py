@@ -148,6 +148,11 @@ class Faults:
         """From now on nothing fails by itself."""
         self._rates.clear()
 
+    def spare(self, *faults: Fault) -> None:
+        """From now on these do not happen."""
+        for fault in faults:
+            self._rates.pop(fault, None)
+
     def latency(self) -> float:
         """Seconds that one way of a request takes."""
         low, high = self._latency_s

@@ -132,7 +132,7 @@ class Mishaps(Steps):
     async def _grown_past(self) -> None:
         """Until the new log holds a record where the last one that we applied was."""
         marks = {(name, mark.offset) for name, mark in self.world.state._data.bookmarks.items()}
-        for _ in range(600):
+        for _ in range(3000):
             if marks & {(r.partition, r.offset) for r in self.world.log.records()}:
                 return
             await asyncio.sleep(0.2)

@@ -259,6 +259,8 @@ class World:
         """The log is gone, and another one has its name."""
         self.faults.fire(Fault.LOG_REPLACED)
         self.trace.add(self.now, "log", "made anew")
+        # Only a record proves that it is another one: no gap may lie where ours was.
+        self.faults.spare(Fault.GAP, Fault.TRANSACTION)
         self.log.make_anew()
         for place in (self.application.poisoned, self.application.images):
             place.clear()
@@ -330,12 +332,13 @@ class World:
             process = self.process
             if process is None or not process.alive:
                 continue
+            was_stale = self.stale
             try:
                 status = await process.call(lambda migration: migration.status())
             except (Killed, ReplicatorError):
                 continue
             owner = {Direction.FORWARD: "source", Direction.REVERSE: "target"}
-            if not self.stale and status.application_may_write not in {
+            if not was_stale and status.application_may_write not in {
                 None,
                 owner[self.application.active],
             }:
