@@ -43,6 +43,10 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
         """The routes in force in a direction."""
         return self.forward if direction is Direction.FORWARD else self.reverse
 
+    def at_source(self, collection: str) -> str:
+        """The name to read it by at the source, whatever an alias of its name leads to now."""
+        return self.reverse[collection].store
+
 
 async def wanted_target(
     collection: CollectionSettings,
