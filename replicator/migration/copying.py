@@ -86,7 +86,7 @@ class CopyJob:
                 await lease.while_held(self._look_again())
                 await lease.while_held(self._absolve_what_is_absent())
             # What lands late is seen before a target is judged to be empty.
-            await lease.while_held(engine.writers[Direction.FORWARD].guard.clear())
+            await engine.writers[Direction.FORWARD].settled(lease)
             await prepare_target(
                 parts.settings,
                 source=parts.source,

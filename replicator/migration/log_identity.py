@@ -64,7 +64,8 @@ async def check_log(
         return Verdict(
             Standing.OTHER,
             identity,
-            f"the log is {identity.id}, and our positions are of {known.id}",
+            f"{_topic(positions)} was made anew: the log is {identity.id} now, and our "
+            f"positions are of {known.id}",
         )
     bounds = await feed.bounds()
     found = await feed.bookmarks_at({each: mark.offset for each, mark in bookmarks.items()})
@@ -74,6 +75,10 @@ async def check_log(
         bounds=bounds,
         found=found,
     )
+
+
+def _topic(positions: Mapping[Partition, int]) -> str:
+    return next((each.rpartition("/")[0] for each in positions), "the log")
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

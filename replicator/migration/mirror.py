@@ -59,7 +59,8 @@ class Mirror:
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids the source does not have at all."""
-        found, unreadable = await fetch_images(self._patience, self._source, collection, ids)
+        name = self._atlas.at_source(collection)
+        found, unreadable = await fetch_images(self._patience, self._source, name, ids)
         return set(ids) - found.keys() - unreadable.keys()
 
     async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
@@ -70,8 +71,9 @@ class Mirror:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
             # Invariant 10: of keys nobody knows how large their images are.
+            name = self._atlas.at_source(collection)
             async for some, (points, unreadable) in image_parts(
-                self._patience, self._source, collection, ids, self._size
+                self._patience, self._source, name, ids, self._size
             ):
                 rows = [(x, points.get(x)) for x in some if x not in unreadable]
                 gaps += (await self.against_target(collection, rows))[0]

@@ -43,6 +43,10 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
         """The routes in force in a direction."""
         return self.forward if direction is Direction.FORWARD else self.reverse
 
+    def at_source(self, collection: str) -> str:
+        """The name to read it by at the source, whatever an alias of its name leads to now."""
+        return self.reverse[collection].store
+
 
 async def wanted_target(
     collection: CollectionSettings,
@@ -96,7 +100,10 @@ async def draw_atlas(
     reverse: dict[str, Route] = {}
     for collection in settings.collections:
         name = collection.source
-        schema = await describe_source(source, name)
+        # The collection itself: by now an alias of this name may lead to the target's.
+        behind = pinned.get(f"source/{name}", name)
+        found = msgspec.structs.replace(await describe_source(source, behind), name=behind)
+        schema = msgspec.structs.replace(found, name=name)
         at_target = await target.describe(collection.target)
         if at_target is None:
             raise Blocked(
@@ -104,8 +111,8 @@ async def draw_atlas(
             )
         sources[name] = schema
         targets[name] = at_target
-        demand = await _demand(collection, source, schema)
-        integer_ids[name] = await _ends_in_integers(settings, source, schema)
+        demand = await _demand(collection, source, found)
+        integer_ids[name] = await _ends_in_integers(settings, source, found)
         forward[name] = Route(
             collection=name,
             store=pinned.get(f"target/{collection.target}", collection.target),
@@ -116,8 +123,7 @@ async def draw_atlas(
         )
         reverse[name] = Route(
             collection=name,
-            # The collection itself: by then an alias of this name may lead to the target's.
-            store=pinned.get(f"source/{name}", name),
+            store=behind,
             transform=IdentityTransform(),
             vectors=schema.vectors,
             source=schema,

@@ -118,7 +118,8 @@ class Searching:
         )
         asked = msgspec.structs.replace(query, limit=query.limit + _MORE)
         begun = time.perf_counter()
-        at_source, exact = await self._hits(self._source, collection.source, asked, query.limit)
+        name = self._atlas.at_source(collection.source)
+        at_source, exact = await self._hits(self._source, name, asked, query.limit)
         between = time.perf_counter()
         at_target, also = await self._hits(self._target, route.store, moved, query.limit)
         ended = time.perf_counter()
@@ -145,7 +146,8 @@ class Searching:
             return query
         wanted: PointId = query.id
         found = await self._patience.until_answered(
-            partial(self._source.fetch, collection, [wanted]), or_refused=True
+            partial(self._source.fetch, self._atlas.at_source(collection), [wanted]),
+            or_refused=True,
         )
         point = found.get(wanted)
         vector = None if point is None else point.vectors.get(query.using)

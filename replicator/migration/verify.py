@@ -145,7 +145,7 @@ class Verification:
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
-            async for page in self._pages(self._source, name, rows_max):
+            async for page in self._pages(self._source, self._atlas.at_source(name), rows_max):
                 rows = [(point.id, point) for point in page.points]
                 gaps, uncarried = await self._mirror.against_target(name, rows)
                 self._uncarried += len(page.rejected) + uncarried
@@ -286,7 +286,9 @@ class Verification:
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
         for name, route in self._atlas.forward.items():
-            at_source = await self._patience.until_answered(partial(self._source.count, name))
+            at_source = await self._patience.until_answered(
+                partial(self._source.count, self._atlas.at_source(name))
+            )
             at_target = await self._patience.until_answered(
                 partial(self._target.count, route.store)
             )
@@ -354,7 +356,8 @@ class Verification:
         asked: Counter[str] = Counter()
         if not wanted:
             return queries
-        async for page in self._pages(self._source, collection.source, wanted):
+        name = self._atlas.at_source(collection.source)
+        async for page in self._pages(self._source, name, wanted):
             for point in page.points:
                 names = [name for name in point.vectors if mapping is None or name in mapping]
                 if not names:

@@ -134,7 +134,6 @@ class Ownership:
         self.holds = Holds()
         self._leases: set[Lease] = set()
         self._rests: set[Rest] = set()
-        self._ended = asyncio.Event()
 
     # -- leases ----------------------------------------------------------------------------
 
@@ -162,8 +161,6 @@ class Ownership:
     def ended(self, lease: Lease) -> None:
         """A lease was given back."""
         self._leases.discard(lease)
-        self._ended.set()
-        self._ended = asyncio.Event()
 
     def revoke(self, *purposes: Purpose) -> None:
         """Revoke the leases of these purposes (none named: all)."""

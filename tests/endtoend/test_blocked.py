@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
+from replicator.testing.kafka_broker import create_topic
 from tests.endtoend.application import Application
 from tests.endtoend.daemon import Daemon, Document
 from tests.endtoend.events import ChangelogSink, KafkaSink, event
@@ -175,6 +176,71 @@ async def test_a_truncation_below_our_position_is_none_of_our_business(
     await daemon.applied(app.sink.ends)
     assert await app.differences("target") == []
     assert (await daemon.status())["phase"] == "STREAMING"
+
+
+async def recreate(topic: Topic, collection: str) -> None:
+    """Delete the topic, create one of its name, and fill that beyond whatever was read."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=topic.servers)
+    await admin.start()
+    await admin.delete_topics([topic.name])
+
+    async def deleted() -> bool:
+        return topic.name not in await admin.list_topics()
+
+    await until(deleted, "the topic is gone")
+    await admin.close()
+    await create_topic(topic.servers, topic.name, 3)
+    sink = topic.sink
+    try:
+        for partition in range(3):
+            for number in range(100, 160):
+                record = event(
+                    "upsert", collection, number, vector=(1.0, 2.0, 3.0, 4.0), payload={}
+                )
+                await sink.place(record, partition)
+    finally:
+        await sink.close()
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["while it streams", "while it was away"])
+async def test_a_topic_created_anew_blocks_and_nothing_of_it_is_applied_unasked(
+    rig: Rig, stores: tuple[str, str], topic: Topic, alive: bool
+) -> None:
+    app, daemon = await streaming(rig, stores, topic)
+    before = (await daemon.status())["partitions"]
+    if not alive:
+        assert await daemon.child.terminate() == 0
+
+    await recreate(topic, app.collections[0].source)
+
+    if not alive:
+        await daemon.start()
+    blocked = await daemon.phase("BLOCKED")
+    assert topic.name in blocked["reason"]
+    assert await daemon.not_ready("log-replaced")
+    status, document = await daemon.post("resume")
+    assert (status, document["error"]["code"]) == (409, "log-replaced")
+    committed = {row["partition"]: row["committed"] for row in blocked["partitions"]}
+    assert committed == {row["partition"]: row["committed"] for row in before}
+    daemon.kill()
+    await daemon.start()
+    await daemon.phase("BLOCKED")
+    assert await app.differences("target") == []
+
+    code, out, err = await daemon.command(
+        "acknowledge", "log-replaced", "--note", "restored from the mirror"
+    )
+    assert code == 0, out + err
+    await daemon.did("resume")
+    status = await daemon.until(
+        lambda status: (
+            status["phase"] == "STREAMING"
+            and len(status["partitions"]) == 3
+            and all(row["committed"] == 60 for row in status["partitions"])
+        ),
+        "it goes on in the log that was vouched for, at its positions",
+    )
+    assert "not-verified" in [each["code"] for each in status["blockers"]]
 
 
 async def test_keys_in_the_wrong_partition_are_counted_and_close_the_gate(

@@ -10,7 +10,14 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Upsert
 from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
-from tests.migration.lives import killed, until_the_gate_opens
+from tests.migration.lives import (
+    at_target,
+    cut_over,
+    killed,
+    ready,
+    stamped,
+    until_the_gate_opens,
+)
 from tests.migration.rig import World
 from tests.stream.rig import now, point, upsert, virtual
 
@@ -83,6 +90,26 @@ async def test_a_process_that_left_a_write_on_its_way_is_not_taken_for_a_clean_o
     async with world.running():
         await world.until_applied()
         assert world.door.batches[0][0] - began >= 29.0
+
+
+@virtual
+async def test_what_may_still_land_in_the_store_left_behind_is_handed_on_too() -> None:
+    world = World(bound_s=30.0, stream={"drain_timeout": Duration(1)})
+    task = asyncio.create_task(world.migration.run())
+    await world.until(lambda: world._is_in(Phase.STREAMING))
+    await ready(world)
+    await cut_over(world)
+    writer = world.migration.engine.writers[Direction.REVERSE]
+    began = now()
+    writer.guard.suspect()  # as a write to the source without an answer leaves it
+    world.migration.request_drain()
+    await task
+    world.restart()
+    async with world.running():
+        at_target(world, stamped(upsert(9, n=9), 1))
+        await world.until_applied()
+        assert now() - began >= 30.0
+        assert world.source.points("books")[9].payload == {"n": 9}
 
 
 @virtual

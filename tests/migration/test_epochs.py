@@ -67,10 +67,27 @@ def test_an_epoch_that_was_offered_and_never_taken_ended_with_the_one_before_it(
     assert epochs.standing(2, ZERO, 10) is Standing.STRAGGLER
 
 
+def test_a_number_that_was_offered_is_free_no_more_when_a_lower_one_was_taken() -> None:
+    """The switch answered late, and says that the first of two numbers is in force."""
+    epochs = Epochs().offer().offer().enter(1, {ZERO: 10}, moved=True)
+    assert (epochs.current, epochs.following) == (1, 3)
+
+
+def test_no_epoch_falls() -> None:
+    epochs = Epochs(current=2, offered=2)
+    with pytest.raises(AssertionError, match="never falls"):
+        epochs.enter(1, {ZERO: 10}, moved=True)
+    assert epochs.enter(2, {ZERO: 10}, moved=True) is epochs
+
+
+@pytest.mark.parametrize("readable", [True, False])
 @virtual
-async def test_a_writer_of_before_the_switch_is_late_though_the_migration_is_another() -> None:
+async def test_a_writer_of_before_the_switch_is_late_though_the_migration_is_another(
+    readable: bool,
+) -> None:
     """Epochs that began again at 0 would take its event for one of ours."""
     world = World()
+    world.switch.readable = readable
     async with world.running() as migration:
         await ready(world)
         await cut_over(world)
@@ -289,6 +306,29 @@ async def test_a_person_who_says_that_it_took_place_puts_the_offered_number_in_f
         record = world.record
         assert (record.direction, record.epoch) == (Direction.REVERSE, 1)
         assert record.epochs.ends == (EpochEnd(0, {world.first: 2}),)
+
+
+@pytest.mark.parametrize("direction", Direction)
+@virtual
+async def test_what_was_written_before_a_persons_word_is_not_late_by_it(
+    direction: Direction,
+) -> None:
+    """The epoch ended where the log ended when it was asked for, and not before."""
+    world = World()
+    async with world.running() as migration:
+        world.switch.readable = False
+        world.write(stamped(upsert(1, n=1), 0))
+        world.emit(stamped(upsert(2, n=2), 7))
+        await world.until(lambda: world.record.phase is Phase.HELD)
+        await migration.own(direction)
+        await streams(world)
+        record = world.record
+        moved = direction is Direction.REVERSE
+        assert record.epochs.ends == (EpochEnd(0, {world.first: 2}, moved),)
+        assert await letters(world) == []
+        world.emit(stamped(upsert(3, n=3), 0))
+        await world.until_applied()
+        assert await letters(world) == ["epoch-stale"]
 
 
 @virtual

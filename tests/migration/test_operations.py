@@ -126,6 +126,29 @@ async def test_a_drain_waits_for_the_operation_that_it_stops_and_lets_none_begin
 
 
 @virtual
+async def test_who_ends_an_operation_twice_does_not_cut_its_way_back_short() -> None:
+    """A cutover goes back to STREAMING there, so that its fence is opened."""
+    operations, ended = Operations(Ownership(), 30.0), []
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(3)
+            ended.append(now())
+
+    running = asyncio.create_task(operations.run("cutover", cleans_up))
+    await asyncio.sleep(1)
+    first = asyncio.create_task(operations.end("the process is shutting down"))
+    await asyncio.sleep(1)
+    await operations.end("the process ends")
+    await first
+    assert ended == [now()]
+    with pytest.raises(Refused, match="cutover was stopped"):
+        await running
+
+
+@virtual
 async def test_an_abort_ends_what_it_may_go_beside() -> None:
     world = World()
     world.seed(1)

@@ -84,6 +84,8 @@ async def test_who_waits_under_a_lease_ends_at_once_when_it_is_revoked() -> None
 async def test_a_rest_is_released_by_its_holder_and_nobody_else() -> None:
     ownership = Ownership()
     first, second = ownership.rest("a cutover is under way"), ownership.rest("another")
+    with pytest.raises(Refused, match="another"):
+        ownership.lease(Direction.FORWARD, Purpose.MEND, 0, rest=first)
     second.release()
     second.release()
     with pytest.raises(Refused, match="a cutover is under way"):

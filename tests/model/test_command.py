@@ -147,6 +147,20 @@ def test_who_was_switched_is_not_given_up_and_who_was_not_is_not_completed() -> 
             assert refusal(Command.REVERT, at) is not None
 
 
+def test_what_works_beside_a_stream_needs_one() -> None:
+    beside = (Command.VERIFY, Command.REPAIR, Command.RETRY, Command.CUTOVER, Command.REVERT)
+    for at in situations():
+        if at.phase is not Phase.STREAMING or at.paused:
+            for command in beside:
+                assert refusal(command, at) is not None, at
+
+
+def test_nothing_is_paused_that_does_not_run() -> None:
+    for at in situations():
+        if at.phase not in PAUSABLE:
+            assert refusal(Command.PAUSE, at) is not None, at
+
+
 def test_without_a_daemon_only_what_the_state_alone_can_do_is_possible() -> None:
     offline = {
         Command.ABORT,

@@ -17,7 +17,9 @@ from replicator.errors import (
     Retryable,
     Unavailable,
 )
+from replicator.model.phase import Direction
 from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.stream.ownership import Purpose, Revoked
 from replicator.testing.faults import Fault, Faults
 from tests.stream.rig import Rig, now, point, refuses_poison, virtual
 
@@ -201,6 +203,66 @@ async def test_nothing_to_write_asks_nobody() -> None:
     rig = Rig()
     await rig.writer.write(rig.lease, "books", [])
     assert rig.door.batches == []
+
+
+@virtual
+async def test_nothing_is_sent_under_a_lease_that_was_revoked() -> None:
+    rig = Rig()
+    asked: list[float] = []
+
+    async def wipe() -> None:
+        asked.append(now())
+
+    rig.lease.revoke()
+    with pytest.raises(Revoked):
+        await rig.writer.write(rig.lease, "books", [image(1)])
+    with pytest.raises(Revoked):
+        await rig.writer.administer(rig.lease, wipe)
+    assert (rig.door.batches, asked) == ([], [])
+    assert rig.writer.guard.is_clear
+    assert rig.writer.limit.taken == 0
+
+
+@virtual
+async def test_a_backoff_lasts_no_longer_than_its_lease() -> None:
+    rig = Rig()
+    rig.door.errors.append(Retryable("store-throttled", "slower", 30.0))
+    waiting = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
+    await asyncio.sleep(1)
+    rig.lease.revoke()
+    with pytest.raises(Revoked):
+        await waiting
+    assert now() == 1.0
+    assert len(rig.door.batches) == 1
+
+
+@virtual
+async def test_a_place_given_to_a_write_that_gives_up_in_that_moment_is_free_again() -> None:
+    rig = Rig(in_flight_max=1)
+    rig.door.held = {1}
+    first = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
+    await asyncio.sleep(0)
+    for turns in range(6):
+        lease = rig.ownership.lease(Direction.FORWARD, Purpose.REPAIR, 0)
+        second = asyncio.create_task(rig.writer.write(lease, "books", [image(2)]))
+        await asyncio.sleep(0.1)
+        rig.door.held = {2, 3}
+        third = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(3)]))
+        rig.door.release(1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second.cancel()
+        lease.give_back()
+        await asyncio.wait([first, second])
+        rig.door.release()
+        async with asyncio.timeout(60):
+            await third
+        assert rig.writer.limit.taken == 0
+        rig.door.held = {1}
+        first = asyncio.create_task(rig.writer.write(rig.lease, "books", [image(1)]))
+        await asyncio.sleep(10)
+    rig.door.release()
+    await first
 
 
 @virtual
