@@ -190,6 +190,20 @@ async def test_strict_mode_and_indexing_wait_for_the_end_of_the_bulk_load(
     assert after.native["strict_mode_config"] == STRICT
 
 
+async def test_a_collection_that_is_never_indexed_stays_so(
+    store: QdrantStore, qdrant_url: str
+) -> None:
+    source, target = fresh_name(), fresh_name()
+    await make(qdrant_url, source, {**RICH, "optimizers_config": {"indexing_threshold": 0}})
+    _, plan = await planned(store, source, target)
+    await store.ensure(plan)
+    await store.configure(plan)
+    await store.finish_bulk(target)
+    after = await described(store, target)
+    assert after.native["optimizer_config"]["indexing_threshold"] == 0
+    assert configuration_differences(plan, after) == []
+
+
 @pytest.mark.parametrize("defer", [True, False])
 async def test_strict_mode_waits_in_a_wiped_collection_too(
     store: QdrantStore, qdrant_url: str, defer: bool

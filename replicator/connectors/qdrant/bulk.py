@@ -59,7 +59,7 @@ def read_indexing(info: Message) -> Indexing:
 def write_deferred_creation(request: Message, *, indexing: bool) -> None:
     """Take out of a `CreateCollection` what waits for the end, and note that it does."""
     optimizers = request.optimizers_config
-    _note(request.metadata, Indexing.DEFERRED, optimizers.indexing_threshold or _THRESHOLD_KB)
+    _note(request.metadata, Indexing.DEFERRED, _threshold(optimizers))
     if indexing:
         optimizers.indexing_threshold = 0
         # Points would be hidden until an index is built that is not being built.
@@ -70,7 +70,7 @@ def write_deferred_creation(request: Message, *, indexing: bool) -> None:
 def write_deferral(request: Message, info: Message, *, indexing: bool) -> None:
     """Switch off in an `UpdateCollection` what waits for the end, and note that it does."""
     optimizers = info.config.optimizer_config
-    _note(request.metadata, Indexing.DEFERRED, optimizers.indexing_threshold or _THRESHOLD_KB)
+    _note(request.metadata, Indexing.DEFERRED, _threshold(optimizers))
     if indexing:
         request.optimizers_config.indexing_threshold = 0
         if optimizers.prevent_unoptimized:
@@ -81,10 +81,10 @@ def write_deferral(request: Message, info: Message, *, indexing: bool) -> None:
 
 def write_restoration(request: Message, info: Message) -> None:
     """Switch indexing on again in an `UpdateCollection`, in the same request as the note."""
-    threshold = request.optimizers_config.indexing_threshold or deferred_threshold(info)
-    _note(request.metadata, Indexing.RESTORED, threshold)
-    if not request.optimizers_config.HasField("indexing_threshold"):
-        request.optimizers_config.indexing_threshold = threshold
+    optimizers = request.optimizers_config
+    if not optimizers.HasField("indexing_threshold"):
+        optimizers.indexing_threshold = deferred_threshold(info)
+    _note(request.metadata, Indexing.RESTORED, optimizers.indexing_threshold)
 
 
 def write_fresh(request: Message, info: Message) -> None:
@@ -97,9 +97,16 @@ def write_fresh(request: Message, info: Message) -> None:
 
 
 def deferred_threshold(info: Message) -> int:
-    """The threshold to put back, in KB of vectors."""
+    """The threshold to put back, in KB of vectors; 0 where it was never to be indexed."""
     threshold = _stored(info.config.metadata).get("threshold_kb")
-    return threshold if isinstance(threshold, int) and threshold > 0 else _THRESHOLD_KB
+    return threshold if isinstance(threshold, int) else _THRESHOLD_KB
+
+
+def _threshold(optimizers: Message) -> int:
+    if not optimizers.HasField("indexing_threshold"):
+        return _THRESHOLD_KB
+    threshold: int = optimizers.indexing_threshold
+    return threshold
 
 
 def _stored(metadata: Message) -> dict[str, object]:
