@@ -382,6 +382,15 @@ def crashes(plan: Plan) -> bool:
     return bool(plan.crashes)
 
 
+FOUND_AT: dict[Plant, int] = {
+    lease_not_checked_before_sending: 333,
+    holds_forgotten_at_a_stream_s_restart: 716,
+    lapse_forgotten: 175,
+    bookmarks_not_compared: 179,
+}
+"""Where the rarest were last found: looked at first, and a hint only."""
+
+
 @pytest.mark.parametrize(
     ("plant", "where"),
     [
@@ -417,7 +426,7 @@ def test_a_planted_bug_is_found_within_the_suite_s_seeds(
     record_property: Callable[[str, object], None],
 ) -> None:
     plant(monkeypatch)
-    for seed in range(SEEDS):
+    for seed in dict.fromkeys((FOUND_AT.get(plant, 0), *range(SEEDS))):
         plan = draw(seed)
         if not where(plan):
             continue
