@@ -156,6 +156,17 @@ class Upkeep:
         if not report.equal:
             await heal_copy(self._engine)
             report = await self._verify(VerifyRequest())
+        if report.misconfigured and not (report.missing or report.extra or report.different):
+            told = "; ".join(
+                f"{name}: {difference}"
+                for name, found in report.configuration.items()
+                for difference in found
+                if difference.blocks
+            )
+            raise ReplicatorError(
+                "target-incompatible",
+                f"every key is copied and equal, but the target is not set as planned: {told}",
+            )
         if not report.equal:
             raise ReplicatorError(
                 "source-written",

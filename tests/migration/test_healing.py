@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from replicator.errors import ReplicatorError
 from replicator.migration.backfill import Backfill
 from replicator.model.phase import Phase
-from replicator.model.write import Delete, Upsert
+from replicator.model.schema import Distance
+from replicator.model.write import Delete, Upsert, Write
 from replicator.testing.memory_store import MemoryStore
 from tests.migration.rig import World
 from tests.stream.rig import point, virtual
@@ -64,3 +66,25 @@ async def test_a_copy_whose_source_is_never_quiet_fails_and_the_next_one_ends_it
     async with world.running(Phase.COMPLETE):
         pass
     assert world.target.points("books_v2") == world.source.points("books")
+
+
+@virtual
+async def test_a_plain_copy_into_a_target_that_is_set_otherwise_says_what_differs() -> None:
+    world = World(feed=False)
+    world.seed(1, 2)
+
+    def set_otherwise(collection: str, _: Write) -> None:
+        held = world.target.collections[collection]
+        assert held.schema.vectors is not None
+        vectors = {
+            "v": msgspec.structs.replace(held.schema.vectors["v"], distance=Distance.EUCLID)
+        }
+        held.schema = msgspec.structs.replace(held.schema, vectors=vectors)
+
+    world.target.on_land = set_otherwise
+    with pytest.raises(
+        ReplicatorError, match=r"not set as planned: books: .*distance"
+    ) as caught:
+        async with world.running(Phase.COMPLETE):
+            pass
+    assert caught.value.code == "target-incompatible"
