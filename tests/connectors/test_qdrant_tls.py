@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+import trustme
 
 from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.wire import wire
@@ -17,16 +16,16 @@ from replicator.errors import Refused, Unavailable
 from replicator.settings.stores import QdrantSettings
 from replicator.settings.units import Duration, Secret
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
-
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate of 127.0.0.1, which is its own CA, and its key."""
+    """A folder with a CA of one's own, and a certificate of 127.0.0.1 by it with its key."""
     folder = tmp_path_factory.mktemp("tls")
-    request = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*request.split(), *subject], cwd=folder, check=True, capture_output=True)
+    authority = trustme.CA()
+    server = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    server.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    server.private_key_pem.write_to_path(str(folder / "key.pem"))
     return folder
 
 
@@ -65,7 +64,7 @@ def store(url: str, ca_file: str, api_key: str = "k") -> QdrantStore:
 async def test_a_ca_of_ones_own_is_trusted_where_the_settings_name_it(
     url: str, tls: Path
 ) -> None:
-    trusting, other = store(url, str(tls / "cert.pem")), store(url, "")
+    trusting, other = store(url, str(tls / "ca.pem")), store(url, "")
     assert await trusting.count("a") == 7
     with pytest.raises(Unavailable):
         await other.count("a")
