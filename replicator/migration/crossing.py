@@ -403,7 +403,7 @@ class Crossing:
             if record.fence_closed and not _stays_closed(record):
                 try:
                     await failpoints.reached("crossing.before-open")
-                    await self._fence.open(_attempt_of(record))
+                    await self._fence.open(record.fence_attempt)
                     await failpoints.reached("crossing.after-open")
                 except ReplicatorError as error:
                     self._engine.patience.saw(self, error)
@@ -462,8 +462,3 @@ def _stays_closed(record: MigrationRecord) -> bool:
     fenced.
     """
     return record.phase in (Phase.FENCING, Phase.SWITCHING, Phase.HELD)
-
-
-def _attempt_of(record: MigrationRecord) -> str:
-    capture = record.capture.id if record.capture is not None else ""
-    return f"{capture}/{record.tries}"

@@ -457,7 +457,7 @@ class Cutover:
         """
         loop = asyncio.get_running_loop()
         asked_at, before = loop.time(), self._closed_until
-        await self._fence.close(deadline_s, self._attempt)
+        await self._fence.close(deadline_s, self._journal.record.fence_attempt)
         # The holder may have taken the request in at any time until its answer.
         if before is not None and loop.time() >= before:
             await self._latch_lapse("the fence's deadline passed before it was extended")
@@ -481,13 +481,6 @@ class Cutover:
                 await self._hold(f"the fence had lapsed, and is not closed: {error.message}")
         self._waits.over(self)
 
-    @property
-    def _attempt(self) -> str:
-        """The name of this attempt, for the fence."""
-        record = self._journal.record
-        capture = record.capture.id if record.capture is not None else ""
-        return f"{capture}/{record.tries}"
-
     def _lapsed(self) -> bool:
         """Whether the holder may have opened the fence by itself by now."""
         if self._fence.rests_on_word or self._closed_until is None:
@@ -499,7 +492,9 @@ class Cutover:
 
     async def _latch_lapse(self, message: str) -> None:
         if not self._fence.rests_on_word:
-            await self._journal.latch(FactCode.LAPSE, message, attempt=self._attempt)
+            await self._journal.latch(
+                FactCode.LAPSE, message, attempt=self._journal.record.fence_attempt
+            )
 
     async def _keep_closed(self) -> None:
         """Extend the holder's deadline while the switch, or a person, takes time."""

@@ -34,7 +34,6 @@ from replicator.stream.ownership import Rest
 _PROBE_S = 1.0
 """How often the broker is asked for its ends: the lag shown is at most about this old."""
 
-
 _AGAIN_S = 1.0
 """Before a job that ended without a step is started anew: whatever made it end, it must not
 spin."""

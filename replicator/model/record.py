@@ -93,6 +93,12 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
         capture = self.capture.id if self.capture is not None else ""
         return EvidenceContext(capture=capture, epoch=self.epochs.current, voided=self.voided)
 
+    @property
+    def fence_attempt(self) -> str:
+        """The name of the attempt under way, or of the last one, for the fence."""
+        capture = self.capture.id if self.capture is not None else ""
+        return f"{capture}/{self.tries}"
+
     def fact(self, code: FactCode) -> Fact | None:
         """The latched fact of this code."""
         return next((fact for fact in self.facts if fact.code is code), None)
