@@ -79,11 +79,11 @@ class Observer:
                 bounds = await self._feed.bounds()
                 await self._ask_for_others(stream)
         except (Retryable, Refused) as error:
-            self.trouble = Blocker(error.code, error.message)
+            self._unanswered(Blocker(error.code, error.message))
             return
         except TimeoutError:
             message = f"the log did not answer within {ANSWER_S:.0f} s"
-            self.trouble = Blocker("feed-unavailable", message)
+            self._unanswered(Blocker("feed-unavailable", message))
             return
         self.trouble = None
         self.bounds = bounds
@@ -96,6 +96,11 @@ class Observer:
             )
         if stream is not None and stream.lanes:
             self._compare(stream, bounds)
+
+    def _unanswered(self, trouble: Blocker) -> None:
+        self.trouble = trouble
+        # Of a log that is away nothing comes: a consumer is stuck only beside one that answers.
+        self._counters.polled_at = asyncio.get_running_loop().time()
 
     async def _ask_for_others(self, stream: Stream | None) -> None:
         loop = asyncio.get_running_loop()

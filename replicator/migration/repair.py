@@ -77,6 +77,11 @@ class Repair:
             refused = await self._stream.applier.apply(
                 self._lease, [(key, None) for key in keys]
             )
+            # Still to ourselves: a later event that makes up for a letter must find it there.
+            await self._letters.keep_rows(
+                [self._letters.of_row(key, refused[key], None, "repair") for key in refused],
+                self._lease,
+            )
         await failpoints.reached("repair.after-write")
         healed = [key for key in keys if key not in refused]
         await self._state.clear_findings(healed)
@@ -86,10 +91,6 @@ class Repair:
             if letter.event_key not in refused and letter.code != "epoch-stale"
         ]
         await self._close(made_up_for, "repair")
-        for key, error in refused.items():
-            await self._letters.keep_rows(
-                [self._letters.of_row(key, error, None, "repair")], self._lease
-            )
         return refused
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from replicator.errors import Rejected
-from replicator.model.event import ChangeEvent, Key
+from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Record
 from replicator.model.write import Delete, Write
@@ -22,7 +22,7 @@ from replicator.ports.store import StoreReader
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
-from replicator.stream.lane import Work
+from replicator.stream.lane import Whole, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease
 from replicator.stream.pages import PageSize, size_of
@@ -129,14 +129,16 @@ class Applier:
 
     async def one_by_one(
         self, lease: Lease, partition: Partition, work: Work, error: Rejected | None
-    ) -> None:
+    ) -> list[Whole]:
         """
         Apply what can be of a work that was refused with this error, or is void (None), record
-        by record; the rest goes to the dead letters, each with its own reason.
+        by record; the rest goes to the dead letters, each with its own reason. Returns the
+        whole images and deletes that took effect, in order.
         """
+        wholes: list[Whole] = []
         if error is None and len(work.tickets) == 1:
             self.discarded += 1
-            return
+            return wholes
         reading = self._patience.until_answered(lambda: self._records(partition, work))
         records = await lease.while_held(reading)
         alone = len(work.tickets) == 1 or work.event is None
@@ -150,9 +152,12 @@ class Applier:
                     self.discarded += error is None
                     continue
                 reason = await self._alone(lease, event)
+                if reason is None and event.op is not Op.PATCH:
+                    wholes.append(Whole(event.version, record.offset + 1))
             if reason is not None:
                 letter = self._letters.of_record(record, reason, work.key)
                 await self._letters.keep([letter], lease)
+        return wholes
 
     async def _alone(self, lease: Lease, event: ChangeEvent) -> Rejected | None:
         """Apply one record of a work that was folded; why it cannot be carried, if so."""

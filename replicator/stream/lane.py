@@ -46,6 +46,16 @@ class Added(Enum):
     """A newer image is durable: discarded. The caller settles its ticket."""
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """
+    An upsert or delete that took effect, or the source's image: it makes up for what was
+    rejected `below` it, other than images of a newer `version` (None: all).
+    """
+
+    version: int | None
+    below: int
+
+
 class Work(msgspec.Struct):
     """
     What one key needs next. `event` is None where the source's image is to be fetched; the
@@ -66,6 +76,12 @@ class Work(msgspec.Struct):
     """
     anew: bool = False
     """It holds an image or delete without a version: no version from before it counts."""
+
+    @property
+    def wholes(self) -> list[Whole]:
+        """What takes effect with this work, if it does."""
+        version = None if self.event is None or self.anew else self.event.version
+        return [Whole(version, self.whole)] if self.whole else []
 
     @property
     def position(self) -> int:

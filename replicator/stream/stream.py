@@ -13,7 +13,7 @@ that is not there yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 
 import msgspec
 
@@ -36,7 +36,7 @@ from replicator.ports.state import StateStore
 from replicator.settings.settings import StreamSettings
 from replicator.stream.apply import Applier
 from replicator.stream.intake import Intake
-from replicator.stream.lane import Added, Lane, Work
+from replicator.stream.lane import Added, Lane, Whole, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Revoked
 from replicator.stream.patience import Patience
@@ -66,7 +66,7 @@ class Counters(msgspec.Struct):
     absent: int = 0
     unknown: UnknownFields = msgspec.field(default_factory=UnknownFields)
     polled_at: float = 0.0
-    """Loop time when records last came."""
+    """Loop time when records last came, or none could."""
 
 
 class Stream:
@@ -482,48 +482,47 @@ class Stream:
     async def _write(self, batch: list[tuple[Lane, Work]]) -> None:
         void = {work.key for _, work in batch if self.applier.is_void(work)}
         changes = [(work.key, work.event) for _, work in batch if work.key not in void]
+        healing: list[tuple[Lane, Key, Sequence[Whole]]] = []
         try:
             await failpoints.reached("stream.before-write")
             refused = await self.applier.apply(self._lease, changes)
             await failpoints.reached("stream.after-write")
+            apart = void | refused.keys()
             for lane, work in batch:
-                if work.key in void or work.key in refused:
-                    await self.applier.one_by_one(
+                wholes = work.wholes
+                if work.key in apart:
+                    wholes = await self.applier.one_by_one(
                         self._lease, lane.partition, work, refused.get(work.key)
                     )
-            apart = void | refused.keys()
-            outranked = await self._outranked(batch, apart)
+                healing.append((lane, work.key, wholes))
+            healed = await self._healed(healing)
         except Revoked:
             return  # its records stay before the watermark, and are read again
-        self._settle(batch, apart, outranked)
+        self._settle(batch, apart, healed)
 
-    async def _outranked(
-        self, batch: list[tuple[Lane, Work]], apart: Collection[Key]
-    ) -> set[Key]:
-        """Keys whose open letters hold a newer version than what was written now."""
-        return {
-            work.key
-            for lane, work in batch
-            if work.event is not None
-            and work.event.version is not None
-            and work.whole
-            and not work.anew
-            and work.key not in apart
-            and self._letters.concerns(work.key)
-            and await self._letters.hold_newer(
-                work.key, work.event.version, lane.partition, work.whole, self._lease
-            )
-        }
+    async def _healed(
+        self, healing: Sequence[tuple[Lane, Key, Sequence[Whole]]]
+    ) -> dict[Key, Place]:
+        """Below which record the open letters of a key are made up for by what was written."""
+        healed: dict[Key, Place] = {}
+        for lane, key, wholes in healing:
+            for whole in wholes:
+                if not self._letters.concerns(key):
+                    break
+                # A letter may hold an image of a newer version than what was written since.
+                if whole.version is None or not await self._letters.hold_newer(
+                    key, whole.version, lane.partition, whole.below, self._lease
+                ):
+                    healed[key] = Place(lane.partition, whole.below)
+        return healed
 
     def _settle(
         self,
         batch: list[tuple[Lane, Work]],
         apart: Collection[Key],
-        outranked: Collection[Key],
+        healed: dict[Key, Place],
     ) -> None:
-        """`apart`: keys whose works did not take effect as a whole. `outranked`: those whose
-        letters stay open.
-        """
+        """`apart`: keys whose works did not take effect as a whole."""
         now_ms = self._clock() * 1000
         ops: dict[str, int] = {}
         for lane, work in batch:
@@ -534,13 +533,8 @@ class Stream:
                 if event is not None and event.ts_ms:
                     seconds = max(0.0, (now_ms - event.ts_ms) / 1000)
                     self._metrics.end_to_end_latency.observe(seconds)
-                if (
-                    work.whole
-                    and work.key not in outranked
-                    and self._letters.concerns(work.key)
-                ):
-                    self._lettered[work.key] = Place(lane.partition, work.whole)
             lane.finish(work)
+        self._lettered.update(healed)
         for op, count in ops.items():
             self._counters.applied += count
             self._metrics.applied(op, count)

@@ -29,7 +29,6 @@ class Asking:
         self.world = world
         self.random = Random(f"operator {world.plan.seed}")
         self._unblocking = False
-        self._repaired = False
         self.trusts_state = False
         """The state is the right one, whatever mark another one left at the target."""
         self.beside = False

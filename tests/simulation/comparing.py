@@ -157,7 +157,7 @@ class Comparing(Asking):
             other.partition is None and other.event_key == letter.event_key
             for other in self.world.state._data.letters.values()
         )
-        if self._repaired or rows or self._filters(poison):
+        if self.world.repaired or rows or self._filters(poison):
             return
         if straggler is None or straggler < place:
             assert letter.state is not LetterState.SETTLED, f"nobody settled {letter}"

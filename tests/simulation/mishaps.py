@@ -28,6 +28,8 @@ class Mishaps(Steps):
         await self.linger()
         await self.alone()
         self.world.meddler.forbidden.clear()
+        if self.phase is Phase.ABORTED:
+            self.world.wanted.set()  # nobody remembers that it ended
         self.world.lose_state()
         await self.linger()
         self.world.wipe = True
@@ -169,6 +171,7 @@ class Mishaps(Steps):
         world = self.world
         copied = world.copy_state()
         world.second = second = Process(world, copied)
+        world.two_wrote = True
         world.faults.fire(Fault.SECOND_DAEMON)
         await asyncio.sleep(self.random.random() * 10)
         self.beside = True

@@ -158,6 +158,7 @@ class Process:
     ) -> T:
         """As `call`, for a command of the table; what comes of it is noted."""
         at = self.situation()
+        self._world.repaired |= command is Command.REPAIR
         if command.value in _LONG:
             self._world.meddler.nudge(0.3, 0.3)
         try:

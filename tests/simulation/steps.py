@@ -210,7 +210,6 @@ class Steps(Comparing):
             )
 
     async def repair(self) -> None:
-        self._repaired = True
         collection = self.random.choice([None, self.world.plan.collections[0].source])
         await self.command(
             Command.REPAIR, lambda migration: migration.repair(collection), optional=True

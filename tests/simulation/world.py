@@ -97,6 +97,10 @@ class World:
         """The state is one from before, and the process has not stopped yet."""
         self.second: Process | None = None
         """Another process beside ours, on a copy of the state."""
+        self.two_wrote = False
+        """There is or was another."""
+        self.repaired = False
+        """Somebody asked for a repair: letters may be settled without a later event."""
         self.wanted = asyncio.Event()
         """Somebody starts the process again, though it ended well."""
         self._glitched = False
@@ -441,8 +445,8 @@ class World:
             self.violate(f"the {name} was written while the application owned it: {write}")
 
     def _overtaken(self, collection: str, write: Write) -> None:
-        if self.second is not None:
-            return  # two who write know nothing of each other's writes
+        if self.two_wrote:
+            return  # they know nothing of each other's writes, and one may land much later
         # Invariant 5: nothing is written to a key while an earlier write of it may still land.
         self.violate(f"a later write of {collection}/{write.id} was overtaken by {write}")
 
