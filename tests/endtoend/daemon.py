@@ -88,6 +88,10 @@ def settings(
     )
 
 
+_PASSING = {"lag", "lag-unknown"}
+"""Blockers of a gate that time alone opens."""
+
+
 class Daemon:
     """`python -m replicator run`, again and again on one configuration."""
 
@@ -160,6 +164,20 @@ class Daemon:
         status, document = await self.post(path, **body)
         assert status == 200, f"{path}: {document}\n{self.child.tail()}"
         return document
+
+    async def crossed(self, command: str) -> None:
+        """Cut over or revert, as soon as the lag of busy writers lets it."""
+
+        async def crossed() -> bool:
+            status, document = await self.post(command)
+            if status == 409 and document["error"]["code"] == "gate-closed":
+                blockers = (await self.status())["blockers"]
+                assert {each["code"] for each in blockers} <= _PASSING, blockers
+                return False
+            assert status == 200, f"{command}: {document}\n{self.child.tail()}"
+            return True
+
+        await until(crossed, f"{command} is done")
 
     async def status(self) -> Document:
         """Empty while nobody answers, or the migration has not begun."""

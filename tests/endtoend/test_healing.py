@@ -58,7 +58,7 @@ async def test_what_was_changed_at_the_target_is_found_and_repaired_while_writer
         assert "4" in out
         code, out, _ = await daemon.command("verify")
         assert code == 0, out
-        await daemon.did("cutover")
+        await daemon.crossed("cutover")
         await app.progress(30)
     await daemon.applied(sink.ends)
     assert await app.differences("target") == []

@@ -31,7 +31,7 @@ async def test_a_live_application_moves_there_and_back_without_losing_a_change(
         assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
         assert report["compared"] >= 900
 
-        await daemon.did("cutover")
+        await daemon.crossed("cutover")
         assert (app.active, app.epoch, app.fenced) == ("target", 1, False)
         status = await daemon.phase("STREAMING", "reverse")
         assert status["application_may_write"] == "target"
@@ -67,11 +67,11 @@ async def test_the_second_cutover_after_a_revert_needs_a_new_verification_only(
         for epoch in (1, 3):
             await app.progress(30)
             await daemon.did("verify", level="full")
-            await daemon.did("cutover")
+            await daemon.crossed("cutover")
             assert (app.active, app.epoch) == ("target", epoch)
             await app.progress(30)
             if epoch == 1:
-                await daemon.did("revert")
+                await daemon.crossed("revert")
     await daemon.applied(app.sink.ends)
     assert await app.differences("source") == []
     assert await app.differences("target") == []
