@@ -31,6 +31,7 @@ class Mishaps(Steps):
         if self.phase is Phase.ABORTED:
             self.world.wanted.set()  # nobody remembers that it ended
         self.world.lose_state()
+        self._wanted_after = 0  # attempts are counted anew
         await self.linger()
         self.world.wipe = True
         self.world.restart()
