@@ -60,6 +60,10 @@ class Mishaps(Steps):
         before: dict[Any, int] = {}
         for _ in range(200):
             await asyncio.sleep(1.0)
+            if not self.is_paused:  # somebody else resumed it
+                await self.command(
+                    Command.PAUSE, lambda migration: migration.pause(), optional=True
+                )
             positions = dict(world.state._data.positions)
             record = self.record
             if record is not None and record.paused and positions == before:
@@ -113,8 +117,10 @@ class Mishaps(Steps):
         if self.random.random() < 0.5:
             world.may_start.clear()
             world.restart()
-        await asyncio.sleep(15)
-        before = dict(world.state._data.positions)
+        before: dict[Any, int] | None = None
+        while before != world.state._data.positions:  # what was read before is written yet
+            before = dict(world.state._data.positions)
+            await asyncio.sleep(15)
         world.remake_log()
         if self.random.random() < 0.7:
             await self._grown_past()
