@@ -181,8 +181,13 @@ class Crossing:
         return self._cutover
 
     async def _fence_opened(self) -> None:
-        """Wait until the application may write again."""
+        """
+        Wait until the application may write again. Raises OwnershipUnknown where a person must
+        first say which store it writes: he could not while we wait.
+        """
         while self._record.fence_closed:
+            if self._record.phase is Phase.HELD:
+                raise OwnershipUnknown(self._record.reason_code, self._record.reason)
             await self._engine.journal.changes()
 
     async def resume_switch(self) -> None:
@@ -438,7 +443,7 @@ class Crossing:
         """Give the opener a moment: an application should not wait for its fence's deadline."""
         if self._fence.rests_on_word or _stays_closed(self._record):
             return
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, OwnershipUnknown):
             async with asyncio.timeout(_LEAVE_S):
                 await self._fence_opened()
 

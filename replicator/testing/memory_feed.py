@@ -200,6 +200,10 @@ class MemoryLog:
             found[self.name(len(self._logs))] = Bounds(start=0, end=0, stable=0)
         return found
 
+    def holds(self, partition: Partition) -> bool:
+        """Whether there is such a partition."""
+        return int(partition.rpartition("/")[2]) < len(self._logs)
+
     def log_of(self, partition: Partition) -> _Partition:
         """A partition by name."""
         return self._logs[int(partition.rpartition("/")[2])]
@@ -349,7 +353,12 @@ class MemoryFeed:
         faults = self._log.faults
         records: list[Record] = []
         positions: Positions = {}
-        partitions = [name for name in self._positions if name not in self._paused]
+        # Of a partition that is not there nothing comes; whoever asks for bounds learns of it.
+        partitions = [
+            name
+            for name in self._positions
+            if name not in self._paused and self._log.holds(name)
+        ]
         faults.random.shuffle(partitions)
         for partition in partitions:
             log, place = self._log.log_of(partition), self._positions[partition]

@@ -166,6 +166,27 @@ async def test_nothing_of_a_later_epoch_is_applied_that_the_switch_does_not_expl
 
 
 @virtual
+async def test_a_crossing_ends_where_a_person_must_first_say_who_writes() -> (
+    None
+):
+    world = World()
+    async with world.running() as migration:
+        await world.verify()
+        world.fence.open_errors.extend([Unavailable("fence-failed", "no answer")] * 1000)
+        crossing = asyncio.create_task(cut_over(world))
+        await streams(world)
+        await world.until(lambda: world.record.direction is Direction.REVERSE)
+        cannot_tell(world)
+        world.emit(stamped(upsert(1, n=1), 7))
+        with pytest.raises(OwnershipUnknown):
+            await crossing
+        assert world.record.phase is Phase.HELD
+        world.fence.open_errors.clear()
+        await migration.own(Direction.REVERSE)
+        await world.until(lambda: not world.record.fence_closed)
+
+
+@virtual
 async def test_an_epoch_that_left_the_application_where_it_was_is_followed() -> None:
     world = World()
     async with world.running():

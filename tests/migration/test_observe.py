@@ -198,6 +198,24 @@ async def test_a_consumer_that_is_alive_without_progress_ends_the_process() -> N
 
 
 @virtual
+async def test_a_consumer_of_a_log_that_was_away_is_not_stuck() -> None:
+    rig = Rig()
+    observer = observer_of(rig, stuck_after_s=10)
+    async with rig.streaming() as stream:
+        rig.log.away = True
+        rig.feed.pause([rig.first])
+        rig.emit(upsert(1))
+        for _ in range(30):
+            await observer.probe(stream, None)
+            await asyncio.sleep(1)
+        rig.log.away = False
+        await observer.probe(stream, None)
+        await asyncio.sleep(11)
+        with pytest.raises(Fatal):
+            await observer.probe(stream, None)
+
+
+@virtual
 async def test_a_consumer_with_full_hands_is_not_stuck() -> None:
     rig = Rig(buffer_records=1)
     rig.door.held = {1, 2}

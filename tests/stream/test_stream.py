@@ -249,6 +249,46 @@ async def test_a_refused_upsert_settles_no_letter_and_adds_its_own() -> None:
 
 
 @virtual
+async def test_a_delete_applied_by_itself_settles_the_letters_before_it() -> (
+    None
+):
+    rig = Rig()
+    rig.target.refuses = refuses_poison
+    rig.emit(
+        upsert(1, version=9, poison="point"),
+        delete(1),
+        upsert(1, version=1, n=1),
+        upsert(1, version=2, poison="point"),
+    )
+    async with rig.streaming():
+        await rig.until_written()
+        await rig.until(lambda: rig.letters.open == 1)
+        rig.emit(patch(1, n=2))
+        await rig.until_written()
+    assert [(offset, state) for offset, _, state in await rig.letters_now()] == [
+        (0, "settled"),
+        (3, "open"),
+    ]
+    assert rig.payloads() == {1: {"n": 2}}
+
+
+@virtual
+async def test_an_older_image_applied_by_itself_settles_no_newer() -> None:
+    rig = Rig()
+    rig.target.refuses = refuses_poison
+    rig.emit(upsert(1, version=9, poison="point"))
+    async with rig.streaming():
+        await rig.until_written()
+        rig.emit(upsert(1, version=3, n=1), patch(1, poison="point"))
+        await rig.until_written()
+    assert [(offset, state) for offset, _, state in await rig.letters_now()] == [
+        (0, "open"),
+        (2, "open"),
+    ]
+    assert rig.payloads() == {1: {"n": 1}}
+
+
+@virtual
 async def test_positions_do_not_pass_a_refused_record_before_its_letter_is_kept() -> None:
     rig = Rig()
     rig.target.refuses = refuses_poison
