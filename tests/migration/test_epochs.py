@@ -166,9 +166,7 @@ async def test_nothing_of_a_later_epoch_is_applied_that_the_switch_does_not_expl
 
 
 @virtual
-async def test_a_crossing_ends_where_a_person_must_first_say_who_writes() -> (
-    None
-):
+async def test_a_crossing_ends_where_a_person_must_first_say_who_writes() -> None:
     world = World()
     async with world.running() as migration:
         await world.verify()

@@ -249,9 +249,7 @@ async def test_a_refused_upsert_settles_no_letter_and_adds_its_own() -> None:
 
 
 @virtual
-async def test_a_delete_applied_by_itself_settles_the_letters_before_it() -> (
-    None
-):
+async def test_a_delete_applied_by_itself_settles_the_letters_before_it() -> None:
     rig = Rig()
     rig.target.refuses = refuses_poison
     rig.emit(
