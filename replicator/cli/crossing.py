@@ -17,6 +17,7 @@ import click
 
 from replicator.cli import screen
 from replicator.errors import Refused, ReplicatorError
+from replicator.model.command import Answer
 from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.record import JournalEntry
@@ -125,7 +126,7 @@ class Crossing:
         self._left = not line
         # The attempt may have ended meanwhile; its own outcome is told.
         with contextlib.suppress(Refused):
-            await self._control.answer(word in {"y", "yes"})
+            await self._control.do(Answer(word in {"y", "yes"}))
 
     async def _stop_asking(self) -> None:
         task, self._asked = self._asked, None

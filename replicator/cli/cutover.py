@@ -10,10 +10,10 @@ import click
 
 from replicator.cli import options, screen
 from replicator.errors import Refused
+from replicator.model.command import Cross, Cutover, Revert
 
 if TYPE_CHECKING:
     from replicator.model.finding import Blocker
-    from replicator.ports.control import CutoverRequest
     from replicator.settings.settings import Settings
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what keeps the gate closed.")
@@ -54,9 +54,14 @@ def cutover(
     Fence, drain, compare, switch, open: until the switch every failure goes back. A manual
     fence or switch asks on the terminal. Exits with 2 while the gate is closed.
     """
-    request = _request(dry_run, timeout, yes)
-    request.waive_dead_letters, request.waive_recall = waive_dead_letters, waive_recall
-    _cross("cutover", as_json, request)
+    command = Cutover(
+        dry_run=dry_run,
+        timeout_s=_seconds(timeout),
+        waive_dead_letters=waive_dead_letters,
+        waive_recall=waive_recall,
+        yes=yes,
+    )
+    _cross(command, as_json)
 
 
 @click.command()
@@ -70,36 +75,38 @@ def revert(
     as_json: bool, dry_run: bool, timeout: str | None, waive_dead_letters: bool, yes: bool
 ) -> None:
     """Move the application back, without losing a change."""
-    request = _request(dry_run, timeout, yes)
-    request.waive_dead_letters = waive_dead_letters
-    _cross("revert", as_json, request)
+    command = Revert(
+        dry_run=dry_run,
+        timeout_s=_seconds(timeout),
+        waive_dead_letters=waive_dead_letters,
+        yes=yes,
+    )
+    _cross(command, as_json)
 
 
-def _request(dry_run: bool, timeout: str | None, yes: bool) -> CutoverRequest:
-    from replicator.ports.control import CutoverRequest
+def _seconds(timeout: str | None) -> float | None:
     from replicator.settings.units import Duration
 
     try:
-        timeout_s = None if timeout is None else float(Duration.parse(timeout))
+        return None if timeout is None else float(Duration.parse(timeout))
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--timeout") from exc
-    return CutoverRequest(dry_run=dry_run, timeout_s=timeout_s, yes=yes)
 
 
-def _cross(operation: str, as_json: bool, request: CutoverRequest) -> None:
+def _cross(command: Cross, as_json: bool) -> None:
     settings = options.settings()
-    if not request.dry_run:
-        _somebody_answers(settings, request)
-    blockers = asyncio.run(_run(operation, settings, request))
+    if not command.dry_run:
+        _somebody_answers(settings, command)
+    blockers = asyncio.run(_run(settings, command))
     if as_json:
-        screen.print_json({"done": not request.dry_run, "blockers": blockers})
-    elif request.dry_run:
-        _show(operation, blockers)
+        screen.print_json({"done": not command.dry_run, "blockers": blockers})
+    elif command.dry_run:
+        _show(command.name, blockers)
     if blockers:
         click.get_current_context().exit(2)
 
 
-def _somebody_answers(settings: Settings, request: CutoverRequest) -> None:
+def _somebody_answers(settings: Settings, command: Cross) -> None:
     """A question that nobody can answer is better asked before the fence closes."""
     from replicator.settings.cutover import ManualSettings
 
@@ -111,7 +118,7 @@ def _somebody_answers(settings: Settings, request: CutoverRequest) -> None:
         )
         if isinstance(part, ManualSettings)
     ]
-    if manual and not request.yes and not sys.stdin.isatty():
+    if manual and not command.yes and not sys.stdin.isatty():
         raise Refused(
             "bad-request",
             f"cutover.{' and cutover.'.join(manual)}: manual, and there is no terminal to ask"
@@ -119,15 +126,14 @@ def _somebody_answers(settings: Settings, request: CutoverRequest) -> None:
         )
 
 
-async def _run(operation: str, settings: Settings, request: CutoverRequest) -> list[Blocker]:
+async def _run(settings: Settings, command: Cross) -> list[Blocker]:
     from replicator.cli.connection import connection
     from replicator.cli.crossing import Crossing
 
     async with connection(settings) as control:
-        command = control.cutover if operation == "cutover" else control.revert
-        if request.dry_run:
-            return await command(request)
-        return await Crossing(control, operation).run(command(request))
+        if command.dry_run:
+            return await control.do(command)
+        return await Crossing(control, command.name).run(control.do(command))
 
 
 def _show(operation: str, blockers: list[Blocker]) -> None:

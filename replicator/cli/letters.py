@@ -9,6 +9,7 @@ import click
 
 from replicator.cli import options, screen
 from replicator.cli.group import LazyGroup
+from replicator.model.command import DiscardLetters, RetryLetters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -136,9 +137,8 @@ def retry(as_json: bool, numbers: tuple[int, ...], every: bool) -> None:
     """
     if bool(numbers) == every:
         raise click.UsageError("name the dead letters, or say --all")
-    outcomes = _ask(
-        lambda control: control.retry_letters(None if every else numbers), options.settings()
-    )
+    command = RetryLetters(None if every else numbers)
+    outcomes = _ask(lambda control: control.do(command), options.settings())
     if as_json:
         screen.print_json({str(number): outcome for number, outcome in outcomes.items()})
     else:
@@ -160,7 +160,7 @@ def discard(
     if not numbers:
         raise click.UsageError("name the dead letters")
     settings = _settings(exported, imported)
-    discarded = _ask(lambda control: control.discard_letters(numbers), settings)
+    discarded = _ask(lambda control: control.do(DiscardLetters(numbers)), settings)
     if as_json:
         screen.print_json({"discarded": discarded})
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Never
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -17,11 +17,21 @@ from replicator import __version__, clock
 from replicator.errors import Refused
 from replicator.migration.acknowledge import acknowledge_fact, latched, not_latched
 from replicator.migration.journal import Journal
-from replicator.model.command import Command, possible, refusal, situation
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    AnyCommand,
+    CancelVerification,
+    Command,
+    Complete,
+    DiscardLetters,
+)
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
+from replicator.model.report import Report
+from replicator.model.situation import possible, refusal, situation
 from replicator.model.status import (
     BackfillStatus,
     LagStatus,
@@ -32,11 +42,12 @@ from replicator.model.status import (
     StreamStatus,
     VerifyStatus,
 )
-from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.ports.state import StateStore
 from replicator.settings.feeds import feed_kind
 from replicator.settings.settings import Settings
 from replicator.wiring import make_letter_log, open_state
+
+T = TypeVar("T")
 
 _PAGE = 1000
 _START = "Start it with `replicator run`."
@@ -154,42 +165,51 @@ class OfflineControl:
         finally:
             await log.close()
 
-    async def abort(self) -> None:
-        """As in Control: give up before the switch."""
+    # -- what needs no daemon ---------------------------------------------------------------
+    async def do(self, command: Command[T]) -> T:
+        """As in Control, of what writes no store. Everything else is refused."""
+        assert isinstance(command, AnyCommand), command
+        return cast("T", await self._do(command))
+
+    async def _do(self, command: AnyCommand) -> object:
+        match command:
+            case Abort():
+                await self._end(command, Phase.ABORTED, "aborted by a person")
+            case Complete():
+                await self._end(command, Phase.COMPLETE, "the reverse window is ended")
+            case Acknowledge():
+                await self._acknowledge(command)
+            case DiscardLetters(numbers):
+                return await self._discard(numbers)
+            case CancelVerification():
+                return False  # nothing runs that could be cancelled
+            case _:
+                raise Refused(
+                    "daemon-needed", "this needs the daemon, and none runs on this state"
+                )
+        return None
+
+    async def _end(self, command: AnyCommand, phase: Phase, message: str) -> None:
         async with self._locked() as (_, journal):
-            _possible(Command.ABORT, journal.record)
+            _check(command, journal.record)
             await journal.move(
-                Phase.ABORTED,
-                "aborted by a person, with no daemon running",
+                phase,
+                f"{message}, with no daemon running",
                 only_from=journal.record.phase,
                 paused=False,
             )
 
-    async def complete(self) -> None:
-        """As in Control: end the reverse window."""
-        async with self._locked() as (_, journal):
-            _possible(Command.COMPLETE, journal.record)
-            await journal.move(
-                Phase.COMPLETE,
-                "the reverse window is ended, with no daemon running",
-                only_from=journal.record.phase,
-                paused=False,
-            )
-
-    async def acknowledge(self, code: str, note: str) -> None:
-        """As in Control: of what is latched. Why log or mark are not ours needs a look at
-        them.
-        """
+    async def _acknowledge(self, command: Acknowledge) -> None:
+        """Of what is latched. Why log or mark are not ours needs a look at them."""
         async with self._locked() as (_, journal):
             record = journal.record
-            _possible(Command.ACKNOWLEDGE, record)
-            fact = latched(record, code)
+            _check(command, record)
+            fact = latched(record, command.code)
             if fact is None:
-                raise not_latched(record, code)
-            await acknowledge_fact(journal, fact, note)
+                raise not_latched(record, command.code)
+            await acknowledge_fact(journal, fact, command.note)
 
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
-        """As in Control: it writes no store, so it needs no daemon."""
+    async def _discard(self, numbers: Sequence[int]) -> int:
         async with self._locked() as (state, journal):
             closed = await state.close_letters(numbers, LetterState.DISCARDED, "a person")
             await journal.note(
@@ -208,51 +228,6 @@ class OfflineControl:
             yield state, Journal(state, record.upgraded(), clock.wall)
         finally:
             await state.close()
-
-    # -- what needs a daemon --------------------------------------------------------------
-    async def pause(self) -> None:
-        """Refused."""
-        self._refuse()
-
-    async def resume(self) -> None:
-        """Refused."""
-        self._refuse()
-
-    async def tune(self, changes: dict[str, str]) -> dict[str, str]:
-        """Refused."""
-        self._refuse()
-
-    async def verify(self, request: VerifyRequest) -> Report:
-        """Refused."""
-        self._refuse()
-
-    async def repair(self, collection: str | None) -> int:
-        """Refused."""
-        self._refuse()
-
-    async def cutover(self, request: CutoverRequest) -> list[Blocker]:
-        """Refused."""
-        self._refuse()
-
-    async def revert(self, request: CutoverRequest) -> list[Blocker]:
-        """Refused."""
-        self._refuse()
-
-    async def answer(self, yes: bool) -> None:
-        """Refused."""
-        self._refuse()
-
-    async def cancel_verification(self) -> bool:
-        """Nothing runs that could be cancelled."""
-        return False
-
-    async def own(self, direction: Direction) -> None:
-        """Refused."""
-        self._refuse()
-
-    async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
-        """Refused."""
-        self._refuse()
 
     # -- inside ---------------------------------------------------------------------------
     async def _record(self) -> MigrationRecord:
@@ -279,17 +254,14 @@ class OfflineControl:
     def _missing(self) -> Refused:
         return Refused("state-missing", f"{self._settings.state.path} holds no migration")
 
-    @staticmethod
-    def _refuse() -> Never:
-        raise Refused("daemon-needed", "this needs the daemon, and none runs on this state")
 
-
-def _possible(command: Command, record: MigrationRecord) -> None:
-    """Raises Refused where the table of commands says so."""
-    reason = refusal(command, situation(record, running=False))
+def _check(command: AnyCommand, record: MigrationRecord) -> None:
+    """Raises Refused where the rules say so."""
+    kind = type(command)
+    reason = refusal(kind, situation(record, running=False))
     if reason is not None:
-        at = situation(record)
-        code = "daemon-needed" if refusal(command, at) is None else "phase-refused"
+        needs_daemon = refusal(kind, situation(record)) is None
+        code = "daemon-needed" if needs_daemon else "phase-refused"
         raise Refused(code, reason)
 
 

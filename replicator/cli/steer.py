@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import get_args
 
 import click
 
 from replicator.cli import options, screen
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    Answer,
+    Command,
+    Complete,
+    Own,
+    Pause,
+    Resume,
+    Store,
+    Tune,
+)
 
-if TYPE_CHECKING:
-    from replicator.ports.control import Control
 
-
-def _give(command: Callable[[Control], Awaitable[Any]], as_json: bool, done: str) -> None:
+def _give(command: Command[None], as_json: bool, done: str) -> None:
     """Give a command and say what the status is then."""
     settings = options.settings()
 
@@ -24,7 +32,7 @@ def _give(command: Callable[[Control], Awaitable[Any]], as_json: bool, done: str
         from replicator.http import wire
 
         async with connection(settings) as control:
-            await command(control)
+            await control.do(command)
             told = await control.status()
             if as_json:
                 screen.print_json(wire.document(told))
@@ -39,7 +47,7 @@ def _give(command: Callable[[Control], Awaitable[Any]], as_json: bool, done: str
 @options.as_json
 def pause(as_json: bool) -> None:
     """Stop copying and applying, without losing a place."""
-    _give(lambda control: control.pause(), as_json, "paused")
+    _give(Pause(), as_json, "paused")
 
 
 @click.command()
@@ -47,7 +55,7 @@ def pause(as_json: bool) -> None:
 @options.as_json
 def resume(as_json: bool) -> None:
     """Go on after a pause, or after BLOCKED once it is mended."""
-    _give(lambda control: control.resume(), as_json, "resumed")
+    _give(Resume(), as_json, "resumed")
 
 
 @click.command()
@@ -60,7 +68,7 @@ def complete(as_json: bool, yes: bool) -> None:
     The old store is no longer kept up to date, and there is no revert any more.
     """
     options.confirm("After this there is no revert. Go on?", yes=yes)
-    _give(lambda control: control.complete(), as_json, "completed")
+    _give(Complete(), as_json, "completed")
 
 
 @click.command()
@@ -70,19 +78,16 @@ def complete(as_json: bool, yes: bool) -> None:
 def abort(as_json: bool, yes: bool) -> None:
     """Give up. The application stays on the source."""
     options.confirm("The copy is given up. Go on?", yes=yes)
-    _give(lambda control: control.abort(), as_json, "aborted")
+    _give(Abort(), as_json, "aborted")
 
 
 @click.command()
 @options.config
 @options.as_json
-@click.argument("store", type=click.Choice(["source", "target"]))
-def own(as_json: bool, store: str) -> None:
+@click.argument("store", type=click.Choice(get_args(Store)))
+def own(as_json: bool, store: Store) -> None:
     """Say which store the application writes (HELD)."""
-    from replicator.model.phase import Direction
-
-    direction = Direction.FORWARD if store == "source" else Direction.REVERSE
-    _give(lambda control: control.own(direction), as_json, f"the application is on the {store}")
+    _give(Own(store), as_json, f"the application is on the {store}")
 
 
 @click.command()
@@ -95,7 +100,7 @@ def answer(as_json: bool, word: str) -> None:
     The question stands in `replicator status`. It may be answered from any terminal, whichever
     began the cutover.
     """
-    _give(lambda control: control.answer(word == "yes"), as_json, f"answered {word}")
+    _give(Answer(word == "yes"), as_json, f"answered {word}")
 
 
 @click.command()
@@ -109,7 +114,7 @@ def acknowledge(as_json: bool, code: str, note: str) -> None:
     CODE is the blocker's, as `misplaced-keys`. Give your word only for what is mended: the fact
     is forgotten then, and the journal keeps who let it be.
     """
-    _give(lambda control: control.acknowledge(code, note), as_json, f"acknowledged {code}")
+    _give(Acknowledge(code, note), as_json, f"acknowledged {code}")
 
 
 @click.command()
@@ -121,13 +126,13 @@ def tune(as_json: bool, changes: tuple[str, ...]) -> None:
 
     Without a change it lists them. What is changed lasts until the daemon ends.
     """
-    settings, wanted = options.settings(), dict(map(_pair, changes))
+    settings, command = options.settings(), Tune(dict(map(_pair, changes)))
 
     async def give() -> dict[str, str]:
         from replicator.cli.connection import connection
 
         async with connection(settings) as control:
-            return await control.tune(wanted)
+            return await control.do(command)
 
     told = asyncio.run(give())
     if as_json:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from replicator.cli import options, screen
+from replicator.model.command import CancelVerification, Level, Repair, Verify
 
 if TYPE_CHECKING:
     from replicator.cli.waiting import Figures
+    from replicator.model.report import Report
     from replicator.model.search import Query
     from replicator.model.status import Status
-    from replicator.ports.control import Report, VerifyRequest
 
 _FINDINGS_SHOWN = 20
 
@@ -25,7 +26,7 @@ _FINDINGS_SHOWN = 20
 @options.as_json
 @click.option(
     "--level",
-    type=click.Choice(["counts", "sample", "full"]),
+    type=click.Choice(get_args(Level)),
     default="full",
     show_default=True,
     help="counts: points of both stores; sample: some keys; full: every key, both ways.",
@@ -38,13 +39,11 @@ _FINDINGS_SHOWN = 20
     " absent.",
 )
 @click.option("--cancel", is_flag=True, help="Stop the verification under way instead.")
-def verify(as_json: bool, level: str, search: Path | None, cancel: bool) -> None:
+def verify(as_json: bool, level: Level, search: Path | None, cancel: bool) -> None:
     """Compare both stores while the stream runs.
 
     Exits with 1 when they differ.
     """
-    from replicator.ports.control import VerifyRequest
-
     if cancel:
         cancelled = asyncio.run(_cancel())
         if as_json:
@@ -53,7 +52,7 @@ def verify(as_json: bool, level: str, search: Path | None, cancel: bool) -> None
             click.echo("cancelled" if cancelled else "no verification is under way")
         return
     queries = None if search is None else _queries(search)
-    report = asyncio.run(_verify(VerifyRequest(level=level, queries=queries)))
+    report = asyncio.run(_verify(Verify(level=level, queries=queries)))
     if as_json:
         from replicator.http import wire
 
@@ -84,7 +83,7 @@ def repair(as_json: bool, collection: str | None) -> None:
         click.echo(f"repaired {repaired:,} keys; next: replicator verify")
 
 
-async def _verify(request: VerifyRequest) -> Report:
+async def _verify(command: Verify) -> Report:
     from replicator.cli.connection import connection
     from replicator.cli.waiting import Figures, watched
 
@@ -98,7 +97,7 @@ async def _verify(request: VerifyRequest) -> Report:
     async with connection(settings) as control:
         return await watched(
             control,
-            control.verify(request),
+            control.do(command),
             label="verify",
             line_s=settings.log.interval,
             figures=figures,
@@ -109,7 +108,7 @@ async def _cancel() -> bool:
     from replicator.cli.connection import connection
 
     async with connection(options.settings()) as control:
-        return await control.cancel_verification()
+        return await control.do(CancelVerification())
 
 
 async def _repair(collection: str | None) -> int:
@@ -129,7 +128,7 @@ async def _repair(collection: str | None) -> int:
 
         return await watched(
             control,
-            control.repair(collection),
+            control.do(Repair(collection)),
             label="repair",
             line_s=settings.log.interval,
             figures=figures,

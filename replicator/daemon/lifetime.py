@@ -18,6 +18,7 @@ import structlog
 from replicator.daemon.signals import StopSignals
 from replicator.daemon.until import Until
 from replicator.errors import Blocked, Fatal, Refused, ReplicatorError, Unavailable
+from replicator.model.command import Resume
 from replicator.model.phase import Phase
 from replicator.settings.settings import StreamSettings
 from replicator.wiring import Service
@@ -107,7 +108,7 @@ class Lifetime:
                 await stop.wait(_LOOK_S)  # it has no status before it has read its state
                 continue
             if status.phase is Phase.BLOCKED:
-                await service.resume()
+                await service.do(Resume())
             return
 
     async def _drain(self, service: Service, work: asyncio.Task[None]) -> None:

@@ -27,9 +27,9 @@ from replicator.demo.replication import Replication
 from replicator.demo.stage import Stage
 from replicator.demo.stores import connect
 from replicator.errors import Fatal, Refused, ReplicatorError
+from replicator.model.command import Cross, Cutover, Revert, Verify
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import Status
-from replicator.ports.control import CutoverRequest, VerifyRequest
 
 _BETWEEN_S = 2.0
 """How long the application works between two steps, so that each sees fresh changes."""
@@ -91,7 +91,7 @@ class Scenario:
 
     async def _verify(self) -> None:
         await self._replication.until(_streams_without_lag, "streaming without lag")
-        report = await self._replication.control.verify(VerifyRequest(level="full"))
+        report = await self._replication.control.do(Verify(level="full"))
         found = f"{report.missing} missing, {report.extra} extra, {report.different} different"
         self._progress.say(
             f"verified under writes, {report.compared} keys read in both stores: {found}"
@@ -101,11 +101,12 @@ class Scenario:
 
     async def _cross(self, towards: Direction) -> None:
         """Cut over or revert. A closed gate is asked again: lag comes and goes."""
-        operation = "cutover" if towards is Direction.REVERSE else "revert"
+        command = Cutover(yes=True) if towards is Direction.REVERSE else Revert(yes=True)
+        operation = command.name
         for after_s in self._chaos.crossings():
             if (await self._settled()).direction is towards:
                 break
-            attempt = asyncio.create_task(self._attempt(operation), name=operation)
+            attempt = asyncio.create_task(self._attempt(command), name=operation)
             await self._chaos.cross(after_s, f"a {operation}")
             # Whatever the client of a killed daemon was told, the status decides.
             await asyncio.gather(attempt, return_exceptions=True)
@@ -115,7 +116,7 @@ class Scenario:
             if (await self._settled()).direction is towards:
                 break
             try:
-                await self._attempt(operation)
+                await self._attempt(command)
             except Refused as refused:
                 reason = refused.message
                 await asyncio.sleep(_ATTEMPT_INTERVAL_S)
@@ -124,10 +125,8 @@ class Scenario:
         store = "target" if towards is Direction.REVERSE else "source"
         self._progress.say(f"{operation}: the application writes to the {store}")
 
-    async def _attempt(self, operation: str) -> None:
-        request = CutoverRequest(yes=True)
-        control = self._replication.control
-        await (control.cutover(request) if operation == "cutover" else control.revert(request))
+    async def _attempt(self, command: Cross) -> None:
+        await self._replication.control.do(command)
 
     async def _settled(self) -> Status:
         return await self._replication.until(

@@ -7,10 +7,11 @@ work takes: the daemon finishes it with or without us.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import msgspec
@@ -18,14 +19,16 @@ import msgspec
 from replicator.errors import Fatal, Unavailable
 from replicator.http import wire
 from replicator.http.failures import error_from
-from replicator.http.queries import verify_body
-from replicator.model.finding import Blocker, Finding
+from replicator.http.routes import route_of
+from replicator.model.command import Command
+from replicator.model.finding import Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.phase import Direction
 from replicator.model.record import JournalEntry
+from replicator.model.report import Report
 from replicator.model.status import Status
-from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.settings.units import Secret
+
+T = TypeVar("T")
 
 _CONNECT_S = 3.0
 _LOOK_S = 15.0
@@ -55,6 +58,15 @@ class HttpControl:
         assert self._session is not None
         await self._session.close()
 
+    async def do(self, command: Command[T]) -> T:
+        """As in Control."""
+        route = route_of(command)
+        answer = await self._post(route.path, route.write(command))
+        if route.told is None:
+            return cast("T", None)
+        with _as_it_was():
+            return route.told.read(answer)
+
     async def status(self) -> Status:
         """As in Control."""
         return _struct(await self._get("/v1/status"), Status)
@@ -64,65 +76,10 @@ class HttpControl:
         told = await self._get("/v1/journal", limit=str(limit))
         return [_struct(entry, JournalEntry) for entry in told["entries"]]
 
-    async def pause(self) -> None:
-        """As in Control."""
-        await self._post("/v1/pause")
-
-    async def resume(self) -> None:
-        """As in Control."""
-        await self._post("/v1/resume")
-
-    async def tune(self, changes: dict[str, str]) -> dict[str, str]:
-        """As in Control."""
-        told: dict[str, str] = (await self._post("/v1/tune", changes))["tunables"]
-        return told
-
-    async def verify(self, request: VerifyRequest) -> Report:
-        """As in Control."""
-        return _struct(await self._post("/v1/verify", verify_body(request)), Report)
-
     async def report(self) -> Report | None:
         """As in Control."""
         told = await self._get("/v1/report")
         return None if told is None else _struct(told, Report)
-
-    async def repair(self, collection: str | None) -> int:
-        """As in Control."""
-        told = await self._post("/v1/repair", {"collection": collection})
-        return int(told["repaired"])
-
-    async def cutover(self, request: CutoverRequest) -> list[Blocker]:
-        """As in Control."""
-        return _blockers(await self._post("/v1/cutover", request))
-
-    async def revert(self, request: CutoverRequest) -> list[Blocker]:
-        """As in Control."""
-        return _blockers(await self._post("/v1/revert", request))
-
-    async def answer(self, yes: bool) -> None:
-        """As in Control."""
-        await self._post("/v1/answer", {"yes": yes})
-
-    async def acknowledge(self, code: str, note: str) -> None:
-        """As in Control."""
-        await self._post("/v1/acknowledge", {"code": code, "note": note})
-
-    async def cancel_verification(self) -> bool:
-        """As in Control."""
-        return bool((await self._post("/v1/verify/cancel"))["cancelled"])
-
-    async def complete(self) -> None:
-        """As in Control."""
-        await self._post("/v1/complete")
-
-    async def abort(self) -> None:
-        """As in Control."""
-        await self._post("/v1/abort")
-
-    async def own(self, direction: Direction) -> None:
-        """As in Control."""
-        store = "source" if direction is Direction.FORWARD else "target"
-        await self._post("/v1/own", {"store": store})
 
     async def letters(
         self, state: LetterState | None, limit: int, after: int
@@ -145,17 +102,6 @@ class HttpControl:
         """As in Control."""
         return _struct(await self._get(f"/v1/dead-letters/{number}"), RejectedRecord)
 
-    async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
-        """As in Control."""
-        body = {"numbers": None if numbers is None else list(numbers)}
-        told = await self._post("/v1/dead-letters/retry", body)
-        return {int(number): outcome for number, outcome in told["outcomes"].items()}
-
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
-        """As in Control."""
-        told = await self._post("/v1/dead-letters/discard", {"numbers": list(numbers)})
-        return int(told["discarded"])
-
     async def findings(self) -> AsyncIterator[Finding]:
         """As in Control; read line by line."""
         patient = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_LOOK_S)
@@ -174,13 +120,13 @@ class HttpControl:
         timeout = aiohttp.ClientTimeout(total=_LOOK_S, sock_connect=_CONNECT_S)
         return await self._ask("GET", path, timeout, params=query)
 
-    async def _post(self, path: str, body: Any = None) -> Any:
+    async def _post(self, path: str, body: bytes) -> Any:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         return await self._ask(
             "POST",
             path,
             timeout,
-            data=io.BytesIO(msgspec.json.encode({} if body is None else body)),
+            data=io.BytesIO(body),
             headers={"Content-Type": "application/json"},
         )
 
@@ -217,11 +163,13 @@ def _json(body: bytes) -> Any:
 
 
 def _struct(source: Any, kind: type[wire.T]) -> wire.T:
-    try:
+    with _as_it_was():
         return wire.struct(source, kind)
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    try:
+        yield
     except msgspec.ValidationError as exc:
         raise Fatal("internal", f"the daemon's answer is not what it was: {exc}") from exc
-
-
-def _blockers(told: Any) -> list[Blocker]:
-    return msgspec.convert(told["blockers"], list[Blocker])

@@ -10,17 +10,15 @@ file holds one a line.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from replicator.codecs.vectors import dense_to_list, vector_from_wire, vector_to_json
 from replicator.errors import Refused, Rejected
+from replicator.model.command import Level, Verify
 from replicator.model.point import MultiVector, SparseVector, Vector
 from replicator.model.search import Query
-from replicator.ports.control import VerifyRequest
-
-LEVELS = ("counts", "sample", "full")
 
 
 class QueryBody(
@@ -44,20 +42,23 @@ class VerifyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queries: list[QueryBody] | None = None
 
 
-def verify_request(body: VerifyBody) -> VerifyRequest:
-    """What the migration is asked. Raises Refused("bad-request")."""
-    if body.level not in LEVELS:
+def verify_from(body: VerifyBody) -> Verify:
+    """The command. Raises Refused("bad-request")."""
+    try:
+        level = msgspec.convert(body.level, Level)
+    except msgspec.ValidationError as exc:
+        known = ", ".join(get_args(Level))
         raise Refused(
-            "bad-request", f"level: expected one of {', '.join(LEVELS)}, not {body.level!r}"
-        )
+            "bad-request", f"level: expected one of {known}, not {body.level!r}"
+        ) from exc
     queries = None if body.queries is None else [query_from(query) for query in body.queries]
-    return VerifyRequest(level=body.level, queries=queries)
+    return Verify(level=level, queries=queries)
 
 
-def verify_body(request: VerifyRequest) -> VerifyBody:
+def verify_body(command: Verify) -> VerifyBody:
     """The same on its way to the daemon."""
-    queries = None if request.queries is None else [_body(query) for query in request.queries]
-    return VerifyBody(level=request.level, queries=queries)
+    queries = None if command.queries is None else [_body(query) for query in command.queries]
+    return VerifyBody(level=command.level, queries=queries)
 
 
 def query_from(body: QueryBody) -> Query:

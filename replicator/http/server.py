@@ -53,7 +53,7 @@ class HttpServer:
             [
                 *Observe(control, metrics, feed).routes(),
                 *Commands(control, self._errands).routes(),
-                *Letters(control, self._errands).routes(),
+                *Letters(control).routes(),
                 *Page().routes(),
             ]
         )

@@ -18,8 +18,8 @@ from replicator.migration.advice import advice
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, RejectedRecord
 from replicator.model.record import JournalEntry
+from replicator.model.report import Report
 from replicator.model.status import Status
-from replicator.ports.control import Report
 
 _TIMES: dict[type, tuple[str, ...]] = {
     Status: (

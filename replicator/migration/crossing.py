@@ -28,13 +28,13 @@ from replicator.migration.gate import GateFacts, closed_by
 from replicator.migration.observe import ANSWER_S
 from replicator.migration.operations import Operations
 from replicator.migration.supervisor import Supervisor
+from replicator.model.command import Cross
 from replicator.model.fact import FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import WORKING, Direction, Phase
 from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.status import FenceStatus, VerifyStatus
-from replicator.ports.control import CutoverRequest
 from replicator.ports.store import Fence, Pointer, Switch
 
 _OPEN_RETRY_S = 2.0
@@ -102,34 +102,32 @@ class Crossing:
     def _record(self) -> MigrationRecord:
         return self._engine.journal.record
 
-    async def cross(
-        self, request: CutoverRequest, direction: Direction, name: str
-    ) -> list[Blocker]:
+    async def cross(self, request: Cross) -> list[Blocker]:
         """One attempt; with `dry_run` the gate's reasons. Raises Refused, and why it failed."""
-        blockers = await self.asked(request, direction)
+        blockers = await self.asked(request)
         if request.dry_run:
             return blockers
         if blockers:
             raise Refused("gate-closed", "; ".join(blocker.message for blocker in blockers))
         waived = await self._waived(request)
-        await self._operations.run(name, lambda: self._cross_over(request, waived))
+        await self._operations.run(request.name, lambda: self._cross_over(request, waived))
         return []
 
-    async def _waived(self, request: CutoverRequest) -> list[Blocker]:
+    async def _waived(self, request: Cross) -> list[Blocker]:
         """What would have closed the gate but for a person's word."""
         if not (request.waive_dead_letters or request.waive_recall):
             return []
         strict = msgspec.structs.replace(request, waive_dead_letters=False, waive_recall=False)
         return await self.blockers(strict)
 
-    async def asked(self, request: CutoverRequest, direction: Direction) -> list[Blocker]:
+    async def asked(self, request: Cross) -> list[Blocker]:
         """The gate's reasons, with everything that can be asked asked anew."""
         identity: list[Blocker] = []
         if self._engine.observer is not None:
             await self._supervisor.probe()
             identity = await self._identity()
         blockers = identity + await self.blockers(request)
-        if self._record.direction is not direction:
+        if self._record.direction is not request.leaves:
             place = "source" if self._record.direction is Direction.FORWARD else "target"
             blockers.append(Blocker("phase", f"the application is on the {place} already"))
         return blockers
@@ -149,7 +147,7 @@ class Crossing:
             return [Blocker("store-away", error.message)]
         return []
 
-    async def _cross_over(self, request: CutoverRequest, waived: list[Blocker]) -> None:
+    async def _cross_over(self, request: Cross, waived: list[Blocker]) -> None:
         if waived:
             reasons = {blocker.code: blocker.message for blocker in waived}
             await self._engine.journal.note("gate", "open on a person's word", waived=reasons)
@@ -345,7 +343,7 @@ class Crossing:
 
     # -- the gate --------------------------------------------------------------------------
 
-    async def blockers(self, request: CutoverRequest) -> list[Blocker]:
+    async def blockers(self, request: Cross) -> list[Blocker]:
         """Why the gate is closed; empty when it is open."""
         parts, engine, record = self._parts, self._engine, self._record
         if engine.observer is None:

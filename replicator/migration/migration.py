@@ -9,8 +9,8 @@ what a process before left, and end when the migration is over or the process dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar, assert_never, cast
 
 import msgspec
 
@@ -30,15 +30,41 @@ from replicator.migration.tuning import tune
 from replicator.migration.unsettled import keep_unsettled, recall_unsettled
 from replicator.migration.upkeep import Upkeep
 from replicator.migration.view import view
-from replicator.model.command import Command, Situation, possible, refusal, situation
-from replicator.model.finding import Blocker, Finding
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    Answer,
+    AnyCommand,
+    CancelVerification,
+    Command,
+    Complete,
+    Cross,
+    Cutover,
+    DiscardLetters,
+    Own,
+    Pause,
+    Repair,
+    Resume,
+    RetryLetters,
+    Revert,
+    Tune,
+    Verify,
+)
+from replicator.model.finding import Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import PAUSABLE, Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
+from replicator.model.report import Report
+from replicator.model.situation import Situation, possible, refusal, situation
 from replicator.model.status import Status, VerifyStatus
-from replicator.ports.control import CutoverRequest, Report, VerifyRequest
 from replicator.ports.store import Fence, Switch
 from replicator.settings.feeds import feed_kind
+
+T = TypeVar("T")
+
+_SAY_IT_THEMSELVES = (Cross, CancelVerification, DiscardLetters, Answer)
+"""The gate says what is in the way with all its other reasons; where nothing is under way, open
+or asked, that is their answer."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -107,7 +133,11 @@ class Migration:
         await self._recall()
         helpers = [asyncio.create_task(crossing.open_when_due(), name="fence opener")]
         if self.parts.settings.verify.interval > 0:
-            helpers.append(asyncio.create_task(upkeep.verify_regularly(), name="verifier"))
+            helpers.append(
+                asyncio.create_task(
+                    upkeep.verify_regularly(lambda: self.do(Verify())), name="verifier"
+                )
+            )
         if engine.observer is not None:
             helpers.append(asyncio.create_task(supervisor.probe_regularly(), name="probe"))
         main = asyncio.create_task(supervisor.run(), name="supervisor")
@@ -231,7 +261,7 @@ class Migration:
         status.possible = possible(self._situation())
         kind = feed_kind(self.parts.settings.feed)
         status.not_ready = advised(status.not_ready, kind)
-        status.blockers = advised(await self._begun.crossing.blockers(CutoverRequest()), kind)
+        status.blockers = advised(await self._begun.crossing.blockers(Cross()), kind)
         status.can_cutover = not status.blockers and self.record.direction is Direction.FORWARD
         return status
 
@@ -249,7 +279,64 @@ class Migration:
         async for finding in self._begun.upkeep.findings():
             yield finding
 
-    # -- Control: pause, resume, tune ------------------------------------------------------
+    async def letters(
+        self, state: LetterState | None, limit: int, after: int
+    ) -> Sequence[DeadLetter]:
+        """Dead letters by number."""
+        return await self.parts.state.letters(state, limit, after)
+
+    async def letter_bytes(self, number: int) -> RejectedRecord:
+        """The bytes of one."""
+        return await self.parts.letter_log.load((await self._begun.upkeep.letter(number)).ref)
+
+    # -- Control: commands -----------------------------------------------------------------
+
+    async def do(self, command: Command[T]) -> T:
+        """Do what is asked, once the rules have let it through."""
+        assert isinstance(command, AnyCommand), command
+        self._check(command)
+        return cast("T", await self._do(command))
+
+    # One branch for each command, and nothing but that.
+    async def _do(self, command: AnyCommand) -> object:  # noqa: C901, PLR0912
+        begun = self._begun
+        match command:
+            case Pause():
+                await self._pause()
+            case Resume():
+                await self._resume()
+            case Tune(changes):
+                return await self._tune(changes)
+            case Verify():
+                return await begun.upkeep.verify(command)
+            case CancelVerification():
+                return await self._operations.cancel("verify")
+            case Repair(collection):
+                return await begun.upkeep.repair(collection)
+            case RetryLetters(numbers):
+                return await begun.upkeep.retry(numbers)
+            case DiscardLetters(numbers):
+                return await self._discard(numbers)
+            case Cutover() | Revert():
+                blockers = await begun.crossing.cross(command)
+                return advised(blockers, feed_kind(self.parts.settings.feed))
+            case Complete():
+                await self._end_with(command, Phase.COMPLETE, "the reverse window is ended")
+            case Abort():
+                await self._operations.end("the migration is aborted")
+                self._check(command)
+                await self._end_with(command, Phase.ABORTED, "aborted by a person")
+            case Own():
+                await begun.crossing.own(command.direction)
+                begun.supervisor.wake()
+            case Acknowledge(code, note):
+                await Acknowledgement(self.engine).give(code, note)
+                begun.supervisor.wake()
+            case Answer(yes):
+                self._person.answer(yes)
+            case _:
+                assert_never(command)
+        return None
 
     def _situation(self) -> Situation:
         return situation(
@@ -260,26 +347,19 @@ class Migration:
             letters=self.engine.letters.open > 0,
         )
 
-    def _possible_at_all(self) -> None:
-        """Raises Refused while the migration is still starting."""
-        _ = self._begun
+    def _check(self, command: AnyCommand) -> None:
+        """Raises Refused while the migration is still starting, and where the rules say so."""
+        at = self._situation()
+        reason = refusal(type(command), at)
+        if reason is None or isinstance(command, _SAY_IT_THEMSELVES):
+            return
+        if isinstance(command, Resume) and not at.rests:
+            return  # there is nothing to resume, and that is no error
+        lossy = isinstance(command, Repair) and at.direction is Direction.REVERSE
+        raise Refused("not-invertible" if lossy else "phase-refused", reason)
 
-    def _possible(self, command: Command) -> None:
-        """Raises Refused where the table of commands says so."""
-        reason = refusal(command, self._situation())
-        if reason is not None:
-            raise Refused("phase-refused", reason)
-
-    def _still(self, command: Command) -> Callable[[MigrationRecord], bool]:
-        """Whether it is possible when the change is written down: others may come first."""
-        return lambda _: refusal(command, self._situation()) is None
-
-    async def pause(self) -> None:
-        """
-        Stop copying and applying; persisted. Returns when nothing runs any more, operations
-        that hold keys included.
-        """
-        self._possible(Command.PAUSE)
+    async def _pause(self) -> None:
+        """Returns when nothing runs any more, operations that hold keys included."""
 
         def paused(record: MigrationRecord) -> MigrationRecord | None:
             if record.paused or record.phase not in PAUSABLE:
@@ -292,12 +372,8 @@ class Migration:
         self._begun.supervisor.wake()
         await self._begun.supervisor.paused()
 
-    async def resume(self) -> None:
-        """Undo `pause`; leave BLOCKED after a new check. Nothing where there is neither."""
+    async def _resume(self) -> None:
         record = self.record
-        if record.phase is not Phase.BLOCKED and not record.paused:
-            return
-        self._possible(Command.RESUME)
         if record.phase is Phase.BLOCKED:
             try:
                 async with asyncio.timeout(ANSWER_S):
@@ -312,8 +388,10 @@ class Migration:
                 "resumed after a new check",
                 back_to=None,
             )
-        else:
+        elif record.paused:
             await self.engine.journal.change("resume", "resumed", paused=False)
+        else:
+            return
         self._begun.supervisor.wake()
 
     async def _check_unblocked(self) -> None:
@@ -335,85 +413,31 @@ class Migration:
         if behind:
             raise Refused("log-truncated", f"the log begins after our position on {behind[0]}")
 
-    async def tune(self, changes: dict[str, str]) -> dict[str, str]:
-        """Change limits while running."""
+    async def _tune(self, changes: dict[str, str]) -> dict[str, str]:
         tuned = tune(self.engine, changes)
         if changes:
             await self.engine.journal.note("tune", "limits changed", **changes)
         return tuned
 
-    # -- Control: verify, repair, cross ----------------------------------------------------
-
-    async def verify(self, request: VerifyRequest) -> Report:
-        """Run a verification to its end."""
-        return await self._begun.upkeep.verify(request)
-
-    async def repair(self, collection: str | None) -> int:
-        """Copy keys anew: those with findings, or a whole source collection."""
-        return await self._begun.upkeep.repair(collection)
-
-    async def cutover(self, request: CutoverRequest) -> list[Blocker]:
-        """Move the application to the target."""
-        return await self._cross(request, Direction.FORWARD, "cutover")
-
-    async def revert(self, request: CutoverRequest) -> list[Blocker]:
-        """Move the application back to the source."""
-        return await self._cross(request, Direction.REVERSE, "revert")
-
-    async def _cross(
-        self, request: CutoverRequest, direction: Direction, name: str
-    ) -> list[Blocker]:
-        blockers = await self._begun.crossing.cross(request, direction, name)
-        return advised(blockers, feed_kind(self.parts.settings.feed))
-
-    async def answer(self, yes: bool) -> None:
-        """A person's answer to the question in the status."""
-        self._person.answer(yes)
-
-    # -- Control: the end ------------------------------------------------------------------
-
-    async def complete(self) -> None:
-        """End the reverse window."""
-        self._possible(Command.COMPLETE)
-        await self._move(
-            self.record.phase,
-            Phase.COMPLETE,
-            "the reverse window is ended",
-            when=self._still(Command.COMPLETE),
-            paused=False,
+    async def _discard(self, numbers: Sequence[int]) -> int:
+        closed = await self.parts.state.close_letters(
+            numbers, LetterState.DISCARDED, "a person"
         )
-        self._begun.supervisor.wake()
+        if closed:
+            await self.engine.journal.note(
+                "discard", f"{closed} dead letters were given up", numbers=list(numbers)
+            )
+        await self.engine.letters.recount()
+        return closed
 
-    async def abort(self) -> None:
-        """Give up before the switch."""
-        self._possible(Command.ABORT)
-        await self._operations.end("the migration is aborted")
-        self._possible(Command.ABORT)
-        await self._move(
-            self.record.phase,
-            Phase.ABORTED,
-            "aborted by a person",
-            when=self._still(Command.ABORT),
-            paused=False,
-        )
-        self._begun.supervisor.wake()
+    async def _end_with(self, command: Complete | Abort, phase: Phase, message: str) -> None:
+        """Enter the last phase, if it is possible still when that is written down."""
 
-    async def own(self, direction: Direction) -> None:
-        """A person's word on where the application writes."""
-        self._possible(Command.OWN)
-        await self._begun.crossing.own(direction)
-        self._begun.supervisor.wake()
+        def still(_: MigrationRecord) -> bool:
+            return refusal(type(command), self._situation()) is None
 
-    async def acknowledge(self, code: str, note: str) -> None:
-        """A person has looked at what is latched, or at why log or mark are not ours."""
-        self._possible(Command.ACKNOWLEDGE)
-        await Acknowledgement(self.engine).give(code, note)
+        await self._move(self.record.phase, phase, message, when=still, paused=False)
         self._begun.supervisor.wake()
-
-    async def cancel_verification(self) -> bool:
-        """End a verification that is under way; whether one was."""
-        self._possible_at_all()
-        return await self._operations.cancel("verify")
 
     async def _move(
         self, current: Phase, following: Phase, message: str, **changes: Any
@@ -426,32 +450,3 @@ class Migration:
         return Refused(
             "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
         )
-
-    # -- Control: dead letters -------------------------------------------------------------
-
-    async def letters(
-        self, state: LetterState | None, limit: int, after: int
-    ) -> Sequence[DeadLetter]:
-        """Dead letters by number."""
-        return await self.parts.state.letters(state, limit, after)
-
-    async def letter_bytes(self, number: int) -> RejectedRecord:
-        """The bytes of one."""
-        return await self.parts.letter_log.load((await self._begun.upkeep.letter(number)).ref)
-
-    async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
-        """Replay the keys of open letters from the log."""
-        return await self._begun.upkeep.retry(numbers)
-
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
-        """Give letters up, on a person's word."""
-        self._possible_at_all()
-        closed = await self.parts.state.close_letters(
-            numbers, LetterState.DISCARDED, "a person"
-        )
-        if closed:
-            await self.engine.journal.note(
-                "discard", f"{closed} dead letters were given up", numbers=list(numbers)
-            )
-        await self.engine.letters.recount()
-        return closed

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from replicator.errors import Refused
-from replicator.model.command import HOLDING
+from replicator.model.situation import HOLDING
 from replicator.stream.ownership import Ownership, Purpose, Revoked
 
 T = TypeVar("T")

@@ -16,15 +16,15 @@ from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
 from replicator.migration.suspects import Suspects
 from replicator.migration.verify import Verification
-from replicator.model.command import Command, refusal, situation
+from replicator.model.command import Verify
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import DeadLetter, LetterState
-from replicator.model.phase import Direction, Phase
+from replicator.model.phase import Phase
 from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
+from replicator.model.report import Report
 from replicator.model.status import VerifyStatus
-from replicator.ports.control import Report, VerifyRequest
 from replicator.ports.store import KeyReader
 from replicator.stream.ownership import Lease, Purpose
 
@@ -39,7 +39,7 @@ _KEYS_PAGE = 500
 
 
 class Upkeep:
-    """Commands of `ports.control.Control` that read both stores; they need a running stream."""
+    """The commands that read both stores; they need a running stream."""
 
     def __init__(
         self, engine: Engine, operations: Operations, verification: VerifyStatus
@@ -55,25 +55,23 @@ class Upkeep:
     def _record(self) -> MigrationRecord:
         return self._engine.journal.record
 
-    async def verify(self, request: VerifyRequest) -> Report:
+    async def verify(self, request: Verify) -> Report:
         """Run a verification to its end."""
-        if request.level not in ("counts", "sample", "full"):
-            raise Refused(
-                "bad-request", f"level is counts, sample or full, not {request.level!r}"
-            )
-        self._possible(Command.VERIFY)
         await self._stream_runs()
         return await self._operations.run("verify", lambda: self._verify(request))
 
-    async def verify_regularly(self) -> None:
-        """A full generation whenever the last one is older than `verify.interval`."""
+    async def verify_regularly(self, verify: Callable[[], Awaitable[object]]) -> None:
+        """
+        A full generation whenever the last one is older than `verify.interval`. `verify` gives
+        the command, by the same rules as a person's.
+        """
         interval_s = self._parts.settings.verify.interval
         while True:
             last = self._verification.at
             due_s = 0.0 if last is None else last + interval_s - self._parts.clock()
             await asyncio.sleep(max(1.0, due_s))
             try:
-                await self.verify(VerifyRequest())
+                await verify()
             except Fatal:
                 raise
             except ReplicatorError as error:
@@ -85,7 +83,7 @@ class Upkeep:
                     await self._engine.journal.note("verify", error.message, code=error.code)
                 await asyncio.sleep(min(float(interval_s), _AGAIN_S))
 
-    async def _verify(self, request: VerifyRequest) -> Report:
+    async def _verify(self, request: Verify) -> Report:
         parts, engine = self._parts, self._engine
         context = self._record.context
         try:
@@ -152,10 +150,10 @@ class Upkeep:
         stores differ then: somebody goes on writing the source.
         """
         await heal_copy(self._engine)  # what an earlier try has found
-        report = await self._verify(VerifyRequest())
+        report = await self._verify(Verify())
         if not report.equal:
             await heal_copy(self._engine)
-            report = await self._verify(VerifyRequest())
+            report = await self._verify(Verify())
         if report.misconfigured and not (report.missing or report.extra or report.different):
             told = "; ".join(
                 f"{name}: {difference}"
@@ -184,7 +182,6 @@ class Upkeep:
 
     async def repair(self, collection: str | None) -> int:
         """Copy keys anew: those with findings, or a whole source collection."""
-        self._possible(Command.REPAIR)
         names = [c.source for c in self._parts.settings.collections]
         if collection is not None and collection not in names:
             raise Refused(
@@ -264,7 +261,6 @@ class Upkeep:
 
     async def retry(self, numbers: Sequence[int] | None) -> dict[int, str]:
         """Replay the keys of these open letters (None: of all) from the log."""
-        self._possible(Command.RETRY)
         await self._stream_runs()
         return await self._operations.run("retry", lambda: self._retry(numbers))
 
@@ -311,14 +307,6 @@ class Upkeep:
             after = rows[-1][0]
             for _, finding in rows:
                 yield finding
-
-    def _possible(self, command: Command) -> None:
-        """Raises Refused where the table of commands says so."""
-        at = situation(self._record, operation=self._operations.under_way)
-        reason = refusal(command, at)
-        if reason is not None:
-            code = "not-invertible" if at.direction is Direction.REVERSE else "phase-refused"
-            raise Refused(code if command is Command.REPAIR else "phase-refused", reason)
 
     async def _stream_runs(self) -> None:
         """Raises Refused when it is not meant to run any more."""

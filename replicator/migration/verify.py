@@ -32,9 +32,9 @@ from replicator.model.finding import Difference, Finding, SettingDifference
 from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
 from replicator.model.record import EvidenceContext
+from replicator.model.report import Report
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
-from replicator.ports.control import Report
 from replicator.ports.state import StateStore
 from replicator.ports.store import KeyReader, Page, Store
 from replicator.settings.settings import VerifySettings

@@ -1,220 +1,203 @@
 """
-The commands, and when each is possible: one table, which every way in reads.
+The commands: what a person can ask of a migration, each a value that says what it answers.
 
-Command, phase, direction, pause, fence and running operation say whether it is possible, or
-why not. Pure: the daemon, the offline commands and the status ask the same function. What a
-command needs beyond that (a gate, a store that answers) it finds out itself.
+`Control.do` takes every one of them. The command line and the HTTP build them, the rules of
+`situation` say when each is possible, and the migration has a branch for each. A new one is
+a struct here, a rule, a branch and a row of the routes; a test walks the union.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Enum
-from functools import partial
+from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
-from replicator.model.fact import ACKNOWLEDGED
-from replicator.model.phase import ABORTABLE, PAUSABLE, STOPPED, Direction, Phase
-from replicator.model.record import MigrationRecord
+from replicator.model.finding import Blocker
+from replicator.model.phase import Direction
+from replicator.model.report import Report
+from replicator.model.search import Query
+
+T = TypeVar("T")
+
+Level = Literal["counts", "sample", "full"]
+Store = Literal["source", "target"]
 
 
-class Command(Enum):
-    """What a person can ask of a migration."""
+class Command(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
+    """What is asked; `T` is the answer. One without an answer is done when it returns."""
 
-    PAUSE = "pause"
-    RESUME = "resume"
-    TUNE = "tune"
-    VERIFY = "verify"
-    CANCEL = "verify --cancel"
-    REPAIR = "repair"
-    RETRY = "dead-letters retry"
-    DISCARD = "dead-letters discard"
-    CUTOVER = "cutover"
-    REVERT = "revert"
-    COMPLETE = "complete"
-    ABORT = "abort"
-    OWN = "own"
-    ACKNOWLEDGE = "acknowledge"
-    ANSWER = "answer"
+    name: ClassVar[str]
+    """As it is given on the command line."""
 
 
-CROSSINGS = frozenset({"cutover", "revert"})
-"""Operations that move the application."""
-HOLDING = frozenset({"repair", "retry"})
-"""Operations that hold keys; whatever stops the stream ends them first."""
-ACKNOWLEDGED_IN_BLOCKED = frozenset({"log-replaced", "mark-newer"})
-"""Why a migration can be BLOCKED and a person may say that it is meant."""
+class Pause(Command[None], frozen=True):
+    """Stop copying and applying, without losing a place. Persisted. Idempotent."""
+
+    name = "pause"
 
 
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides on a command."""
+class Resume(Command[None], frozen=True):
+    """Undo a pause; out of BLOCKED after a new check of what blocked. Idempotent."""
 
-    phase: Phase
-    direction: Direction
-    paused: bool = False
-    fence_closed: bool = False
-    operation: str | None = None
-    """Under way: verify, repair, retry, cutover or revert."""
-    asked: bool = False
-    """A question waits for its answer."""
-    facts: bool = False
-    """Something is latched that a person can clear."""
-    reason_code: str = ""
-    """Why it is BLOCKED."""
-    feed: bool = True
-    letters: bool = True
-    """Some dead letter is open."""
-    running: bool = True
-    """A daemon is at work; without one only the state is at hand."""
+    name = "resume"
 
 
-def situation(
-    record: MigrationRecord,
-    *,
-    operation: str | None = None,
-    asked: bool = False,
-    feed: bool = True,
-    letters: bool = True,
-    running: bool = True,
-) -> Situation:
-    """The situation that a record is in."""
-    return Situation(
-        phase=record.phase,
-        direction=record.direction,
-        paused=record.paused,
-        fence_closed=record.fence_closed,
-        operation=operation,
-        asked=asked,
-        facts=any(fact.code in ACKNOWLEDGED for fact in record.facts),
-        reason_code=record.reason_code,
-        feed=feed,
-        letters=letters,
-        running=running,
-    )
+class Tune(Command[dict[str, str]], frozen=True):
+    """
+    Change rate, concurrency and batch limits while running: all changes or none. Not
+    persisted. Answers with all tunables.
+    """
+
+    name = "tune"
+
+    changes: dict[str, str] = {}
 
 
-def possible(at: Situation) -> list[str]:
-    """The commands that are possible, by name."""
-    return [command.value for command in Command if refusal(command, at) is None]
+class Verify(Command[Report], frozen=True, kw_only=True):
+    """Run a verification to its end."""
+
+    name = "verify"
+
+    level: Level = "full"
+    queries: list[Query] | None = None
+    """For the comparison of search quality; stored points when absent."""
 
 
-def refusal(command: Command, at: Situation) -> str | None:
-    """Why a command is not possible now; None when it is."""
-    return _RULES[command](at)
+class CancelVerification(Command[bool], frozen=True):
+    """
+    Stop the verification under way; what it had found so far stays found. False when none is.
+    Whoever waits for its report gets Refused("cancelled").
+    """
+
+    name = "verify --cancel"
 
 
-def _running(at: Situation) -> str | None:
-    return None if at.running else "no daemon is at work; start it with `replicator run`"
+class Repair(Command[int], frozen=True):
+    """
+    Copy anew the keys that a verification found, or every key of a source collection. Keys
+    repaired.
+    """
+
+    name = "repair"
+
+    collection: str | None = None
 
 
-def _crossing(at: Situation) -> str | None:
-    if at.operation in CROSSINGS:
-        return f"{at.operation} is under way; wait for it"
-    return None
+class RetryLetters(Command[dict[int, str]], frozen=True):
+    """Replay the keys of open letters (None: of all) from the log; number → outcome."""
+
+    name = "dead-letters retry"
+
+    numbers: tuple[int, ...] | None = None
 
 
-def _pause(at: Situation) -> str | None:
-    if at.phase not in PAUSABLE:
-        return f"{at.phase.value} cannot be paused"
-    return _running(at) or _crossing(at)
+class DiscardLetters(Command[int], frozen=True):
+    """
+    Give these open letters up, on a person's word; how many were open. Nothing is discarded
+    that is not named.
+    """
+
+    name = "dead-letters discard"
+
+    numbers: tuple[int, ...]
 
 
-def _resume(at: Situation) -> str | None:
-    if at.phase is Phase.BLOCKED or at.paused:
-        return _running(at) or _crossing(at)
-    return "nothing is paused or BLOCKED"
+class Cross(Command[list[Blocker]], frozen=True, kw_only=True):
+    """
+    Move the application to the other store, to its end. With `dry_run`, the gate's reasons;
+    otherwise an empty list, or Refused("gate-closed") and the errors of a failed attempt.
+    Progress is in `Status.fence` and the journal.
+    """
+
+    leaves: ClassVar[Direction]
+    """The direction in which it begins."""
+
+    dry_run: bool = False
+    timeout_s: float | None = None
+    waive_dead_letters: bool = False
+    waive_recall: bool = False
+    """Go on although the target's searches certainly fall short of `verify.recall_min`."""
+    yes: bool = False
+    """Answer every question of a manual fence or switch with yes."""
 
 
-def _streams(at: Situation) -> str | None:
-    if at.phase is not Phase.STREAMING:
-        return f"this needs STREAMING; the phase is {at.phase.value}"
-    return "this needs a stream, and it is paused: resume first" if at.paused else None
+class Cutover(Cross, frozen=True, kw_only=True):
+    """To the target."""
+
+    name = "cutover"
+    leaves = Direction.FORWARD
 
 
-def _alone(at: Situation) -> str | None:
-    return None if at.operation is None else f"{at.operation} is under way; wait for it"
+class Revert(Cross, frozen=True, kw_only=True):
+    """Back to the source."""
+
+    name = "revert"
+    leaves = Direction.REVERSE
 
 
-def _upkeep(command: Command, at: Situation) -> str | None:
-    if command is Command.REPAIR and at.direction is Direction.REVERSE:
-        return "in the reverse window the images are in target terms; repair works forward"
-    return _running(at) or _streams(at) or _alone(at)
+class Complete(Command[None], frozen=True):
+    """End the reverse window."""
+
+    name = "complete"
 
 
-def _cross(command: Command, at: Situation) -> str | None:
-    if not at.feed:
-        return "a plain copy has nothing to cut over"
-    wanted = Direction.FORWARD if command is Command.CUTOVER else Direction.REVERSE
-    if at.direction is not wanted:
-        place = "source" if at.direction is Direction.FORWARD else "target"
-        return f"the application is on the {place} already"
-    return _running(at) or _streams(at) or _alone(at) or _fence(at)
+class Abort(Command[None], frozen=True):
+    """Give up before the switch."""
+
+    name = "abort"
 
 
-def _fence(at: Situation) -> str | None:
-    if not at.fence_closed:
-        return None
-    return "the writer fence is not open yet; a daemon opens it, and may have to be answered"
+class Own(Command[None], frozen=True):
+    """A person's word on which store the application writes."""
+
+    name = "own"
+
+    store: Store
+
+    @property
+    def direction(self) -> Direction:
+        """The direction that this is."""
+        return Direction.FORWARD if self.store == "source" else Direction.REVERSE
 
 
-def _complete(at: Situation) -> str | None:
-    if at.direction is not Direction.REVERSE or at.phase not in (
-        Phase.STREAMING,
-        Phase.BLOCKED,
-    ):
-        return "only the reverse window can be completed: the application on the target"
-    return _alone(at) or _fence(at)
+class Acknowledge(Command[None], frozen=True):
+    """
+    A person's word that a latched fact (misplaced keys, an intruder, a log that was moved) is
+    dealt with. It is cleared, and journalled with the note and the evidence. Raises
+    Refused("not-found") when nothing is kept under the code.
+    """
+
+    name = "acknowledge"
+
+    code: str
+    note: str = ""
 
 
-def _abort(at: Situation) -> str | None:
-    if at.phase not in ABORTABLE or at.direction is not Direction.FORWARD:
-        return (
-            f"{at.phase.value} ({at.direction.value}) cannot be aborted; after the switch "
-            "there is revert"
-        )
-    return _crossing(at) or _fence(at)
+class Answer(Command[None], frozen=True):
+    """A person's answer to the question in `Status.fence`."""
+
+    name = "answer"
+
+    yes: bool
 
 
-def _own(at: Situation) -> str | None:
-    if at.phase not in STOPPED:
-        return f"nothing is HELD or BLOCKED: the phase is {at.phase.value}"
-    return _running(at) or _crossing(at)
+AnyCommand = (
+    Pause
+    | Resume
+    | Tune
+    | Verify
+    | CancelVerification
+    | Repair
+    | RetryLetters
+    | DiscardLetters
+    | Cutover
+    | Revert
+    | Complete
+    | Abort
+    | Own
+    | Acknowledge
+    | Answer
+)
 
-
-def _acknowledge(at: Situation) -> str | None:
-    blocked = at.phase is Phase.BLOCKED and at.reason_code in ACKNOWLEDGED_IN_BLOCKED
-    if at.facts:
-        return _crossing(at)
-    return _running(at) or _crossing(at) if blocked else "nothing is latched"
-
-
-def _cancel(at: Situation) -> str | None:
-    return None if at.operation == "verify" else "no verification is under way"
-
-
-def _discard(at: Situation) -> str | None:
-    return None if at.letters else "no dead letter is open"
-
-
-def _answer(at: Situation) -> str | None:
-    return None if at.asked else "nothing is asked just now"
-
-
-_RULES: dict[Command, Callable[[Situation], str | None]] = {
-    Command.PAUSE: _pause,
-    Command.RESUME: _resume,
-    Command.TUNE: _running,
-    Command.VERIFY: partial(_upkeep, Command.VERIFY),
-    Command.CANCEL: _cancel,
-    Command.REPAIR: partial(_upkeep, Command.REPAIR),
-    Command.RETRY: partial(_upkeep, Command.RETRY),
-    Command.DISCARD: _discard,
-    Command.CUTOVER: partial(_cross, Command.CUTOVER),
-    Command.REVERT: partial(_cross, Command.REVERT),
-    Command.COMPLETE: _complete,
-    Command.ABORT: _abort,
-    Command.OWN: _own,
-    Command.ACKNOWLEDGE: _acknowledge,
-    Command.ANSWER: _answer,
-}
+COMMANDS: tuple[type[AnyCommand], ...] = get_args(AnyCommand)
+"""Every one, in the order in which the status lists them."""

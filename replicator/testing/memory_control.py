@@ -9,14 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar, assert_never, cast
 
 import msgspec
 
 from replicator.errors import Refused, ReplicatorError
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    Answer,
+    AnyCommand,
+    CancelVerification,
+    Command,
+    Complete,
+    Cross,
+    Cutover,
+    DiscardLetters,
+    Own,
+    Pause,
+    Repair,
+    Resume,
+    RetryLetters,
+    Revert,
+    Tune,
+    Verify,
+)
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import PAUSABLE, Direction, Phase
 from replicator.model.record import JournalEntry
+from replicator.model.report import Report
 from replicator.model.status import (
     BackfillStatus,
     FenceStatus,
@@ -26,7 +48,8 @@ from replicator.model.status import (
     StreamStatus,
     VerifyStatus,
 )
-from replicator.ports.control import CutoverRequest, Report, VerifyRequest
+
+T = TypeVar("T")
 
 EPOCH_S = 1_750_000_000.0
 """The time at which everything here happens."""
@@ -108,98 +131,6 @@ class MemoryControl:
             yield finding
             self._raise()
 
-    # -- commands -------------------------------------------------------------------------
-    async def pause(self) -> None:
-        """As in Control."""
-        self._raise()
-        if self.shown.phase not in PAUSABLE:
-            raise Refused("phase-refused", f"{self.shown.phase.value} cannot be paused")
-        self._show(paused=True)
-        self._note("pause", "paused")
-
-    async def resume(self) -> None:
-        """As in Control."""
-        self._raise()
-        self._show(paused=False)
-        self._note("resume", "resumed")
-
-    async def tune(self, changes: dict[str, str]) -> dict[str, str]:
-        """As in Control."""
-        unknown = sorted(set(changes) - set(self.tunables))
-        if unknown:
-            raise Refused("bad-request", f"{unknown[0]} cannot be tuned")
-        self.tunables |= changes
-        return self.tunables
-
-    async def verify(self, request: VerifyRequest) -> Report:
-        """As in Control; finds what was put into `found`."""
-        await self._begin(request)
-        kinds = [finding.kind.value for finding in self.found]
-        self.last_report = Report(
-            level=request.level,
-            generation=1,
-            started_at=EPOCH_S,
-            finished_at=EPOCH_S + 1,
-            compared=100,
-            missing=kinds.count("missing"),
-            extra=kinds.count("extra"),
-            different=kinds.count("different"),
-            findings=self.found,
-        )
-        self.reported.set()
-        return self.last_report
-
-    async def repair(self, collection: str | None) -> int:
-        """As in Control."""
-        await self._begin(collection)
-        repaired, self.found = len(self.found), []
-        return repaired
-
-    async def cutover(self, request: CutoverRequest) -> list[Blocker]:
-        """As in Control."""
-        return await self._switch_over("cutover", request, Direction.REVERSE)
-
-    async def revert(self, request: CutoverRequest) -> list[Blocker]:
-        """As in Control."""
-        return await self._switch_over("revert", request, Direction.FORWARD)
-
-    async def answer(self, yes: bool) -> None:
-        """As in Control."""
-        if self._answer is None or self._answer.done():
-            raise Refused("phase-refused", "nothing is asked")
-        self._answer.set_result(yes)
-
-    async def acknowledge(self, code: str, note: str) -> None:
-        """As in Control."""
-        self._raise()
-        if code not in self.latched:
-            raise Refused("not-found", f"nothing is kept under {code!r}")
-        self.latched.discard(code)
-        self._note("acknowledge", f"{code}: {note}")
-
-    async def cancel_verification(self) -> bool:
-        """As in Control."""
-        under_way = self.begun.is_set() and not self.held.is_set()
-        self.failure = Refused("cancelled", "verify was cancelled") if under_way else None
-        self.held.set()
-        return under_way
-
-    async def complete(self) -> None:
-        """As in Control."""
-        self._raise()
-        self._show(phase=Phase.COMPLETE)
-
-    async def abort(self) -> None:
-        """As in Control."""
-        self._raise()
-        self._show(phase=Phase.ABORTED)
-
-    async def own(self, direction: Direction) -> None:
-        """As in Control."""
-        self._raise()
-        self._show(phase=Phase.STREAMING, direction=direction)
-
-    # -- dead letters ---------------------------------------------------------------------
     async def letters(
         self, state: LetterState | None, limit: int, after: int
     ) -> Sequence[DeadLetter]:
@@ -213,28 +144,117 @@ class MemoryControl:
             raise Refused("not-found", f"there is no dead letter {number}")
         return self.kept[number][1]
 
-    async def retry_letters(self, numbers: Sequence[int] | None) -> dict[int, str]:
+    # -- commands -------------------------------------------------------------------------
+    async def do(self, command: Command[T]) -> T:
         """As in Control."""
-        return dict.fromkeys(self._close(numbers, LetterState.SETTLED), "settled")
+        assert isinstance(command, AnyCommand), command
+        return cast("T", await self._do(command))
 
-    async def discard_letters(self, numbers: Sequence[int]) -> int:
-        """As in Control."""
-        return len(self._close(numbers, LetterState.DISCARDED))
+    # One branch for each command.
+    async def _do(self, command: AnyCommand) -> object:  # noqa: C901, PLR0912
+        match command:
+            case Pause():
+                self._pause()
+            case Resume():
+                self._raise()
+                self._show(paused=False)
+                self._note("resume", "resumed")
+            case Tune(changes):
+                return self._tune(changes)
+            case Verify():
+                return await self._verify(command)
+            case CancelVerification():
+                return self._cancel()
+            case Repair():
+                await self._begin(command)
+                repaired, self.found = len(self.found), []
+                return repaired
+            case RetryLetters(numbers):
+                return dict.fromkeys(self._close(numbers, LetterState.SETTLED), "settled")
+            case DiscardLetters(numbers):
+                return len(self._close(numbers, LetterState.DISCARDED))
+            case Cutover() | Revert():
+                return await self._switch_over(command)
+            case Complete():
+                self._raise()
+                self._show(phase=Phase.COMPLETE)
+            case Abort():
+                self._raise()
+                self._show(phase=Phase.ABORTED)
+            case Own():
+                self._raise()
+                self._show(phase=Phase.STREAMING, direction=command.direction)
+            case Acknowledge(code, note):
+                self._acknowledge(code, note)
+            case Answer(yes):
+                self._answered(yes)
+            case _:
+                assert_never(command)
+        return None
+
+    def _pause(self) -> None:
+        self._raise()
+        if self.shown.phase not in PAUSABLE:
+            raise Refused("phase-refused", f"{self.shown.phase.value} cannot be paused")
+        self._show(paused=True)
+        self._note("pause", "paused")
+
+    def _tune(self, changes: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(changes) - set(self.tunables))
+        if unknown:
+            raise Refused("bad-request", f"{unknown[0]} cannot be tuned")
+        self.tunables |= changes
+        return self.tunables
+
+    async def _verify(self, command: Verify) -> Report:
+        """Finds what was put into `found`."""
+        await self._begin(command)
+        kinds = [finding.kind.value for finding in self.found]
+        self.last_report = Report(
+            level=command.level,
+            generation=1,
+            started_at=EPOCH_S,
+            finished_at=EPOCH_S + 1,
+            compared=100,
+            missing=kinds.count("missing"),
+            extra=kinds.count("extra"),
+            different=kinds.count("different"),
+            findings=self.found,
+        )
+        self.reported.set()
+        return self.last_report
+
+    def _cancel(self) -> bool:
+        under_way = self.begun.is_set() and not self.held.is_set()
+        self.failure = Refused("cancelled", "verify was cancelled") if under_way else None
+        self.held.set()
+        return under_way
+
+    def _acknowledge(self, code: str, note: str) -> None:
+        self._raise()
+        if code not in self.latched:
+            raise Refused("not-found", f"nothing is kept under {code!r}")
+        self.latched.discard(code)
+        self._note("acknowledge", f"{code}: {note}")
+
+    def _answered(self, yes: bool) -> None:
+        if self._answer is None or self._answer.done():
+            raise Refused("phase-refused", "nothing is asked")
+        self._answer.set_result(yes)
 
     # -- inside ---------------------------------------------------------------------------
-    async def _switch_over(
-        self, operation: str, request: CutoverRequest, direction: Direction
-    ) -> list[Blocker]:
-        if request.dry_run:
+    async def _switch_over(self, command: Cross) -> list[Blocker]:
+        operation = command.name
+        if command.dry_run:
             return self.shown.blockers
         if self.shown.blockers:
             raise Refused("gate-closed", self.shown.blockers[0].message)
         self._step(operation, "fence")
-        if self.question is not None and not request.yes:
+        if self.question is not None and not command.yes:
             await self._ask(operation, self.question)
-        await self._begin(request)
+        await self._begin(command)
         self._step(operation, "drain")
-        self._show(direction=direction)
+        self._show(direction=command.leaves.other)
         self._step(operation, "done", outcome="done")
         return []
 

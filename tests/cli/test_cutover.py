@@ -10,9 +10,9 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.migration.gate import BLOCKERS
+from replicator.model.command import Answer, Cutover
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction
-from replicator.ports.control import CutoverRequest
 from replicator.testing.memory_control import MemoryControl
 from tests.cli.conftest import Run, Served
 from tests.cli.terminal import Terminal
@@ -69,9 +69,7 @@ def test_a_script_answers_in_advance_and_sees_each_step(
         "drain",
         "done",
     ]
-    assert control.requests == [
-        CutoverRequest(timeout_s=90.0, waive_dead_letters=True, yes=True)
-    ]
+    assert control.requests == [Cutover(timeout_s=90.0, waive_dead_letters=True, yes=True)]
     assert control.shown.direction is Direction.REVERSE
 
 
@@ -140,7 +138,7 @@ def test_the_end_of_the_input_is_a_no(terminal: Terminal, served: Served) -> Non
 
 def test_an_answer_from_elsewhere_ends_the_question(terminal: Terminal, served: Served) -> None:
     terminal.until(QUESTION)
-    served.call(served.control.answer(True))
+    served.call(served.control.do(Answer(True)))
     assert terminal.end() == 0
     assert "cutover: done" in terminal.seen
 

@@ -103,10 +103,10 @@ def test_a_retry_that_leaves_a_letter_open_exits_with_1(
 ) -> None:
     assert replicator("dead-letters", "retry", "1").exit_code == 0
 
-    async def in_vain(numbers: object) -> dict[int, str]:
+    async def in_vain(_: object) -> dict[int, str]:
         return {1: "settled", 2: "the log holds no event of this key there any more"}
 
-    monkeypatch.setattr(control, "retry_letters", in_vain)
+    monkeypatch.setattr(control, "do", in_vain)
     result = replicator("dead-letters", "retry", "--all")
     assert result.exit_code == 1
     assert "no event of this key" in result.stdout

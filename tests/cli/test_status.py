@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from replicator.model.command import Pause
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import FenceStatus, LagStatus, PartitionHealth, PartitionStatus
@@ -88,7 +89,7 @@ def test_watching_renews_the_screen_until_it_is_interrupted(
 ) -> None:
     terminal = Terminal(config, "status", "--watch")
     terminal.until("STREAMING")
-    served.call(served.control.pause())
+    served.call(served.control.do(Pause()))
     terminal.until("(paused)")
     terminal.interrupt()
     assert terminal.end() == 130

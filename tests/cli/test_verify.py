@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from replicator.errors import Refused
+from replicator.model.command import Repair, Verify
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
-from replicator.ports.control import Report, VerifyRequest
+from replicator.model.report import Report
 from replicator.testing.memory_control import EPOCH_S, MemoryControl
 from tests.cli.conftest import Run, Served
 from tests.cli.terminal import Terminal
@@ -30,7 +31,7 @@ def test_equal_stores_exit_with_0(replicator: Run, control: MemoryControl) -> No
     result = replicator("verify", "--level", "counts")
     assert result.exit_code == 0
     assert "both stores are equal: 100 keys compared" in result.stdout
-    assert control.requests == [VerifyRequest(level="counts")]
+    assert control.requests == [Verify(level="counts")]
 
 
 def test_findings_exit_with_1_and_are_shown_up_to_a_screen(
@@ -53,7 +54,7 @@ def test_repair_says_how_many_keys(replicator: Run, control: MemoryControl) -> N
     assert "repaired 2 keys" in replicator("repair").stdout
     result = replicator("repair", "--collection", "articles", "--json")
     assert msgspec.json.decode(result.stdout) == {"repaired": 0}
-    assert control.requests == [None, "articles"]
+    assert control.requests == [Repair(), Repair("articles")]
 
 
 def test_queries_are_read_from_a_file(
@@ -63,7 +64,7 @@ def test_queries_are_read_from_a_file(
     queries.write_text('{"vector": [1, 0.5], "limit": 3}\n\n{"vector": [0, 1], "using": "t"}\n')
     assert replicator("verify", "--search", str(queries)).exit_code == 0
     (request,) = control.requests
-    assert isinstance(request, VerifyRequest)
+    assert isinstance(request, Verify)
     assert request.queries is not None
     assert [(query.limit, query.using) for query in request.queries] == [(3, ""), (10, "t")]
     assert request.queries[0].vector == np.array([1, 0.5], "<f4").tobytes()
@@ -110,7 +111,7 @@ def test_a_verification_under_way_is_cancelled(
 
     async def begin() -> asyncio.Task[Report]:
         control.held.clear()
-        task = asyncio.ensure_future(control.verify(VerifyRequest()))
+        task = asyncio.ensure_future(control.do(Verify()))
         await control.begun.wait()
         return task
 

@@ -26,11 +26,10 @@ def test_the_reference_lists_every_setting_as_it_is_declared() -> None:
 
 def test_every_request_of_the_daemon_is_documented_and_no_other() -> None:
     control = MemoryControl()
-    errands = Errands()
     routes = [
         *Observe(control, Metrics("docs", "0")).routes(),
-        *Commands(control, errands).routes(),
-        *Letters(control, errands).routes(),
+        *Commands(control, Errands()).routes(),
+        *Letters(control).routes(),
         *Page().routes(),
     ]
     pattern = re.compile(r":\[.*?\]\{.*?\}")

@@ -8,6 +8,7 @@ from replicator.http.auth import is_loopback, parse_listen
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
+from replicator.model.command import Pause
 from replicator.settings.settings import HttpServerSettings
 from replicator.settings.units import Secret
 from replicator.testing.memory_control import MemoryControl
@@ -70,7 +71,7 @@ async def test_a_command_without_the_token_is_unauthorised(
 
 async def test_the_token_opens_every_door(guarded: HttpServer, control: MemoryControl) -> None:
     async with HttpControl(guarded.url, Secret(TOKEN)) as remote:
-        await remote.pause()
+        await remote.do(Pause())
         await remote.journal(1)
     assert control.shown.paused
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from typing import TypeVar
 
 import aiohttp
 import numpy as np
@@ -22,15 +23,29 @@ from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
+from replicator.model.command import (
+    Abort,
+    Answer,
+    Command,
+    Complete,
+    Cutover,
+    Own,
+    Pause,
+    Repair,
+    Resume,
+    Tune,
+    Verify,
+)
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Direction, Phase
 from replicator.model.point import MultiVector, SparseVector
 from replicator.model.search import Query
-from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.settings.settings import HttpServerSettings
 from replicator.settings.units import Secret
 from replicator.testing.memory_control import EPOCH_S, MemoryControl
+
+T = TypeVar("T")
 
 
 def floats(*numbers: float) -> bytes:
@@ -49,17 +64,17 @@ async def test_a_command_answers_with_the_status_it_made(
 async def test_every_plain_command_reaches_the_migration(
     remote: HttpControl, control: MemoryControl
 ) -> None:
-    await remote.pause()
+    await remote.do(Pause())
     assert control.shown.paused
-    await remote.resume()
+    await remote.do(Resume())
     assert not control.shown.paused
-    await remote.own(Direction.REVERSE)
+    await remote.do(Own("target"))
     assert control.shown.direction is Direction.REVERSE
-    await remote.own(Direction.FORWARD)
+    await remote.do(Own("source"))
     assert control.shown.direction is Direction.FORWARD
-    await remote.complete()
+    await remote.do(Complete())
     assert control.shown.phase is Phase.COMPLETE
-    await remote.abort()
+    await remote.do(Abort())
     assert control.shown.phase is Phase.ABORTED
 
 
@@ -69,9 +84,9 @@ async def test_tune_takes_numbers_and_text_and_answers_with_all(
     url = f"{server.url}/v1/tune"
     async with http.post(url, json={"backfill.rate_max": 100}) as response:
         assert await response.json() == {"tunables": {"backfill.rate_max": "100"}}
-    assert await remote.tune({}) == {"backfill.rate_max": "100"}
+    assert await remote.do(Tune()) == {"backfill.rate_max": "100"}
     with pytest.raises(Refused, match=r"no\.such"):
-        await remote.tune({"no.such": "1"})
+        await remote.do(Tune({"no.such": "1"}))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +121,7 @@ async def test_an_error_keeps_code_message_and_exit_code_on_its_way(
     )
     control.failure = error
     with pytest.raises(type(error)) as caught:
-        await remote.pause()
+        await remote.do(Pause())
     assert (caught.value.code, caught.value.message) == (error.code, error.message)
     assert exit_code(caught.value) == exit_code(error)
 
@@ -117,10 +132,10 @@ async def test_a_defect_behind_a_request_is_not_shown_to_the_client(
     control: MemoryControl,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def broken() -> None:
+    async def broken(_: object) -> None:
         raise KeyError("the secret of row 7")
 
-    monkeypatch.setattr(control, "tune", lambda _: broken())
+    monkeypatch.setattr(control, "do", broken)
     async with http.post(f"{server.url}/v1/tune", json={}) as response:
         assert response.status == 500
         text = await response.text()
@@ -141,12 +156,12 @@ async def test_verify_answers_with_the_report(
         )
     ]
     assert await remote.report() is None
-    report = await remote.verify(VerifyRequest(level="full"))
+    report = await remote.do(Verify(level="full"))
     assert report == control.last_report
     assert not report.equal
     assert await remote.report() == report
-    assert await remote.repair(None) == 1
-    assert await remote.repair("articles") == 0
+    assert await remote.do(Repair()) == 1
+    assert await remote.do(Repair("articles")) == 0
 
 
 async def test_queries_of_every_shape_reach_the_migration(
@@ -160,8 +175,8 @@ async def test_queries_of_every_shape_reach_the_migration(
         ),
         Query(vector=MultiVector(2, floats(1, 2, 3, 4))),
     ]
-    await remote.verify(VerifyRequest(level="sample", queries=queries))
-    assert control.requests == [VerifyRequest(level="sample", queries=queries)]
+    await remote.do(Verify(level="sample", queries=queries))
+    assert control.requests == [Verify(level="sample", queries=queries)]
 
 
 async def test_a_query_may_be_written_by_hand(
@@ -175,7 +190,7 @@ async def test_a_query_may_be_written_by_hand(
     async with http.post(f"{server.url}/v1/verify", json={"queries": told}) as response:
         assert response.status == 200
     (request,) = control.requests
-    assert isinstance(request, VerifyRequest)
+    assert isinstance(request, Verify)
     assert request.queries is not None
     assert [query.vector for query in request.queries] == [
         floats(0.5, 1),
@@ -235,41 +250,41 @@ async def test_a_dry_run_lists_the_blockers(
     remote: HttpControl, control: MemoryControl
 ) -> None:
     control.shown.blockers = [Blocker("lag", "the lag is unknown")]
-    [blocker] = await remote.cutover(CutoverRequest(dry_run=True))
+    [blocker] = await remote.do(Cutover(dry_run=True))
     assert (blocker.code, blocker.message) == ("lag", "the lag is unknown")
     assert blocker.hint == BLOCKERS["lag"]
     with pytest.raises(Refused, match="the lag is unknown"):
-        await remote.cutover(CutoverRequest())
+        await remote.do(Cutover())
 
 
 async def test_a_question_is_answered_while_the_cutover_waits(
     remote: HttpControl, control: MemoryControl
 ) -> None:
     control.question = "have all writers stopped?"
-    cutover = asyncio.create_task(remote.cutover(CutoverRequest(timeout_s=60)))
+    cutover = asyncio.create_task(remote.do(Cutover(timeout_s=60)))
     while (fence := (await remote.status()).fence) is None or fence.question is None:
         assert not cutover.done()
-    await remote.answer(True)
+    await remote.do(Answer(True))
     assert await cutover == []
     assert (await remote.status()).direction is Direction.REVERSE
     with pytest.raises(Refused, match="nothing is asked"):
-        await remote.answer(True)
+        await remote.do(Answer(True))
 
 
 @pytest.mark.parametrize("command", ["cutover", "revert", "verify", "repair"])
 async def test_a_client_that_goes_away_cancels_nothing(
-    command: str, control: MemoryControl
+    command: str, control: MemoryControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control.held.clear()
     done = asyncio.Event()
-    work = getattr(control, command)
+    do = control.do
 
-    async def watched(request: object) -> object:
-        result = await work(request)
+    async def watched(asked: Command[T]) -> T:
+        answer = await do(asked)
         done.set()
-        return result
+        return answer
 
-    setattr(control, command, watched)
+    monkeypatch.setattr(control, "do", watched)
     server = HttpServer(
         HttpServerSettings(listen="127.0.0.1:0"),
         control=control,
@@ -294,7 +309,7 @@ async def test_a_daemon_that_is_not_there_is_unavailable() -> None:
         assert caught.value.code == "daemon-unavailable"
         assert exit_code(caught.value) == 3
         with pytest.raises(Unavailable):
-            await remote.cutover(CutoverRequest())
+            await remote.do(Cutover())
         with pytest.raises(Unavailable):
             [each async for each in remote.findings()]
 

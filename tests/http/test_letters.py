@@ -6,6 +6,7 @@ import pytest
 from replicator.errors import Refused
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
+from replicator.model.command import DiscardLetters, RetryLetters
 from replicator.model.event import Key
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.position import Partition
@@ -79,9 +80,9 @@ async def test_bytes_that_are_no_text_come_back_as_they_were(
 async def test_only_what_is_named_is_discarded_and_only_what_is_open_is_retried(
     remote: HttpControl, control: MemoryControl
 ) -> None:
-    assert await remote.discard_letters([1, 2]) == 2
-    assert await remote.discard_letters([1]) == 0
-    assert await remote.retry_letters([2, 3]) == {3: "settled"}
-    assert len(await remote.retry_letters(None)) == 1200
+    assert await remote.do(DiscardLetters((1, 2))) == 2
+    assert await remote.do(DiscardLetters((1,))) == 0
+    assert await remote.do(RetryLetters((2, 3))) == {3: "settled"}
+    assert len(await remote.do(RetryLetters())) == 1200
     assert control.kept[1][0].state is LetterState.DISCARDED
     assert control.kept[4][0].state is LetterState.SETTLED

@@ -11,6 +11,7 @@ from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
+from replicator.model.command import Pause, Resume
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding
 from replicator.model.phase import Phase
@@ -122,8 +123,8 @@ async def test_the_journal_is_the_newest_entries_oldest_of_them_first(
     remote: HttpControl, control: MemoryControl
 ) -> None:
     for _ in range(3):
-        await control.pause()
-        await control.resume()
+        await control.do(Pause())
+        await control.do(Resume())
     assert await remote.journal(2) == control.entries[-2:]
     assert await remote.journal(0) == []
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from replicator.migration.migration import Migration
+from replicator.model.command import Cutover, Revert
 from replicator.model.event import ChangeEvent
 from replicator.model.phase import Direction, Phase
-from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
 from tests.migration.rig import World, _write
 from tests.stream.rig import now, upsert
@@ -69,7 +69,7 @@ def at_the_copys_end(world: World, act: Callable[[], None]) -> None:
 
 async def until_the_gate_opens(world: World) -> None:
     """What the gate waits for by itself passes; the loop's limits end what never comes."""
-    while await world.migration.cutover(CutoverRequest(dry_run=True)):
+    while await world.migration.do(Cutover(dry_run=True)):
         await asyncio.sleep(0.1)
 
 
@@ -88,21 +88,20 @@ async def streams(world: World) -> None:
 
 async def codes(world: World, **request: Any) -> set[str]:
     """Why the gate is closed."""
-    asked = CutoverRequest(dry_run=True, **request)
-    forward = world.record.direction is Direction.FORWARD
-    ask = world.migration.cutover if forward else world.migration.revert
-    return {blocker.code for blocker in await ask(asked)}
+    command = Cutover if world.record.direction is Direction.FORWARD else Revert
+    asked = command(dry_run=True, **request)
+    return {blocker.code for blocker in await world.migration.do(asked)}
 
 
 async def cut_over(world: World, **request: Any) -> None:
     """To the end, and until it streams the other way."""
-    await world.migration.cutover(CutoverRequest(**request))
+    await world.migration.do(Cutover(**request))
     await streams(world)
 
 
 async def revert(world: World, **request: Any) -> None:
     """As `cut_over`, the other way."""
-    await world.migration.revert(CutoverRequest(**request))
+    await world.migration.do(Revert(**request))
     await streams(world)
 
 

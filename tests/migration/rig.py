@@ -14,13 +14,14 @@ from typing import Any
 from replicator.codecs.events import encode
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
+from replicator.model.command import Level, Verify
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.phase import Direction, Phase
 from replicator.model.point import Point, PointId
 from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
+from replicator.model.report import Report
 from replicator.model.write import Delete, Patch, Upsert, Write
-from replicator.ports.control import Report, VerifyRequest
 from replicator.ports.store import Pointer
 from replicator.routing.person import Person
 from replicator.settings.cutover import CutoverSettings, HttpSettings
@@ -285,8 +286,8 @@ class World:
             )
         )
 
-    async def verify(self, level: str = "full") -> Report:
-        return await self.migration.verify(VerifyRequest(level=level))
+    async def verify(self, level: Level = "full") -> Report:
+        return await self.migration.do(Verify(level=level))
 
     async def entries(self) -> list[JournalEntry]:
         return await self.state.journal(1000)

@@ -8,57 +8,53 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 import pytest
 
 from replicator.errors import OwnershipUnknown, Refused, ReplicatorError
 from replicator.migration.migration import Migration
-from replicator.model.command import Command
+from replicator.model.command import (
+    COMMANDS,
+    Abort,
+    Acknowledge,
+    Answer,
+    AnyCommand,
+    CancelVerification,
+    Complete,
+    Cutover,
+    DiscardLetters,
+    Own,
+    Pause,
+    Resume,
+)
 from replicator.model.fact import FactCode
 from replicator.model.phase import Direction, Phase
-from replicator.ports.control import CutoverRequest, VerifyRequest
 from tests.migration.lives import cut_over, ready, stamped, streams
 from tests.migration.rig import World
 from tests.stream.rig import upsert, virtual
 
-Ask = Callable[[Migration], Awaitable[Any]]
+NOTHING = {CancelVerification, DiscardLetters}
+"""They answer that there was nothing to do, and do not refuse it."""
 
 
-async def discard(migration: Migration) -> None:
-    letters = await migration.letters(None, 10, 0)
-    if not await migration.discard_letters([letter.number for letter in letters]):
-        raise Refused("phase-refused", "none was open")
+async def given(command: type[AnyCommand], migration: Migration) -> AnyCommand:
+    """A command as a person would give it here."""
+    if command is DiscardLetters:
+        letters = await migration.letters(None, 10, 0)
+        return DiscardLetters(tuple(letter.number for letter in letters))
+    if command is Acknowledge:
+        facts = migration.record.facts
+        return Acknowledge(facts[0].code.value if facts else "log-replaced")
+    values: dict[type[AnyCommand], AnyCommand] = {Own: Own("source"), Answer: Answer(True)}
+    return values[command] if command in values else command()
 
 
-async def cancel(migration: Migration) -> None:
-    if not await migration.cancel_verification():
-        raise Refused("phase-refused", "none was under way")
-
-
-async def acknowledge(migration: Migration) -> None:
-    facts = migration.record.facts
-    await migration.acknowledge(facts[0].code.value if facts else "log-replaced", "")
-
-
-ASKS: dict[Command, Ask] = {
-    Command.PAUSE: lambda migration: migration.pause(),
-    Command.RESUME: lambda migration: migration.resume(),
-    Command.TUNE: lambda migration: migration.tune({}),
-    Command.VERIFY: lambda migration: migration.verify(VerifyRequest()),
-    Command.CANCEL: cancel,
-    Command.REPAIR: lambda migration: migration.repair(None),
-    Command.RETRY: lambda migration: migration.retry_letters(None),
-    Command.DISCARD: discard,
-    Command.CUTOVER: lambda migration: migration.cutover(CutoverRequest()),
-    Command.REVERT: lambda migration: migration.revert(CutoverRequest()),
-    Command.COMPLETE: lambda migration: migration.complete(),
-    Command.ABORT: lambda migration: migration.abort(),
-    Command.OWN: lambda migration: migration.own(Direction.FORWARD),
-    Command.ACKNOWLEDGE: acknowledge,
-    Command.ANSWER: lambda migration: migration.answer(True),
-}
+async def give(command: type[AnyCommand], migration: Migration) -> None:
+    """Raises Refused where there was nothing to do, too."""
+    done = await migration.do(await given(command, migration))
+    if command in NOTHING and not done:
+        raise Refused("phase-refused", "there was nothing to do")
 
 
 NO = {"phase-refused", "bad-request", "not-invertible"}
@@ -75,7 +71,7 @@ async def streaming(world: World) -> None:
 
 async def paused(world: World) -> None:
     await ready(world)
-    await world.migration.pause()
+    await world.migration.do(Pause())
 
 
 async def on_the_target(world: World) -> None:
@@ -129,7 +125,7 @@ async def fenced_still(world: World) -> None:
 async def crossing(world: World) -> None:
     await ready(world)
     world.hooks.work["after_fence"] = lambda: asyncio.sleep(30)
-    asyncio.ensure_future(world.migration.cutover(CutoverRequest())).add_done_callback(
+    asyncio.ensure_future(world.migration.do(Cutover())).add_done_callback(
         lambda done: done.exception()
     )
     await world.until(lambda: world.record.phase is Phase.FENCING)
@@ -175,21 +171,21 @@ async def process(world: World) -> AsyncIterator[None]:
         task.exception()
 
 
-@pytest.mark.parametrize("command", Command)
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("state", STATES)
 @virtual
 async def test_a_command_does_what_the_status_says_of_it(
-    state: State, command: Command
+    state: State, command: type[AnyCommand]
 ) -> None:
     world = World()
     async with process(world):
         await state(world)
-        listed = command.value in (await world.migration.status()).possible
+        listed = command.name in (await world.migration.status()).possible
         before = msgspec.structs.replace(world.record)
         outcome: ReplicatorError | None = None
         try:
             async with asyncio.timeout(20):
-                await ASKS[command](world.migration)
+                await give(command, world.migration)
         except (Refused, ReplicatorError) as error:
             outcome = error
         said_no = outcome is not None and outcome.code in NO
@@ -198,7 +194,7 @@ async def test_a_command_does_what_the_status_says_of_it(
             assert not said_no, outcome
             return
         gate = outcome is not None and outcome.code == "gate-closed"
-        assert said_no or gate or command is Command.RESUME, outcome
+        assert said_no or gate or command is Resume, outcome
         now = world.record
         for name in ("phase", "direction", "paused", "facts", "epochs", "voided"):
             assert getattr(now, name) == getattr(before, name), name
@@ -215,7 +211,7 @@ async def test_nothing_goes_beside_a_verification_but_what_ends_it() -> None:
         assert "verify --cancel" in possible
         assert not possible & {"verify", "repair", "dead-letters retry", "cutover"}
         assert {"pause", "abort"} <= possible
-        await cancel(world.migration)
+        assert await world.migration.do(CancelVerification())
         with pytest.raises(Refused):
             await running
 
@@ -232,23 +228,23 @@ async def test_there_is_a_way_out_of_what_blocks_the_reverse_window(way: str) ->
     await blocked_on_the_target(world)
     migration = world.migration
     with pytest.raises(Refused):
-        await migration.resume()
+        await migration.do(Resume())
     with pytest.raises(Refused):
-        await migration.abort()
+        await migration.do(Abort())
     match way:
         case "complete":
-            await migration.complete()
+            await migration.do(Complete())
             assert world.record.phase is Phase.COMPLETE
         case "own":
-            await migration.own(Direction.FORWARD)
+            await migration.do(Own("source"))
             assert (world.record.phase, world.record.direction) == (
                 Phase.BLOCKED,
                 Direction.FORWARD,
             )
             migration.request_drain()
         case _:
-            await migration.own(Direction.FORWARD)
-            await migration.abort()
+            await migration.do(Own("source"))
+            await migration.do(Abort())
             assert world.record.phase is Phase.ABORTED
     await task
 
@@ -264,9 +260,9 @@ async def test_the_target_is_not_owned_before_it_is_complete() -> None:
         world.log.grow(2)
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         with pytest.raises(Refused, match="not complete yet"):
-            await migration.own(Direction.REVERSE)
+            await migration.do(Own("target"))
         assert world.record.direction is Direction.FORWARD
-        await migration.abort()
+        await migration.do(Abort())
 
 
 @virtual
@@ -275,7 +271,7 @@ async def test_a_migration_that_is_held_before_any_switch_can_be_given_up() -> N
     task = asyncio.create_task(world.migration.run())
     await world.until(lambda: world._is_in(Phase.STREAMING))
     await held(world)
-    await world.migration.abort()
+    await world.migration.do(Abort())
     await task
     assert world.record.phase is Phase.ABORTED
 
@@ -286,8 +282,8 @@ async def test_what_is_held_in_a_switch_is_not_given_up() -> None:
     async with process(world):
         await held_by_a_switch(world)
         with pytest.raises(Refused, match="fence"):
-            await world.migration.abort()
-        await world.migration.own(Direction.FORWARD)
+            await world.migration.do(Abort())
+        await world.migration.do(Own("source"))
         await streams(world)
 
 
@@ -299,11 +295,11 @@ async def test_nothing_is_completed_before_the_fence_of_its_switch_is_open() -> 
     await world.until(lambda: world._is_in(Phase.STREAMING))
     await held_by_a_switch(world)
     world.fence.open_errors.extend([Refused("declined", "not yet")] * 20)
-    await world.migration.own(Direction.REVERSE)
+    await world.migration.do(Own("target"))
     await streams(world)
     with pytest.raises(Refused, match="fence"):
-        await world.migration.complete()
+        await world.migration.do(Complete())
     await world.until(lambda: not world.record.fence_closed)
-    await world.migration.complete()
+    await world.migration.do(Complete())
     await task
     assert world.record.phase is Phase.COMPLETE

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, ReplicatorError, Unavailable
+from replicator.model.command import Pause, Resume
 from replicator.model.phase import Phase
 from replicator.model.point import Point
 from replicator.model.position import Bounds, Partition
@@ -176,14 +177,14 @@ async def test_a_pause_ends_the_copy_at_a_page_and_keeps_its_phase() -> None:
         world.door.takes_s = 1.0
         await world.until(lambda: bool(world.door.batches))
         began = now()
-        await migration.pause()
+        await migration.do(Pause())
         assert now() - began < 3
         copied = len(world.payloads())
         assert 0 < copied < 500
         await asyncio.sleep(60)
         assert len(world.payloads()) == copied
         assert world.record.phase is Phase.BACKFILL
-        await migration.resume()
+        await migration.do(Resume())
         await world.until(lambda: world.record.phase is Phase.STREAMING)
     assert len(world.payloads()) == 500
 

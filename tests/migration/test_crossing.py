@@ -13,9 +13,9 @@ import pytest
 from replicator.codecs.events import encode
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OwnershipUnknown, Refused, Unavailable
+from replicator.model.command import Abort, Cutover, Revert
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
-from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
 from tests.migration.lives import let_settle, until_the_gate_opens
 from tests.migration.rig import World
@@ -26,12 +26,12 @@ AWAY = Unavailable("fence-failed", "no answer")
 
 async def codes(world: World, **request: Any) -> set[str]:
     """Why the gate is closed."""
-    asked = CutoverRequest(dry_run=True, **request)
-    return {blocker.code for blocker in await world.migration.cutover(asked)}
+    asked = Cutover(dry_run=True, **request)
+    return {blocker.code for blocker in await world.migration.do(asked)}
 
 
 async def cut_over(world: World, **request: Any) -> None:
-    await world.migration.cutover(CutoverRequest(**request))
+    await world.migration.do(Cutover(**request))
 
 
 # -- the gate ------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ async def test_no_attempt_begins_before_the_fence_of_the_last_one_is_open() -> N
         assert world.record.fence_closed
         assert "busy" in await codes(world)
         with pytest.raises(Refused):
-            await world.migration.abort()
+            await world.migration.do(Abort())
         await world.until(lambda: not world.record.fence_closed)
         assert await codes(world) == set()
 
@@ -346,7 +346,7 @@ async def test_a_revert_writes_no_image_that_its_version_has_overtaken() -> None
         world.emit(upsert(1, version=5, n=5), upsert(1, version=3, n=3))
         await world.until_applied()
         assert world.source.points("books")[1].payload == {"n": 5}
-        await migration.revert(CutoverRequest())
+        await migration.do(Revert())
         assert world.source.points("books")[1].payload == {"n": 5}
         [*_, compared] = [x for x in await world.entries() if "repaired" in x.evidence]
         assert compared.evidence["repaired"] == 0
@@ -359,7 +359,7 @@ async def test_an_application_that_was_switched_is_not_given_up() -> None:
         await world.verify()
         await cut_over(world)
         with pytest.raises(Refused):
-            await world.migration.abort()
+            await world.migration.do(Abort())
         assert (world.record.phase, world.record.direction) == (
             Phase.STREAMING,
             Direction.REVERSE,
@@ -382,7 +382,7 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
         await world.verify()
         world.switch.takes_s = 100.0
         world.switch.on_switch = lambda: world.emit(upsert(5))
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         await asyncio.wait([crossing])
         assert world.record.phase is Phase.HELD
         assert crossing.exception() is not None

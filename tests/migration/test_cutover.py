@@ -19,10 +19,10 @@ from replicator.errors import (
     Retryable,
 )
 from replicator.migration.journal import Journal
+from replicator.model.command import Cutover, Own, Revert
 from replicator.model.epoch import EpochEnd
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Write
-from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
 from replicator.testing.faults import Fault
 from tests.migration.rig import World
@@ -40,7 +40,7 @@ async def ready(world: World) -> None:
 
 
 async def cut_over(world: World, **request: Any) -> None:
-    await world.migration.cutover(CutoverRequest(**request))
+    await world.migration.do(Cutover(**request))
 
 
 @virtual
@@ -99,7 +99,7 @@ async def test_after_a_cutover_new_events_reach_the_old_store_and_a_revert_loses
         await world.until_applied()
         assert 3 in world.source.points("books")
         await world.until(lambda: world.migration.engine.lag().records == 0)
-        await world.migration.revert(CutoverRequest())
+        await world.migration.do(Revert())
         assert world.record.direction is Direction.FORWARD
         assert world.switch.calls == [(Direction.REVERSE, 1), (Direction.FORWARD, 2)]
 
@@ -462,7 +462,7 @@ async def test_where_nobody_knows_who_owns_the_data_a_person_decides(
         assert world.record.phase is Phase.HELD
         assert len(world.switch.calls) == calls
         world.fence.errors.clear()
-        await migration.own(Direction.REVERSE)
+        await migration.do(Own("target"))
         await world.until(lambda: not world.record.fence_closed)
         assert (world.record.phase, world.record.direction, world.record.epoch) == (
             Phase.STREAMING,
@@ -479,7 +479,7 @@ async def test_a_switch_that_a_person_says_did_not_take_place_changes_no_epoch()
         fails_for_ever(world)
         with pytest.raises(OwnershipUnknown):
             await cut_over(world)
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await world.until(lambda: not world.record.fence_closed)
         assert (world.record.direction, world.record.epoch) == (Direction.FORWARD, 0)
         world.write(upsert(50))

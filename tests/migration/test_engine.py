@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from replicator.model.command import Cutover, Pause, Resume, Revert
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Upsert
-from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
 from tests.migration.lives import (
     at_target,
@@ -44,7 +44,7 @@ async def test_while_the_stream_rests_the_lag_is_told_from_where_it_came() -> No
     async with world.running() as migration:
         world.write(upsert(1), upsert(2), upsert(3))
         await world.until_applied()
-        await migration.pause()
+        await migration.do(Pause())
         await asyncio.sleep(3)
         status = await migration.status()
         assert (status.lag.records, status.lag.seconds) == (0, 0.0)
@@ -61,9 +61,9 @@ async def test_a_stream_that_starts_again_applies_nothing_twice() -> None:
     async with world.running() as migration:
         world.write(upsert(1), upsert(2))
         await world.until_applied()
-        await migration.pause()
+        await migration.do(Pause())
         written = len(world.door.batches)
-        await migration.resume()
+        await migration.do(Resume())
         await asyncio.sleep(5)
         assert len(world.door.batches) == written
     world.restart()
@@ -150,7 +150,7 @@ async def test_no_traffic_is_switched_while_a_write_may_still_land() -> None:
     async with world.running() as migration:
         await world.verify()
         await until_the_gate_opens(world)
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         assert switched[0] - began >= 25.0
 
 
@@ -166,11 +166,11 @@ async def test_a_source_that_is_away_closes_the_gate_and_is_named() -> None:
         world.source.away = True
         verifying = asyncio.create_task(world.verify())
         await asyncio.sleep(5)
-        blockers = {b.code for b in await migration.cutover(CutoverRequest(dry_run=True))}
+        blockers = {b.code for b in await migration.do(Cutover(dry_run=True))}
         assert "store-away" in blockers
         world.source.away = False
         await verifying
-        assert await migration.cutover(CutoverRequest(dry_run=True)) == []
+        assert await migration.do(Cutover(dry_run=True)) == []
 
 
 # -- the last comparison of a revert -------------------------------------------------------
@@ -181,7 +181,7 @@ async def test_a_revert_compares_what_was_written_in_the_reverse_window() -> Non
     world = World()
     async with world.running() as migration:
         await world.verify()
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         await world.until(lambda: world._is_in(Phase.STREAMING))
         world.target.write("books_v2", Upsert(point(3, n=3)))
         world.target.write("books_v2", Upsert(point(4, n=4)))
@@ -189,7 +189,7 @@ async def test_a_revert_compares_what_was_written_in_the_reverse_window() -> Non
         await world.until_applied()
         world.source.write("books", Delete(3))
         await until_reverting_is_possible(world)
-        await migration.revert(CutoverRequest())
+        await migration.do(Revert())
         assert world.record.direction is Direction.FORWARD
         assert world.source.points("books")[3].payload == {"n": 3}
         compared = [x for x in await world.entries() if x.step == "recheck" and x.evidence]
@@ -198,5 +198,5 @@ async def test_a_revert_compares_what_was_written_in_the_reverse_window() -> Non
 
 
 async def until_reverting_is_possible(world: World) -> None:
-    while await world.migration.revert(CutoverRequest(dry_run=True)):
+    while await world.migration.do(Revert(dry_run=True)):
         await asyncio.sleep(0.1)

@@ -10,6 +10,7 @@ import asyncio
 import pytest
 
 from replicator.errors import OutcomeUnknown, OwnershipUnknown, Refused, Unavailable
+from replicator.model.command import Abort, DiscardLetters, Own, Pause, Resume, RetryLetters
 from replicator.model.epoch import EpochEnd, Epochs, Standing
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Partition
@@ -93,7 +94,7 @@ async def test_a_writer_of_before_the_switch_is_late_though_the_migration_is_ano
         await cut_over(world)
         await revert(world)
         assert world.record.epoch == 2
-        await migration.abort()
+        await migration.do(Abort())
     world.target.clear("books_v2")
     world.restart()
     async with world.running():
@@ -118,7 +119,7 @@ async def test_a_capture_adopts_the_epoch_that_the_route_is_in() -> None:
         assert world.payloads() == {2: {"n": 2}}
         assert await letters(world) == ["epoch-stale"]
         [letter] = await world.state.letters()
-        await world.migration.discard_letters([letter.number])
+        await world.migration.do(DiscardLetters((letter.number,)))
         await world.verify()
         await cut_over(world)
         assert world.switch.calls == [(Direction.REVERSE, 6)]
@@ -159,7 +160,7 @@ async def test_nothing_of_a_later_epoch_is_applied_that_the_switch_does_not_expl
         assert (world.record.reason_code, world.record.shown_epoch) == ("epoch-ahead", 7)
         assert world.payloads() == {}
         assert world.record.back_to is Phase.STREAMING
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await streams(world)
         assert (world.record.epoch, world.record.shown_epoch) == (7, None)
         assert world.payloads() == {1: {"n": 1}}
@@ -180,7 +181,7 @@ async def test_a_crossing_ends_where_a_person_must_first_say_who_writes() -> Non
             await crossing
         assert world.record.phase is Phase.HELD
         world.fence.open_errors.clear()
-        await migration.own(Direction.REVERSE)
+        await migration.do(Own("target"))
         await world.until(lambda: not world.record.fence_closed)
 
 
@@ -220,7 +221,7 @@ async def test_no_switch_is_told_a_number_that_a_writer_stamps_already() -> None
         world.emit(stamped(upsert(1, n=1), 1))
         await world.until_applied()
         [letter] = await world.state.letters()
-        await migration.discard_letters([letter.number])
+        await migration.do(DiscardLetters((letter.number,)))
         await world.verify()
         await cut_over(world)
         assert world.switch.calls == [(Direction.REVERSE, 2)]
@@ -243,7 +244,7 @@ async def test_an_epoch_that_appears_while_fenced_keeps_the_fence_closed() -> No
         await asyncio.sleep(30)
         assert world.fence.is_closed
         assert world.switch.calls == []
-        await migration.own(Direction.REVERSE)
+        await migration.do(Own("target"))
         await world.until(lambda: not world.fence.is_closed)
         await streams(world)
         assert (world.record.direction, world.record.epoch) == (Direction.REVERSE, 4)
@@ -289,7 +290,7 @@ async def test_the_number_of_a_switch_that_did_not_take_place_is_not_used_again(
     async with world.running() as migration:
         await ready(world)
         await held_by_a_switch_that_failed(world)
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await streams(world)
         await world.until(lambda: not world.record.fence_closed)
         assert world.record.epoch == 0
@@ -307,11 +308,11 @@ async def test_letters_are_retried_after_a_switch_that_did_not_take_place() -> N
         world.write(upsert(7, poison=1))
         await world.until_applied()
         await held_by_a_switch_that_failed(world)
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await streams(world)
         assert world.record.fence_vector == {}
         world.target.refuses = None
-        assert list((await migration.retry_letters(None)).values()) == ["settled"]
+        assert list((await migration.do(RetryLetters())).values()) == ["settled"]
 
 
 @virtual
@@ -320,7 +321,7 @@ async def test_a_person_who_says_that_it_took_place_puts_the_offered_number_in_f
     async with world.running() as migration:
         await ready(world)
         await held_by_a_switch_that_failed(world)
-        await migration.own(Direction.REVERSE)
+        await migration.do(Own("target"))
         await streams(world)
         record = world.record
         assert (record.direction, record.epoch) == (Direction.REVERSE, 1)
@@ -339,7 +340,7 @@ async def test_what_was_written_before_a_persons_word_is_not_late_by_it(
         world.write(stamped(upsert(1, n=1), 0))
         world.emit(stamped(upsert(2, n=2), 7))
         await world.until(lambda: world.record.phase is Phase.HELD)
-        await migration.own(direction)
+        await migration.do(Own("source" if direction is Direction.FORWARD else "target"))
         await streams(world)
         record = world.record
         moved = direction is Direction.REVERSE
@@ -374,7 +375,7 @@ async def test_letters_stay_retriable_when_an_epoch_was_followed_without_a_move(
         await world.until_applied()
         assert world.record.epoch == 3
         world.target.refuses = None
-        assert list((await migration.retry_letters(None)).values()) == ["settled"]
+        assert list((await migration.do(RetryLetters())).values()) == ["settled"]
         assert world.payloads()[7] == {"poison": 1}
 
 
@@ -445,10 +446,10 @@ async def test_a_switch_that_hangs_holds_up_neither_a_drain_nor_a_pause(at: str)
         waits = {wait.code for wait in (await world.migration.status()).waits}
         assert "route-asked" in waits
         began = now()
-        await world.migration.pause()
+        await world.migration.do(Pause())
         assert now() - began < 1
         assert world.record.phase is Phase.STREAMING
-        await world.migration.resume()
+        await world.migration.do(Resume())
         await world.until(lambda: len(hung) == 2)
     began = now()
     world.migration.request_drain()

@@ -15,13 +15,24 @@ import pytest
 
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OwnershipUnknown, Refused, Rejected, Retryable
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    CancelVerification,
+    Cutover,
+    DiscardLetters,
+    Own,
+    Resume,
+    RetryLetters,
+    Revert,
+    Verify,
+)
 from replicator.model.fact import FactCode
 from replicator.model.letter import LetterState
 from replicator.model.phase import Direction, Phase
 from replicator.model.schema import Distance
 from replicator.model.search import Hit
 from replicator.model.write import Delete, Upsert
-from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.settings.units import Duration
 from tests.migration.lives import (
     at_target,
@@ -69,8 +80,8 @@ async def after_a_person_said_that_another_log_is_meant(world: World) -> None:
     for number in range(3):
         world.write(upsert(number, n=number))
     await world.until(lambda: world.record.phase is Phase.BLOCKED)
-    await world.migration.acknowledge("log-replaced", "it was moved")
-    await world.migration.resume()
+    await world.migration.do(Acknowledge("log-replaced", "it was moved"))
+    await world.migration.do(Resume())
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,7 @@ async def test_the_verification_of_another_capture_counts_no_more() -> None:
     world = World()
     async with world.running() as migration:
         await ready(world)
-        await migration.abort()
+        await migration.do(Abort())
     world.target.clear("books_v2")
     world.restart()
     async with world.running():
@@ -133,7 +144,7 @@ async def test_a_verification_under_way_when_a_fact_is_acknowledged_does_not_cou
         await world.until_applied()
         verifying = asyncio.create_task(world.verify())
         await asyncio.sleep(1)
-        await migration.acknowledge("misplaced-keys", "the producer is mended")
+        await migration.do(Acknowledge("misplaced-keys", "the producer is mended"))
         await verifying
         assert await codes(world) == {"not-verified"}
         await world.verify()
@@ -234,7 +245,7 @@ async def test_keys_that_changed_at_every_look_are_reported_and_journalled() -> 
             return found
 
         world.door.fetch = busy  # type: ignore[attr-defined]
-        report = await migration.verify(VerifyRequest())
+        report = await migration.do(Verify())
         assert (report.hot, report.different, report.missing) == (1, 0, 0)
         entries = [entry for entry in await world.entries() if entry.step == "verify"]
         assert entries[-1].evidence["hot"] == 1
@@ -260,7 +271,7 @@ async def test_a_misplaced_key_closes_the_gate_until_a_person_says_and_it_is_ver
     async with world.running() as migration:
         await streams(world)
         assert await codes(world) == {"misplaced-keys"}
-        await migration.acknowledge("misplaced-keys", "the producer is mended")
+        await migration.do(Acknowledge("misplaced-keys", "the producer is mended"))
         assert await codes(world) == {"not-verified"}
         [entry] = [e for e in await world.entries() if e.step == "acknowledge"]
         assert "the producer is mended" in entry.message
@@ -281,7 +292,7 @@ async def test_an_intruder_that_has_gone_is_remembered_through_a_restart() -> No
     async with world.running() as migration:
         await streams(world)
         assert await codes(world) == {"group-foreign"}
-        await migration.acknowledge("group-foreign", "")
+        await migration.do(Acknowledge("group-foreign"))
         assert await codes(world) == set()
 
 
@@ -291,12 +302,12 @@ async def test_what_is_not_latched_cannot_be_acknowledged() -> None:
     wrong = strict_partitions(world)
     async with world.running() as migration:
         with pytest.raises(Refused) as caught:
-            await migration.acknowledge("misplaced-keys", "")
+            await migration.do(Acknowledge("misplaced-keys"))
         assert caught.value.code == "phase-refused"
         world.emit(upsert(1, n=1), partition=wrong)
         await world.until_applied()
         with pytest.raises(Refused) as caught:
-            await migration.acknowledge("group-foreign", "")
+            await migration.do(Acknowledge("group-foreign"))
         assert caught.value.code == "not-found"
 
 
@@ -326,8 +337,8 @@ async def test_a_fence_that_lapsed_and_was_closed_again_is_still_a_lapse() -> No
         assert world.record.fact(FactCode.LAPSE) is not None
         # It ends with its attempt, and not by a person's word on anything else.
         with pytest.raises(Refused):
-            await migration.acknowledge("fence-lapsed", "")
-        await migration.own(Direction.REVERSE)
+            await migration.do(Acknowledge("fence-lapsed"))
+        await migration.do(Own("target"))
         await streams(world)
         assert world.record.facts == ()
 
@@ -361,7 +372,7 @@ async def dead_in_switching(world: World) -> None:
     await world.until(lambda: world._is_in(Phase.STREAMING))
     await ready(world)
     world.switch.takes_s = 1000.0
-    cutting = asyncio.create_task(world.migration.cutover(CutoverRequest()))
+    cutting = asyncio.create_task(world.migration.do(Cutover()))
     await world.until(lambda: bool(world.switch.calls))
     world.migration.request_drain()
     await asyncio.wait([cutting, task])
@@ -387,7 +398,7 @@ async def test_a_restart_in_switching_reads_what_passed_the_fence(
         # Where it rests on a word nothing opens by itself.
         assert (world.record.fact(FactCode.LAPSE) is None) == word
         assert ("the fence had lapsed" in world.record.reason) != word
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await world.until_applied()
         assert world.payloads()[77] == {"n": 1}
 
@@ -482,7 +493,7 @@ async def test_a_letter_of_the_reverse_window_closes_the_way_back_until_waived()
         await streams(world)
         assert await codes(world) == {"dead-letters"}
         with pytest.raises(Refused):
-            await migration.revert(CutoverRequest())
+            await migration.do(Revert())
         assert await codes(world, waive_dead_letters=True) == set()
         await revert(world, waive_dead_letters=True)
         [letter] = await world.state.letters(LetterState.OPEN)
@@ -490,7 +501,7 @@ async def test_a_letter_of_the_reverse_window_closes_the_way_back_until_waived()
         # Of the reverse window, it holds up no cutover; and no retry writes the target.
         await world.verify()
         assert "dead-letters" not in await codes(world)
-        [outcome] = (await migration.retry_letters(None)).values()
+        [outcome] = (await migration.do(RetryLetters())).values()
         assert "older than the switch" in outcome
 
 
@@ -503,7 +514,7 @@ async def test_what_a_person_discarded_is_still_compared_before_the_switch() -> 
         world.write(upsert(7, poison=1))
         await world.until_applied()
         [letter] = await world.state.letters()
-        await migration.discard_letters([letter.number])
+        await migration.do(DiscardLetters((letter.number,)))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "recheck-mismatch"
@@ -554,13 +565,13 @@ async def test_a_verification_that_a_person_cancels_is_not_begun_again_at_once()
     world.seed(*range(200), n=1)
     async with world.running() as migration:
         await world.until(lambda: migration._operations.under_way == "verify")
-        assert await migration.cancel_verification()
-        assert not await migration.cancel_verification()
+        assert await migration.do(CancelVerification())
+        assert not await migration.do(CancelVerification())
         await asyncio.sleep(300)
         assert migration._operations.idle
         mine = asyncio.create_task(world.verify())
         await asyncio.sleep(1)
-        assert await migration.cancel_verification()
+        assert await migration.do(CancelVerification())
         with pytest.raises(Refused) as caught:
             await mine
         assert caught.value.code == "cancelled"

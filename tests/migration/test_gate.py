@@ -10,11 +10,11 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.migration.gate import BLOCKERS, GateFacts, closed_by
+from replicator.model.command import Acknowledge, Cutover, Revert
 from replicator.model.fact import Fact, FactCode
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import LagStatus
-from replicator.ports.control import CutoverRequest
 from replicator.settings.cutover import CutoverSettings
 from replicator.settings.units import Duration
 from tests.migration.rig import World
@@ -155,7 +155,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
 
 
 async def blockers(world: World, **request: Any) -> list[str]:
-    found = await world.migration.cutover(CutoverRequest(dry_run=True, **request))
+    found = await world.migration.do(Cutover(dry_run=True, **request))
     return [blocker.code for blocker in found]
 
 
@@ -166,7 +166,7 @@ async def test_a_migration_is_not_cut_over_before_it_is_verified() -> None:
     async with world.running():
         assert await blockers(world) == ["not-verified"]
         with pytest.raises(Refused) as caught:
-            await world.migration.cutover(CutoverRequest())
+            await world.migration.do(Cutover())
         assert caught.value.code == "gate-closed"
         assert world.fence.calls == []
         await world.verify()
@@ -202,7 +202,7 @@ async def test_the_gate_is_closed_until_the_fence_of_a_failed_attempt_is_open() 
     async with world.running():
         await world.verify()
         with pytest.raises(Refused):
-            await world.migration.cutover(CutoverRequest())
+            await world.migration.do(Cutover())
         assert "busy" in await blockers(world)
         await world.until(lambda: not world.record.fence_closed)
         assert await blockers(world) == []
@@ -213,7 +213,7 @@ async def test_a_cutover_on_the_target_and_a_revert_on_the_source_are_refused() 
     world = World()
     async with world.running():
         await world.verify()
-        found = await world.migration.revert(CutoverRequest(dry_run=True))
+        found = await world.migration.do(Revert(dry_run=True))
         assert [blocker.code for blocker in found] == ["phase"]
 
 
@@ -237,11 +237,11 @@ async def test_a_foreign_member_of_the_group_closes_the_gate_until_a_person_has_
         await asyncio.sleep(16)
         assert await blockers(world) == ["group-foreign"]
         with pytest.raises(Refused, match="it goes on"):
-            await migration.acknowledge("group-foreign", "")
+            await migration.do(Acknowledge("group-foreign"))
         world.log.members.clear()
         await asyncio.sleep(16)
         assert await blockers(world) == ["group-foreign"]
-        await migration.acknowledge("group-foreign", "it was mine")
+        await migration.do(Acknowledge("group-foreign", "it was mine"))
         assert await blockers(world) == []
 
 

@@ -15,6 +15,7 @@ import pytest
 from replicator.errors import Blocked, Refused
 from replicator.migration.journal import Journal
 from replicator.migration.migration import Migration
+from replicator.model.command import Acknowledge, Pause, Resume
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Bounds, LogIdentity
 from replicator.model.schema import Distance, VectorSchema
@@ -66,7 +67,7 @@ async def test_no_event_of_a_log_made_anew_is_skipped(running: bool, identified:
     world.restart()
     async with world.running(Phase.BLOCKED) as migration:
         with pytest.raises(Refused) as caught:
-            await migration.resume()
+            await migration.do(Resume())
         assert caught.value.code == "log-replaced"
         assert not any(world.held(number) for number in range(10, 20))
         assert await codes(world)
@@ -121,7 +122,7 @@ async def test_a_position_beyond_the_end_is_no_lag_of_zero() -> None:
         await is_blocked(world, "log-replaced")
         assert now() - began >= 30
         feed.bounds = real  # type: ignore[method-assign]
-        await migration.resume()
+        await migration.do(Resume())
         await streams(world)
         assert await codes(world) == set()
 
@@ -168,8 +169,8 @@ async def test_a_moved_log_is_adopted_on_a_persons_word_and_what_follows_is_appl
         for number in range(4):
             world.write(upsert(number, n="moved"))
         await is_blocked(world, "log-replaced")
-        await migration.acknowledge("log-replaced", "moved with its records")
-        await migration.resume()
+        await migration.do(Acknowledge("log-replaced", "moved with its records"))
+        await migration.do(Resume())
         await streams(world)
         assert world.held(3) is not None
         assert "not-verified" in await codes(world)
@@ -212,8 +213,8 @@ async def by_a_verification(world: World) -> None:
 
 
 async def by_a_new_stream(world: World) -> None:
-    await world.migration.pause()
-    await world.migration.resume()
+    await world.migration.do(Pause())
+    await world.migration.do(Resume())
 
 
 @pytest.mark.parametrize("seen", [None, by_the_gate, by_a_verification, by_a_new_stream])
@@ -234,7 +235,7 @@ async def test_a_target_that_is_another_one_is_noticed(happen: Any, seen: Any) -
     async with world.running(Phase.BLOCKED) as migration:
         assert world.record.reason_code == code
         with pytest.raises(Refused):
-            await migration.resume()
+            await migration.do(Resume())
 
 
 def with_aliases(world: World) -> dict[str, str]:
@@ -263,7 +264,7 @@ async def test_an_alias_of_the_source_that_leads_elsewhere_stops_the_stream() ->
         assert "identity" in await codes(world)
         await is_blocked(world, "alias-moved")
         behind["books"] = "books_v1"
-        await migration.resume()
+        await migration.do(Resume())
         await streams(world)
 
 
@@ -383,10 +384,10 @@ async def test_a_second_daemon_on_a_copy_of_the_state_is_seen_by_the_first() -> 
         second.request_drain()
         await task
         with pytest.raises(Refused) as refused:
-            await first.resume()
+            await first.do(Resume())
         assert refused.value.code == "mark-newer"
-        await first.acknowledge("mark-newer", "the other one is stopped")
-        await first.resume()
+        await first.do(Acknowledge("mark-newer", "the other one is stopped"))
+        await first.do(Resume())
         await streams(world)
         assert await codes(world) == {"not-verified"}
 
@@ -401,8 +402,8 @@ async def test_our_own_restarts_and_switches_are_no_second_daemon() -> None:
     async with world.running() as migration:
         await ready(world)
         await cut_over(world)
-        await migration.pause()
-        await migration.resume()
+        await migration.do(Pause())
+        await migration.do(Resume())
         await streams(world)
         assert world.record.direction is Direction.REVERSE
         found = await world.target.attach().describe("books_v2")
@@ -436,7 +437,7 @@ async def test_a_dead_store_holds_up_neither_the_gate_nor_a_resume(how: str) -> 
         await is_blocked(world, "partitions-changed")
         began = now()
         with pytest.raises(Exception) as caught:  # noqa: PT011  # Unavailable, or as it says
-            await migration.resume()
+            await migration.do(Resume())
         assert getattr(caught.value, "code", "") in ("store-unavailable", "target-unavailable")
         assert now() - began <= 11
         assert world.record.phase is Phase.BLOCKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from replicator.model.command import Repair, RetryLetters
 from replicator.model.letter import LetterState
 from replicator.model.phase import Phase
 from replicator.model.write import Patch
@@ -30,7 +31,7 @@ async def test_a_repair_settles_no_letter_that_came_behind_its_image() -> None:
         await world.until(lambda: migration.engine.letters.open == 1)
         world.door.held = {1}
         written = len(world.door.batches)
-        repairing = asyncio.create_task(migration.repair("books"))
+        repairing = asyncio.create_task(migration.do(Repair("books")))
         await world.until(lambda: len(world.door.batches) > written)
         spoil_event(world, 1)
         await world.until(lambda: migration.engine.letters.open == 2)
@@ -50,7 +51,7 @@ async def test_a_retry_settles_no_letter_that_came_behind_what_it_replayed() -> 
         world.target.refuses = None
         world.door.held = {1}
         written = len(world.door.batches)
-        retrying = asyncio.create_task(migration.retry_letters([letter.number]))
+        retrying = asyncio.create_task(migration.do(RetryLetters((letter.number,))))
         await world.until(lambda: len(world.door.batches) > written)
         spoil_event(world, 1)
         await world.until(lambda: migration.engine.letters.open == 2)
@@ -68,7 +69,7 @@ async def test_a_later_event_makes_up_for_the_letter_of_a_repair() -> None:
         world.target.refuses = refuses_poison
         world.source.write("books", Patch(id=1, set={"poison": "point"}))
         world.kept.faults = Faults(Random(0), {Fault.LETTERS_AWAY: 1.0})
-        repairing = asyncio.create_task(migration.repair("books"))
+        repairing = asyncio.create_task(migration.do(Repair("books")))
         await world.until(lambda: migration.engine.letters.trouble is not None)
         world.write(delete(1))
         await asyncio.sleep(5)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
+from replicator.model.command import Acknowledge, Pause, Resume
 from replicator.model.phase import Direction, Phase
 from replicator.model.schema import Mark
 from tests.migration.lives import codes, cut_over, ready, streams
@@ -92,14 +93,14 @@ async def test_nothing_is_written_to_a_target_that_another_one_has_marked(
 ) -> None:
     world = World()
     async with world.running() as migration:
-        await migration.pause()
+        await migration.do(Pause())
         mark(world)
         theirs = mark_of(world)
         world.write(upsert(1, n=1))
-        await migration.resume()
+        await migration.do(Resume())
         await blocks(world, code)
         with pytest.raises(Refused) as caught:
-            await migration.resume()
+            await migration.do(Resume())
         assert caught.value.code == code
         assert world.payloads() == {}
         assert mark_of(world) == theirs
@@ -154,13 +155,13 @@ async def test_a_person_who_says_that_this_state_is_meant_has_it_claimed_and_ver
     world = World()
     async with world.running() as migration:
         await ready(world)
-        await migration.pause()
+        await migration.do(Pause())
         mark(world)
         theirs = mark_of(world)
-        await migration.resume()
+        await migration.do(Resume())
         await blocks(world, "mark-newer")
-        await migration.acknowledge("mark-newer", "the other one was a mistake")
-        await migration.resume()
+        await migration.do(Acknowledge("mark-newer", "the other one was a mistake"))
+        await migration.do(Resume())
         await streams(world)
         ours = mark_of(world)
         assert ours is not None
@@ -178,16 +179,16 @@ async def test_an_alias_that_leads_to_another_collection_stops_everything() -> N
     behind = aliased(world)
     async with world.running() as migration:
         await ready(world)
-        await migration.pause()
+        await migration.do(Pause())
         behind["books"] = "books_of_autumn"
         world.write(upsert(3, n=3))
-        await migration.resume()
+        await migration.do(Resume())
         await blocks(world, "alias-moved")
         with pytest.raises(Refused):
-            await migration.resume()
+            await migration.do(Resume())
         assert set(world.payloads()) == {1, 2}
         behind["books"] = "books_of_spring"
-        await migration.resume()
+        await migration.do(Resume())
         await world.until_applied()
         assert set(world.payloads()) == {1, 2, 3}
 
@@ -203,7 +204,7 @@ async def test_an_alias_that_the_switch_has_moved_to_the_target_is_no_other_coll
         await ready(world)
         await cut_over(world)
         assert world.record.direction is Direction.REVERSE
-        await migration.pause()
+        await migration.do(Pause())
         behind["books"] = "books_of_autumn"
-        await migration.resume()
+        await migration.do(Resume())
         await blocks(world, "alias-moved")

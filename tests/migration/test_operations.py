@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.migration import Migration
 from replicator.migration.operations import Operations
+from replicator.model.command import (
+    Abort,
+    Command,
+    Complete,
+    Cutover,
+    Pause,
+    Repair,
+    RetryLetters,
+    Revert,
+    Verify,
+)
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete
-from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.stream.ownership import Ownership
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import now, virtual
 
-Command = Callable[[Migration], Awaitable[Any]]
-
-COMMANDS: dict[str, Command] = {
-    "verify": lambda migration: migration.verify(VerifyRequest()),
-    "repair": lambda migration: migration.repair("books"),
-    "retry": lambda migration: migration.retry_letters(None),
-    "cutover": lambda migration: migration.cutover(CutoverRequest()),
+COMMANDS: dict[str, Command[Any]] = {
+    "verify": Verify(),
+    "repair": Repair("books"),
+    "retry": RetryLetters(),
+    "cutover": Cutover(),
 }
 
 
@@ -59,10 +65,10 @@ async def test_no_command_begins_while_a_repair_holds_its_keys(name: str) -> Non
     async with world.running() as migration:
         await world.verify()
         began = now()
-        repairing = asyncio.create_task(migration.repair("books"))
+        repairing = asyncio.create_task(migration.do(Repair("books")))
         await asyncio.sleep(SETTLE_S / 2)
         with pytest.raises(Refused):
-            await COMMANDS[name](migration)
+            await migration.do(COMMANDS[name])
         assert now() - began < SETTLE_S, "it is refused at once, not done afterwards"
         assert not repairing.done()
         assert await repairing == 2
@@ -73,15 +79,15 @@ async def test_nothing_is_ended_or_given_up_while_a_revert_runs_its_first_hook()
     world = World()
     async with world.running() as migration:
         await world.verify()
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         await world.until(lambda: world._is_in(Phase.STREAMING))
         world.hooks.work["before_fence"] = lambda: asyncio.sleep(5)
-        reverting = asyncio.create_task(migration.revert(CutoverRequest()))
+        reverting = asyncio.create_task(migration.do(Revert()))
         await asyncio.sleep(1)
         assert world.record.phase is Phase.STREAMING
-        for command in (migration.complete, migration.pause):
+        for command in (Complete(), Pause()):
             with pytest.raises(Refused, match="revert is under way"):
-                await command()
+                await migration.do(command)
         await reverting
         assert (world.record.phase, world.record.direction) == (
             Phase.STREAMING,
@@ -95,7 +101,7 @@ async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
     async with world.running() as migration:
         await world.verify()
         world.switch.takes_s = 5.0
-        asking = asyncio.create_task(migration.cutover(CutoverRequest()))
+        asking = asyncio.create_task(migration.do(Cutover()))
         await world.until(lambda: world.record.phase is Phase.FENCING)
         asking.cancel()
         await asyncio.wait([asking])
@@ -155,9 +161,9 @@ async def test_an_abort_ends_what_it_may_go_beside() -> None:
     task = asyncio.create_task(world.migration.run())
     await world.until(lambda: world._is_in(Phase.STREAMING))
     world.spoil(Delete(1))
-    repairing = asyncio.create_task(world.migration.repair("books"))
+    repairing = asyncio.create_task(world.migration.do(Repair("books")))
     await asyncio.sleep(SETTLE_S / 2)
-    await world.migration.abort()
+    await world.migration.do(Abort())
     assert repairing.done()
     assert world.payloads() == {}, "nothing is written for a migration that was given up"
     with pytest.raises(Refused):

@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 
 from replicator.errors import Refused, Retryable
+from replicator.model.command import (
+    Abort,
+    Complete,
+    Cutover,
+    Own,
+    Pause,
+    Repair,
+    Resume,
+    RetryLetters,
+)
 from replicator.model.event import Key
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Receipt, Upsert, WriteBatch
-from replicator.ports.control import CutoverRequest
 from replicator.settings.units import Duration
 from replicator.stream.holds import Holds
 from replicator.stream.ownership import TOGETHER, Lease, Ownership, Purpose, Revoked
@@ -151,7 +160,7 @@ async def test_no_resume_wakes_the_stream_that_a_cutover_has_put_to_rest() -> No
 
     async def resume() -> None:
         assert world.migration.engine.stream is None
-        await world.migration.resume()
+        await world.migration.do(Resume())
         world.migration._begun.supervisor.wake()  # as a probe, or whatever looks
         await asyncio.sleep(5)
         ran.append(world.migration.engine.stream is not None)
@@ -173,7 +182,7 @@ async def test_the_first_events_of_the_new_owner_reach_the_old_store(lapses: boo
     world = World()
 
     async def resume() -> None:
-        await world.migration.resume()
+        await world.migration.do(Resume())
         await asyncio.sleep(1)
 
     async def write() -> None:
@@ -206,7 +215,7 @@ async def test_what_blocks_an_attempt_and_is_resumed_ends_it_without_a_switch() 
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         world.log.damaged = False
         with pytest.raises(Refused, match="cutover is under way"):
-            await world.migration.resume()
+            await world.migration.do(Resume())
         await asyncio.sleep(1)
 
     async with world.running() as migration:
@@ -215,7 +224,7 @@ async def test_what_blocks_an_attempt_and_is_resumed_ends_it_without_a_switch() 
         with pytest.raises(Refused):
             await cut_over(world)
         await world.until(lambda: not world.fence.is_closed)
-        await migration.resume()
+        await migration.do(Resume())
         await streams(world)
         assert world.switch.calls == []
         assert world.record.direction is Direction.FORWARD
@@ -228,7 +237,7 @@ async def repairing(world: World) -> asyncio.Task[int]:
     """A repair that holds its key, and waits until the source must show it."""
     world.spoil(Delete(1))
     await world.verify()
-    task = asyncio.create_task(world.migration.repair(None))
+    task = asyncio.create_task(world.migration.do(Repair()))
     await asyncio.sleep(SETTLE_S / 2)
     assert world.migration.engine.ownership.holds.keys == {Key("books", 1)}
     return task
@@ -240,16 +249,16 @@ async def test_a_repair_has_ended_when_a_pause_returns() -> None:
     world.seed(1, n=1)
     async with world.running() as migration:
         repair = await repairing(world)
-        await migration.pause()
+        await migration.do(Pause())
         written = len(world.door.batches)
         await asyncio.sleep(30)
         assert len(world.door.batches) == written
         with pytest.raises(Refused, match="repair was stopped: the stream stops"):
             await repair
         assert migration.engine.ownership.holds.keys == set()
-        await migration.resume()
+        await migration.do(Resume())
         await streams(world)
-        await migration.repair(None)
+        await migration.do(Repair())
         assert world.payloads() == {1: {"n": 1}}
 
 
@@ -268,8 +277,8 @@ async def test_no_write_of_a_repair_overtakes_what_came_after_pause_and_resume()
 
         world.door.apply = slow  # type: ignore[method-assign]
         await asyncio.sleep(SETTLE_S)  # its write is under way
-        await migration.pause()
-        await migration.resume()
+        await migration.do(Pause())
+        await migration.do(Resume())
         world.write(upsert(1, n=2))
         await streams(world)
         await world.until_applied()
@@ -297,10 +306,10 @@ async def test_no_retry_writes_an_event_that_a_newer_one_has_followed() -> None:
                 yield page
 
         feed.read = slow  # type: ignore[method-assign]
-        retry = asyncio.create_task(migration.retry_letters(None))
+        retry = asyncio.create_task(migration.do(RetryLetters()))
         await asyncio.sleep(0.5)
-        await migration.pause()
-        await migration.resume()
+        await migration.do(Pause())
+        await migration.do(Resume())
         await streams(world)
         world.write(upsert(1, n=2))
         await world.until_applied()
@@ -321,12 +330,12 @@ async def test_a_repair_waits_for_no_stream_that_was_cut_short() -> None:
         world.door.held = {1}
         world.write(upsert(1, n=2))
         await world.until(lambda: [1] in world.door.ids)
-        repair = asyncio.create_task(migration.repair(None))
+        repair = asyncio.create_task(migration.do(Repair()))
         await asyncio.sleep(1)
-        await migration.pause()
+        await migration.do(Pause())
         assert repair.done()
         world.door.release()
-        await migration.resume()
+        await migration.do(Resume())
         await streams(world)
         with pytest.raises(Refused):
             await repair
@@ -345,7 +354,7 @@ async def test_a_pause_is_one_though_a_dead_store_holds_up_a_repair_and_the_stre
         world.write(upsert(2, n=2))
         await world.until(lambda: [2] in world.door.ids)
         began = now()
-        await migration.pause()
+        await migration.do(Pause())
         assert now() - began <= 10.5
         assert migration.engine.stream is None
         assert not migration.engine.ownership.held()
@@ -355,7 +364,7 @@ async def test_a_pause_is_one_though_a_dead_store_holds_up_a_repair_and_the_stre
         assert len(world.door.batches) == written
         with pytest.raises(Refused):
             await repair
-        await migration.resume()
+        await migration.do(Resume())
         await world.until_applied()
         assert world.payloads() == {2: {"n": 2}}
 
@@ -374,7 +383,7 @@ async def test_what_ends_the_stream_ends_the_repair_beside_it() -> None:
         written = len(world.door.batches)
         await asyncio.sleep(30)
         assert len(world.door.batches) == written
-        await migration.own(Direction.FORWARD)
+        await migration.do(Own("source"))
         await streams(world)
 
 
@@ -386,14 +395,14 @@ async def test_a_verification_outlives_pause_and_resume_and_what_blocks() -> Non
         world.spoil(Delete(1))
         verifying = asyncio.create_task(world.verify())
         await asyncio.sleep(0.1)
-        await migration.pause()
+        await migration.do(Pause())
         await asyncio.sleep(60)
-        await migration.resume()
+        await migration.do(Resume())
         await asyncio.sleep(0.1)
         world.log.damaged = True
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         world.log.damaged = False
-        await migration.resume()
+        await migration.do(Resume())
         assert (await verifying).missing == 1
 
 
@@ -403,7 +412,7 @@ async def test_a_cutover_is_not_begun_while_a_repair_holds_keys() -> None:
     world.seed(1, n=1)
     async with world.running() as migration:
         repair = await repairing(world)
-        blockers = await migration.cutover(CutoverRequest(dry_run=True))
+        blockers = await migration.do(Cutover(dry_run=True))
         assert "busy" in {blocker.code for blocker in blockers}
         assert await repair == 1
 
@@ -423,7 +432,7 @@ async def test_a_pause_that_comes_first_lets_no_attempt_fence() -> None:
         await ready(world)
         world.hooks.work["before_fence"] = pause
         with pytest.raises(Refused):
-            await migration.cutover(CutoverRequest())
+            await migration.do(Cutover())
         assert world.fence.calls == []
         assert world.record.phase is Phase.STREAMING
         world.record.paused = False
@@ -437,7 +446,7 @@ async def test_a_pause_that_a_cutover_has_overtaken_does_not_say_that_it_is_one(
         journal = migration.engine.journal
         world.switch.takes_s = 5.0
         async with journal._changing:  # somebody is just writing the record
-            pausing = asyncio.create_task(migration.pause())
+            pausing = asyncio.create_task(migration.do(Pause()))
             await asyncio.sleep(0)
             world.record.phase = Phase.FENCING
         with pytest.raises(Refused):
@@ -445,16 +454,18 @@ async def test_a_pause_that_a_cutover_has_overtaken_does_not_say_that_it_is_one(
         world.record.phase = Phase.STREAMING
 
 
-@pytest.mark.parametrize("command", ["abort", "complete"])
+@pytest.mark.parametrize("command", [Abort(), Complete()], ids=lambda command: command.name)
 @virtual
-async def test_nothing_is_ended_that_was_fenced_since_it_was_asked(command: str) -> None:
+async def test_nothing_is_ended_that_was_fenced_since_it_was_asked(
+    command: Abort | Complete,
+) -> None:
     world = World()
     async with world.running() as migration:
         await ready(world)
-        if command == "complete":
+        if isinstance(command, Complete):
             await cut_over(world)
         async with migration.engine.journal._changing:
-            ending = asyncio.create_task(getattr(migration, command)())
+            ending = asyncio.create_task(migration.do(command))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             world.record.fence_closed = True  # an attempt came and went, in between
@@ -483,10 +494,10 @@ async def test_a_plain_copy_is_paused_at_once_while_it_heals_and_compares() -> N
         await world.until(lambda: world.target.away)
         await asyncio.sleep(10)
         began = now()
-        await migration.pause()
+        await migration.do(Pause())
         assert now() - began < 1
         world.target.away = False
         world.door.finish_bulk = finish  # type: ignore[attr-defined]
-        await migration.resume()
+        await migration.do(Resume())
         await world.until(lambda: world.record.phase is Phase.COMPLETE)
         assert world.payloads()[1] == {"n": 2}

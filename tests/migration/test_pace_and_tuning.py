@@ -9,6 +9,7 @@ import pytest
 from replicator.errors import Refused
 from replicator.migration.pace import Pace
 from replicator.migration.tuning import TUNABLE
+from replicator.model.command import Pause, Resume, Tune
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual
 
@@ -101,21 +102,23 @@ async def test_more_rows_than_were_estimated_are_a_hundred_percent() -> None:
 async def test_tuning_shows_every_tunable_and_nothing_else() -> None:
     world = World()
     async with world.running() as migration:
-        assert tuple(await migration.tune({})) == TUNABLE
+        assert tuple(await migration.do(Tune())) == TUNABLE
 
 
 @virtual
 async def test_tuning_takes_effect_on_what_runs() -> None:
     world = World()
     async with world.running() as migration:
-        shown = await migration.tune(
-            {
-                "stream.batch_records": "1",
-                "stream.linger": "250ms",
-                "stream.batch_bytes": "2KiB",
-                "stream.in_flight_max": "2",
-                "backfill.rate_max": "12.5",
-            }
+        shown = await migration.do(
+            Tune(
+                {
+                    "stream.batch_records": "1",
+                    "stream.linger": "250ms",
+                    "stream.batch_bytes": "2KiB",
+                    "stream.in_flight_max": "2",
+                    "backfill.rate_max": "12.5",
+                }
+            )
         )
         assert shown == {
             "backfill.rate_max": "12.5",
@@ -138,10 +141,10 @@ async def test_tuning_takes_effect_on_what_runs() -> None:
 async def test_tuning_outlives_a_pause() -> None:
     world = World()
     async with world.running() as migration:
-        await migration.tune({"stream.batch_records": "1"})
-        await migration.pause()
+        await migration.do(Tune({"stream.batch_records": "1"}))
+        await migration.do(Pause())
         world.write(*(upsert(n) for n in range(3)))
-        await migration.resume()
+        await migration.do(Resume())
         await world.until_applied()
         assert all(len(ids) == 1 for ids in world.door.ids)
 
@@ -166,16 +169,16 @@ async def test_a_change_that_makes_no_sense_is_refused_and_nothing_is_changed(
 ) -> None:
     world = World()
     async with world.running() as migration:
-        before = await migration.tune({})
+        before = await migration.do(Tune())
         with pytest.raises(Refused) as caught:
-            await migration.tune({"stream.batch_records": "7", name: text})
+            await migration.do(Tune({"stream.batch_records": "7", name: text}))
         assert caught.value.code == "bad-request"
-        assert await migration.tune({}) == before
+        assert await migration.do(Tune()) == before
 
 
 @virtual
 async def test_zero_lifts_the_rate_and_the_linger() -> None:
     world = World()
     async with world.running() as migration:
-        shown = await migration.tune({"backfill.rate_max": "0", "stream.linger": "0s"})
+        shown = await migration.do(Tune({"backfill.rate_max": "0", "stream.linger": "0s"}))
         assert (shown["backfill.rate_max"], shown["stream.linger"]) == ("0.0", "0s")

@@ -10,6 +10,7 @@ import pytest
 from replicator.errors import Refused, Rejected
 from replicator.migration.likeness import likeness
 from replicator.migration.recheck import Recheck, Rechecked
+from replicator.model.command import Pause
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.schema import Distance, VectorSchema
@@ -44,7 +45,7 @@ async def recheck(
     migration = world.migration
     engine, parts = migration.engine, migration.parts
     await world.until_applied()
-    await migration.pause()
+    await migration.do(Pause())
     atlas = engine.atlas
     assert atlas is not None
     forward = direction is Direction.FORWARD
@@ -225,7 +226,7 @@ async def test_a_patch_that_only_an_image_resolves_waits_until_a_lagging_source_
     async with world.running():
         world.write(patch(1, kind="paper", n=1))
         await world.until_applied()
-        await world.migration.pause()
+        await world.migration.do(Pause())
         world.spoil(Delete(1))
         world.images.fetched.clear()
         began = now()

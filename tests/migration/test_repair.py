@@ -10,11 +10,11 @@ import pytest
 
 from replicator.codecs.events import encode
 from replicator.errors import Refused, Rejected
+from replicator.model.command import Cutover, DiscardLetters, Repair, RetryLetters
 from replicator.model.epoch import EpochEnd, Epochs
 from replicator.model.event import Key
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.write import Delete, Patch, Upsert
-from replicator.ports.control import CutoverRequest
 from replicator.settings.transform import TransformSettings
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import (
@@ -35,7 +35,7 @@ async def states(world: World) -> list[tuple[int | None, str]]:
 
 
 async def retry(world: World) -> list[str]:
-    return list((await world.migration.retry_letters(None)).values())
+    return list((await world.migration.do(RetryLetters())).values())
 
 
 # -- repair --------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ async def test_repair_copies_the_sources_image_or_its_absence() -> None:
         world.spoil(Patch(id=2, set={"n": 2}))
         world.spoil(Upsert(point(3)))
         await world.verify()
-        assert await migration.repair(None) == 3
+        assert await migration.do(Repair()) == 3
         assert world.payloads() == {1: {"n": 1}, 2: {"n": 1}}
         assert [x async for x in migration.findings()] == []
         assert (await migration.status()).verify.missing == 0
@@ -62,7 +62,7 @@ async def test_a_whole_collection_can_be_copied_anew() -> None:
     world.seed(*range(30))
     async with world.running() as migration:
         world.spoil(Delete(7))
-        assert await migration.repair("books") == 30
+        assert await migration.do(Repair("books")) == 30
         assert len(world.payloads()) == 30
 
 
@@ -75,7 +75,7 @@ async def test_a_key_under_repair_is_held_until_the_source_must_show_everything(
         await world.verify()
         world.images.fetched.clear()
         began = now()
-        repairing = asyncio.create_task(migration.repair(None))
+        repairing = asyncio.create_task(migration.do(Repair()))
         await asyncio.sleep(SETTLE_S / 2)
         world.write(upsert(1, n=2), upsert(9))
         await asyncio.sleep(SETTLE_S / 4)
@@ -101,7 +101,7 @@ async def test_repair_waits_for_the_write_under_way_before_it_reads() -> None:
             lambda: bool(migration.engine.stream and migration.engine.stream.in_flight)
         )
         world.images.fetched.clear()
-        repairing = asyncio.create_task(migration.repair(None))
+        repairing = asyncio.create_task(migration.do(Repair()))
         await asyncio.sleep(20)
         assert world.images.fetched == []
         world.door.release()
@@ -129,7 +129,7 @@ async def test_repair_settles_the_letters_it_healed_but_not_those_of_late_writer
             event_key=key(2),
         )
         await migration.engine.letters.keep([late])
-        await migration.repair("books")
+        await migration.do(Repair("books"))
         assert await states(world) == [(0, "settled"), (77, "open")]
         assert (await migration.status()).stream.dead_letters == 1
 
@@ -143,7 +143,7 @@ async def test_a_key_that_cannot_be_carried_becomes_a_letter_and_stays_a_finding
         await world.verify()
         world.target.refuses = refuses_poison
         world.source.write("books", Patch(id=1, set={"poison": "point"}))
-        assert await migration.repair(None) == 0
+        assert await migration.do(Repair()) == 0
         assert await states(world) == [(None, "open")]
         assert [x.key async for x in migration.findings()] == [key(1)]
 
@@ -153,7 +153,7 @@ async def test_repairing_an_unknown_collection_is_refused() -> None:
     world = World()
     async with world.running() as migration:
         with pytest.raises(Refused) as caught:
-            await migration.repair("films")
+            await migration.do(Repair("films"))
         assert caught.value.code == "not-found"
 
 
@@ -162,9 +162,9 @@ async def test_in_the_reverse_window_nothing_is_repaired() -> None:
     world = World()
     async with world.running() as migration:
         await world.verify()
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         with pytest.raises(Refused) as caught:
-            await migration.repair(None)
+            await migration.do(Repair())
         assert caught.value.code == "not-invertible"
 
 
@@ -236,7 +236,7 @@ async def test_a_deleted_key_is_not_resurrected_by_its_letter() -> None:
         # The delete was read and waits; the retry reads the log up to there.
         await delete_held()
         world.target.refuses = None
-        await migration.retry_letters([letter.number])
+        await migration.do(RetryLetters((letter.number,)))
         await world.until_applied()
         assert world.payloads() == {}
 
@@ -338,11 +338,13 @@ async def test_a_letter_that_is_closed_already_says_so() -> None:
         world.log.produce(b"books/1", b"\xff", partition=0)
         await world.until_applied()
         [letter] = await world.state.letters()
-        assert await migration.discard_letters([letter.number]) == 1
-        assert await migration.retry_letters([letter.number]) == {letter.number: "discarded"}
+        assert await migration.do(DiscardLetters((letter.number,))) == 1
+        assert await migration.do(RetryLetters((letter.number,))) == {
+            letter.number: "discarded"
+        }
         assert (await migration.status()).stream.dead_letters == 0
         with pytest.raises(Refused):
-            await migration.retry_letters([99])
+            await migration.do(RetryLetters((99,)))
 
 
 @virtual

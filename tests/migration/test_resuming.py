@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
+from replicator.model.command import Resume
 from replicator.model.phase import Phase
 from tests.migration.lives import killed
 from tests.migration.rig import World
@@ -40,7 +41,7 @@ async def test_a_log_that_lost_our_position_keeps_the_migration_blocked() -> Non
     async with world.running(Phase.BLOCKED) as migration:
         assert world.record.reason_code == "log-truncated"
         with pytest.raises(Refused) as caught:
-            await migration.resume()
+            await migration.do(Resume())
         assert caught.value.code == "log-truncated"
         assert world.record.phase is Phase.BLOCKED
         assert "STREAMING" not in (await world.steps())[-1:]
@@ -54,6 +55,6 @@ async def test_a_topic_with_other_partitions_keeps_the_migration_blocked() -> No
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         assert world.record.reason_code == "partitions-changed"
         with pytest.raises(Refused) as caught:
-            await migration.resume()
+            await migration.do(Resume())
         assert caught.value.code == "partitions-changed"
         assert world.record.phase is Phase.BLOCKED

@@ -11,11 +11,12 @@ import pytest
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.quality import expected, wilson
 from replicator.migration.searching import assign, below
+from replicator.model.command import Verify
 from replicator.model.point import Point
+from replicator.model.report import Report
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.search import Hit, Query
 from replicator.model.write import Upsert
-from replicator.ports.control import Report, VerifyRequest
 from tests.migration.rig import World
 from tests.stream.rig import virtual
 
@@ -35,7 +36,7 @@ def spread(world: World, count: int) -> None:
 
 
 async def asked(world: World, *queries: Query) -> Report:
-    return await world.migration.verify(VerifyRequest(queries=list(queries)))
+    return await world.migration.do(Verify(queries=list(queries)))
 
 
 def test_a_hit_as_near_as_the_last_expected_one_is_as_good() -> None:

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from replicator.errors import ReplicatorError
+from replicator.model.command import Cutover, Pause, Resume
 from replicator.model.phase import Direction, Phase
 from replicator.model.point import Point, PointId
 from replicator.model.write import Receipt, WriteBatch
-from replicator.ports.control import CutoverRequest
 from tests.migration.lives import killed, until_the_gate_opens
 from tests.migration.rig import World
 from tests.stream.rig import now, patch, upsert, virtual
@@ -38,12 +38,12 @@ async def test_a_pause_that_returned_is_one() -> None:
         world.door.takes_s = 3.0
         world.write(upsert(1, n=1))
         await world.until(lambda: len(world.door.batches) == 1)
-        await migration.pause()
+        await migration.do(Pause())
         assert world.payloads() == {1: {"n": 1}}
         world.write(upsert(1, n=2))
         await asyncio.sleep(60)
         assert world.payloads() == {1: {"n": 1}}
-        await migration.resume()
+        await migration.do(Resume())
         await world.until_applied()
     assert world.payloads() == {1: {"n": 2}}
 
@@ -97,7 +97,7 @@ async def test_the_last_comparison_begins_only_when_no_write_is_under_way() -> N
         reads.clear()
         world.write(*(upsert(number, n=1) for number in range(20)))
         await until_the_gate_opens(world)
-        await world.migration.cutover(CutoverRequest())
+        await world.migration.do(Cutover())
         assert reads
         assert not any(busy for _, busy in reads)
 
@@ -118,7 +118,7 @@ async def test_the_stream_is_over_before_the_last_comparison_reads_the_log() -> 
             return read(*arguments)
 
         feed.read = noted  # type: ignore[method-assign]
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         assert rests == [True]
 
 
@@ -128,10 +128,10 @@ async def test_a_switch_that_a_cutover_of_this_process_makes_is_not_made_beside_
     async with world.running() as migration:
         await world.verify()
         world.switch.takes_s = 20.0
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         await world.until(lambda: world.record.phase is Phase.SWITCHING)
         # Whatever looks at the record meanwhile: a probe, a client that asks to resume.
-        await migration.resume()
+        await migration.do(Resume())
         await asyncio.sleep(5)
         await crossing
         assert len(world.switch.calls) == 1
@@ -151,7 +151,7 @@ async def test_what_blocks_while_fenced_goes_back_to_streaming_when_it_is_mended
         world.write(upsert(1, n=1))
         await until_the_gate_opens(world)
         with pytest.raises(ReplicatorError):
-            await migration.cutover(CutoverRequest())
+            await migration.do(Cutover())
         await world.until(lambda: world.record.phase is Phase.BLOCKED)
         await world.until(lambda: not world.record.fence_closed)
         assert world.record.back_to is Phase.STREAMING
@@ -165,7 +165,7 @@ async def test_a_topic_that_answers_wrongly_for_a_while_does_not_leave_the_switc
     async with world.running() as migration:
         await world.verify()
         world.switch.takes_s = 20.0
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         await world.until(lambda: world.record.phase is Phase.SWITCHING)
         world.log.glitch = True
         await asyncio.sleep(5)

@@ -6,6 +6,7 @@ import asyncio
 
 from replicator.migration.mirror import Gap
 from replicator.migration.suspects import Suspects
+from replicator.model.command import Pause, Resume
 from replicator.model.finding import Difference
 from replicator.model.position import Polled, Positions
 from replicator.model.write import Delete
@@ -183,11 +184,11 @@ async def test_settling_waits_while_the_stream_is_paused() -> None:
         world.spoil(Delete(1))
         suspects = suspects_of(world)
         suspects.add(missing(1))
-        await migration.pause()
+        await migration.do(Pause())
         settling = asyncio.create_task(suspects.settle())
         await asyncio.sleep(30)
         assert not settling.done()
-        await migration.resume()
+        await migration.do(Resume())
         # What is watched belongs to no stream: the new one meets it.
         assert await settling == [missing(1)]
 

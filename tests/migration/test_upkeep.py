@@ -13,11 +13,11 @@ import pytest
 
 from replicator.errors import Refused, Rejected
 from replicator.migration import upkeep
+from replicator.model.command import Cutover, Pause, Repair, RetryLetters
 from replicator.model.phase import Phase
 from replicator.model.point import Point
 from replicator.model.schema import Distance, IdKinds, VectorSchema
 from replicator.model.write import Delete, Upsert
-from replicator.ports.control import CutoverRequest
 from replicator.settings.transform import TransformSettings
 from replicator.testing.memory_store import MemoryStore
 from tests.migration.rig import SETTLE_S, World
@@ -43,8 +43,8 @@ async def test_while_it_is_paused_nothing_is_repaired_verified_or_retried() -> N
     world = World()
     world.seed(1)
     async with world.running() as migration:
-        await migration.pause()
-        for command in (migration.repair(None), world.verify(), migration.retry_letters(None)):
+        await migration.do(Pause())
+        for command in (migration.do(Repair()), world.verify(), migration.do(RetryLetters())):
             async with asyncio.timeout(10):
                 with pytest.raises(Refused) as caught:
                     await command
@@ -58,11 +58,11 @@ async def test_in_the_reverse_window_a_persons_repair_is_refused() -> None:
     world.seed(1, n=1)
     async with world.running() as migration:
         await world.verify()
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         await world.until(lambda: world._is_in(Phase.STREAMING))
         before = dict(world.source.points("books"))
         with pytest.raises(Refused) as caught:
-            await migration.repair("books")
+            await migration.do(Repair("books"))
         assert caught.value.code == "not-invertible"
         assert world.source.points("books") == before
 
@@ -77,10 +77,10 @@ async def test_the_letter_of_a_copied_row_stays_open_in_the_reverse_window() -> 
             key(1), Rejected("target-rejected", "no"), None, ""
         )
         await migration.engine.letters.keep_rows([row])
-        await migration.cutover(CutoverRequest(waive_dead_letters=True))
+        await migration.do(Cutover(waive_dead_letters=True))
         await world.until(lambda: world._is_in(Phase.STREAMING))
         written = len(world.source.points("books"))
-        [outcome] = (await migration.retry_letters(None)).values()
+        [outcome] = (await migration.do(RetryLetters())).values()
         assert outcome != "settled"
         assert [letter.state.value for letter in await world.state.letters()] == ["open"]
         assert len(world.source.points("books")) == written
@@ -120,7 +120,7 @@ async def test_a_retried_patch_takes_the_image_no_sooner_than_the_source_must_sh
         world.target.refuses = None
         world.images.fetched.clear()
         began = now()
-        assert list((await migration.retry_letters(None)).values()) == ["settled"]
+        assert list((await migration.do(RetryLetters())).values()) == ["settled"]
         [(read_at, _)] = world.images.fetched
         assert read_at - began >= SETTLE_S - 1e-6
 
@@ -143,7 +143,7 @@ async def test_an_event_that_comes_while_a_retry_reads_the_log_is_written_after_
                 yield records
 
         feed.read = slow  # type: ignore[method-assign]
-        retrying = asyncio.create_task(migration.retry_letters(None))
+        retrying = asyncio.create_task(migration.do(RetryLetters()))
         await asyncio.sleep(1)
         world.write(delete(1))
         await asyncio.sleep(2)
@@ -172,7 +172,7 @@ async def test_a_stray_at_the_id_of_a_key_is_gone_before_that_key_is_written() -
             world.spoil(Upsert(Point(place, {"v": vector()}, {"n": 2})))
             report = await world.verify()
             assert report.extra == 1
-            await migration.repair(None)
+            await migration.do(Repair())
             assert [held["n"] for held in world.payloads().values()] == [1]
             assert (await world.verify()).equal
 

@@ -11,12 +11,12 @@ import pytest
 from replicator.errors import Refused, Rejected
 from replicator.migration.planned import read_plans
 from replicator.migration.verify import Verified
+from replicator.model.command import Level
 from replicator.model.finding import Difference
 from replicator.model.phase import Phase
 from replicator.model.point import Point
 from replicator.model.schema import Distance, Precision, VectorSchema
 from replicator.model.write import Delete, Patch, Upsert
-from replicator.ports.control import VerifyRequest
 from replicator.settings.transform import TransformSettings
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, PAPERBACKS, key, point, upsert, virtual
@@ -143,7 +143,7 @@ async def test_the_positions_kept_are_those_at_the_beginning() -> None:
 
 @pytest.mark.parametrize("level", ["counts", "sample"])
 @virtual
-async def test_only_a_full_generation_counts_for_the_gate(level: str) -> None:
+async def test_only_a_full_generation_counts_for_the_gate(level: Level) -> None:
     world = World()
     world.seed(*range(60))
     async with world.running() as migration:
@@ -295,15 +295,6 @@ async def test_a_verification_that_is_stopped_is_no_generation() -> None:
         assert migration.verification.phase == "idle"
         assert migration.verification.generation == 0
         assert await world.state.get("verified") is None
-
-
-@virtual
-async def test_a_level_that_does_not_exist_is_refused() -> None:
-    world = World()
-    async with world.running() as migration:
-        with pytest.raises(Refused) as caught:
-            await migration.verify(VerifyRequest(level="most"))
-        assert caught.value.code == "bad-request"
 
 
 @virtual

@@ -12,9 +12,9 @@ from replicator import __version__
 from replicator.codecs.events import encode
 from replicator.errors import OwnershipUnknown, Refused
 from replicator.metrics import Metrics
+from replicator.model.command import Cutover, Pause
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import BackfillStatus, LagStatus, RetentionStatus
-from replicator.ports.control import CutoverRequest
 from tests.migration.rig import World
 from tests.stream.rig import patch, upsert, virtual
 
@@ -121,7 +121,7 @@ async def test_a_broker_that_is_away_makes_it_unready_and_the_lag_null_in_time()
 async def test_a_paused_migration_is_ready_and_nobody_reads_its_partitions() -> None:
     world = World()
     async with world.running() as migration:
-        await migration.pause()
+        await migration.do(Pause())
         status = await migration.status()
         assert status.paused
         assert status.ready
@@ -153,7 +153,7 @@ async def test_while_fenced_nobody_may_write_and_afterwards_the_target_may() -> 
     world.hooks.work = dict.fromkeys(("before_fence", "after_fence", "after_switch"), look)
     async with world.running() as migration:
         await world.verify()
-        await migration.cutover(CutoverRequest())
+        await migration.do(Cutover())
         await look()
         assert owners == ["source", None, None, "target"]
         status = await migration.status()
@@ -167,7 +167,7 @@ async def test_while_nobody_knows_the_owner_it_is_null() -> None:
     async with world.running() as migration:
         await world.verify()
         with pytest.raises(OwnershipUnknown):
-            await migration.cutover(CutoverRequest())
+            await migration.do(Cutover())
         status = await migration.status()
         assert status.application_may_write is None
         assert [blocker.code for blocker in status.not_ready] == ["ownership-unknown"]

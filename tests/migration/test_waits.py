@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from replicator.errors import OutcomeUnknown, Refused
+from replicator.model.command import Cutover, Pause, Repair, Resume
 from replicator.model.phase import Direction, Phase
 from replicator.model.status import Wait
 from replicator.model.write import Delete
-from replicator.ports.control import CutoverRequest
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.waits import Waits
@@ -99,7 +99,7 @@ async def test_late_writes_are_shown_with_their_end_where_a_cutover_waits_for_th
     async with world.running() as migration:
         await ready(world)
         migration.engine.writers[Direction.REVERSE].guard.suspect()
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         wait = await wait_for(world, "late-writes")
         assert world.record.phase is Phase.FENCING
         assert wait.until is not None
@@ -112,7 +112,7 @@ async def test_the_look_for_stragglers_is_shown_with_its_end() -> None:
     world = World(rests_on_word=True, cutover={"delivery_timeout": Duration(15)})
     async with world.running() as migration:
         await ready(world)
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         wait = await wait_for(world, "stragglers")
         assert wait.planned
         assert wait.until is not None
@@ -130,7 +130,7 @@ async def test_a_broker_that_goes_away_behind_the_fence_is_shown() -> None:
     async with world.running() as migration:
         await ready(world)
         world.hooks.work["after_fence"] = away
-        crossing = asyncio.create_task(migration.cutover(CutoverRequest()))
+        crossing = asyncio.create_task(migration.do(Cutover()))
         await world.until(lambda: world.record.phase is Phase.FENCING and world.log.away)
         await asyncio.sleep(2)
         cutover = migration._begun.crossing._cutover
@@ -225,7 +225,7 @@ async def test_a_stream_beside_the_dead_ends_at_once(
     await asyncio.sleep(15)
     began = now()
     if command == "pause":
-        await world.migration.pause()
+        await world.migration.do(Pause())
         assert now() - began < 1
         began = now()
     world.migration.request_drain()
@@ -246,7 +246,7 @@ async def test_a_copy_beside_the_dead_ends_at_once(dies: Callable[[World], None]
     dies(world)
     await asyncio.sleep(15)
     began = now()
-    await world.migration.pause()
+    await world.migration.do(Pause())
     world.migration.request_drain()
     await task
     assert now() - began < 2
@@ -254,7 +254,7 @@ async def test_a_copy_beside_the_dead_ends_at_once(dies: Callable[[World], None]
     world.door.errors.clear()
     world.restart()
     async with world.running(Phase.BACKFILL) as migration:
-        await migration.resume()
+        await migration.do(Resume())
         await world.until(lambda: world._is_in(Phase.STREAMING))
         assert len(world.payloads()) == 200
 
@@ -271,7 +271,7 @@ async def test_an_operation_beside_the_dead_ends_with_a_drain(
         await world.until(lambda: world._is_in(Phase.STREAMING))
         world.spoil(Delete(1))
         await world.verify()
-        ask = world.verify() if name == "verify" else world.migration.repair(None)
+        ask = world.verify() if name == "verify" else world.migration.do(Repair())
         dies(world)
         operation = asyncio.create_task(ask)
         await asyncio.sleep(15)
@@ -292,7 +292,7 @@ async def test_a_drain_in_a_switch_that_hangs_waits_for_nothing() -> None:
     await world.until(lambda: world._is_in(Phase.STREAMING))
     await ready(world)
     world.switch.takes_s = 1000.0
-    crossing = asyncio.create_task(world.migration.cutover(CutoverRequest()))
+    crossing = asyncio.create_task(world.migration.do(Cutover()))
     await world.until(lambda: bool(world.switch.calls))
     for _ in range(2):  # of the process that asked, and of one that goes on with it
         began = now()
@@ -319,7 +319,7 @@ async def test_a_drain_in_fencing_leaves_the_fence_open_though_the_stream_ends_b
     await world.until(lambda: world._is_in(Phase.STREAMING))
     await ready(world)
     world.hooks.work["after_fence"] = lambda: asyncio.sleep(50)
-    crossing = asyncio.create_task(world.migration.cutover(CutoverRequest()))
+    crossing = asyncio.create_task(world.migration.do(Cutover()))
     await world.until(lambda: world.fence.is_closed)
     world.migration.request_drain()
     await task

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from replicator.model.command import Store
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.write import Delete, Upsert
@@ -200,6 +201,11 @@ class Application:
         while self.writing:
             self._changed.clear()
             await self._changed.wait()
+
+    @property
+    def owned(self) -> Store:
+        """The store that it writes, as a person names it."""
+        return "source" if self.active is Direction.FORWARD else "target"
 
     def route(self, direction: Direction, epoch: int) -> None:
         """Switch traffic."""

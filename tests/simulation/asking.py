@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from replicator.errors import ReplicatorError
 from replicator.migration.migration import Migration
-from replicator.model.command import Command
+from replicator.model.command import Acknowledge, Command, Own, Resume
 from replicator.model.phase import Phase
 from replicator.model.record import MigrationRecord
 from tests.simulation.process import Killed, Process
@@ -53,14 +53,15 @@ class Asking:
         record = self.record
         return None if record is None else record.phase
 
-    async def call(
-        self,
-        ask: Callable[[Migration], Coroutine[Any, Any, T]],
-        command: Command | None = None,
-    ) -> T:
+    async def call(self, ask: Callable[[Migration], Coroutine[Any, Any, T]]) -> T:
         """Ask the process that runs; raises Killed when it dies before it answers."""
-        process = await self._running()
-        asked = process.call(ask) if command is None else process.give(command, ask)
+        return await self._answered((await self._running()).call(ask))
+
+    async def give(self, command: Command[T]) -> T:
+        """Give the process that runs a command; raises Killed as `call` does."""
+        return await self._answered((await self._running()).give(command))
+
+    async def _answered(self, asked: Coroutine[Any, Any, T]) -> T:
         answer = asyncio.ensure_future(asked)
         try:
             while not answer.done():
@@ -76,9 +77,7 @@ class Asking:
                     await self.own()
                 if not answer.done() and self.is_paused and self.random.random() < 0.3:
                     # Somebody has paused what was asked for.
-                    await self.command(
-                        Command.RESUME, lambda migration: migration.resume(), optional=True
-                    )
+                    await self.command(Resume(), optional=True)
             return answer.result()
         finally:
             answer.cancel()
@@ -107,30 +106,24 @@ class Asking:
             await asyncio.sleep(0.1)
         raise Killed
 
-    async def command(
-        self,
-        command: Command,
-        ask: Callable[[Migration], Coroutine[Any, Any, Any]],
-        *,
-        optional: bool = False,
-    ) -> None:
+    async def command(self, command: Command[Any], *, optional: bool = False) -> None:
         """Give a command until it is taken, or once where it is optional."""
         for _ in range(30):
             try:
-                self.world.trace.add(self.world.now, "command", command.value)
-                await self.call(ask, command)
+                self.world.trace.add(self.world.now, "command", command.name)
+                await self.give(command)
             except Killed:
                 await asyncio.sleep(0.2)
                 if optional:
                     return
             except ReplicatorError as error:
-                self.told(command.value, error)
+                self.told(command.name, error)
                 if optional:
                     return
                 await asyncio.sleep(0.5)
             else:
                 return
-        raise AssertionError(f"{command.value} is not taken")
+        raise AssertionError(f"{command.name} is not taken")
 
     async def reach(self, phase: Phase) -> None:
         """Wait for a phase, answering what a person must answer."""
@@ -158,9 +151,7 @@ class Asking:
                 self.world.wipe = True  # of the next process, which is started by itself
             record = self.record
             if record is not None and record.paused and waited > 20:
-                await self.command(
-                    Command.RESUME, lambda migration: migration.resume(), optional=True
-                )
+                await self.command(Resume(), optional=True)
             await asyncio.sleep(0.1)
             waited += 0.1
             if waited > 120 and not self.world.calm:
@@ -182,19 +173,15 @@ class Asking:
         await asyncio.sleep(self.random.choice([0.0, 0.5, 2.0]))
         while self.world.application.switches_under_way:
             await asyncio.sleep(0.5)
-        active = self.world.application.active
-        await self.command(Command.OWN, lambda migration: migration.own(active), optional=True)
+        await self.command(Own(self.world.application.owned), optional=True)
 
     async def unblock(self) -> None:
         """Read why, and do what it asks for."""
         record = self.record
         assert record is not None
         if self.trusts_state and record.reason_code == "mark-newer":
-            for command, ask in (
-                (Command.ACKNOWLEDGE, lambda m: m.acknowledge("mark-newer", "it is the one")),
-                (Command.RESUME, lambda m: m.resume()),
-            ):
-                await self.command(command, ask, optional=True)
+            for command in (Acknowledge("mark-newer", "it is the one"), Resume()):
+                await self.command(command, optional=True)
             return
         if self.beside and record.reason_code == "mark-newer":
             raise Killed
@@ -202,14 +189,10 @@ class Asking:
             self.world.wipe = True
             self.world.restart()
             await asyncio.sleep(1)
-            await self.command(
-                Command.RESUME, lambda migration: migration.resume(), optional=True
-            )
+            await self.command(Resume(), optional=True)
             return
         if self.world.plan.story == "glitch":
-            await self.command(
-                Command.RESUME, lambda migration: migration.resume(), optional=True
-            )
+            await self.command(Resume(), optional=True)
             await asyncio.sleep(0.5)
             return
         raise AssertionError(f"blocked by {record.reason_code}: {record.reason}")

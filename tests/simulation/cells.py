@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replicator.model.command import Command
+from replicator.model import command
 from replicator.model.phase import Phase
 from tests.simulation.process import RESTART
 
-COMMANDS = (*(command.value for command in Command), RESTART)
+COMMANDS = (*(each.name for each in command.COMMANDS), RESTART)
 OPERATIONS = ("verify", "repair", "retry", "cutover", "revert")
 SITUATIONS = tuple((phase.value, name) for phase in Phase for name in ("nothing", *OPERATIONS))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from replicator.model.command import Command
+from replicator.model.command import RetryLetters
 from replicator.model.letter import DeadLetter, LetterState
 from replicator.model.phase import Direction, Phase
 from tests.simulation.application import Poison
@@ -73,9 +73,7 @@ class Comparing(Asking):
         if record is None or record.direction is Direction.REVERSE:
             return
         for _ in range(10):
-            await self.command(
-                Command.RETRY, lambda migration: migration.retry_letters(None), optional=True
-            )
+            await self.command(RetryLetters(), optional=True)
             letters = self.world.state._data.letters.values()
             if not any(
                 letter.state is LetterState.OPEN and letter.code == "target-rejected"

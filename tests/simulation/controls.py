@@ -129,12 +129,9 @@ class SimulatedSwitch:
         if self._faults.strikes(Fault.FENCE_AWAY):
             self._application.fence_away_until = loop.time() + self._faults.within(250.0)
             there += self._faults.within(150.0)
-        took_effect = asyncio.Event()
         if not failed:
             self._application.switches_under_way += 1
-            loop.call_later(
-                there, self._switched, direction, epoch, took_effect, context=Context()
-            )
+            loop.call_later(there, self._switched, direction, epoch, context=Context())
         await asyncio.sleep(there + self._faults.latency())
         self._alive()
         if lost:
@@ -142,7 +139,8 @@ class SimulatedSwitch:
         if failed:
             raise Refused("switch-failed", "the switch will not move")
         # The effect and this task may be due at the same instant; the effect came first.
-        await took_effect.wait()
+        while self._application.switches_under_way:
+            await asyncio.sleep(0.001)
         if epoch < self._application.epoch:
             raise Refused("switch-failed", "the route was given a later epoch meanwhile")
 
@@ -155,9 +153,8 @@ class SimulatedSwitch:
             return None
         return Pointer(self._application.active, self._application.epoch)
 
-    def _switched(self, direction: Direction, epoch: int, took_effect: asyncio.Event) -> None:
+    def _switched(self, direction: Direction, epoch: int) -> None:
         self._application.switches_under_way -= 1
-        took_effect.set()
         if epoch < self._application.epoch:
             return  # asked for before another switch took place: the route knows better
         if self._application.active is not direction:

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from replicator.errors import ReplicatorError
-from replicator.model.command import Command
+from replicator.model.command import Abort, Cutover, Pause, Resume
 from replicator.model.phase import Direction, Phase
 from replicator.testing.faults import Fault
 from tests.simulation.process import Killed, Process
@@ -21,7 +21,7 @@ class Mishaps(Steps):
 
     async def lost_story(self) -> None:
         # Whoever loses the state after a cutover has to say where the application is.
-        self.world.meddler.forbidden.add(Command.CUTOVER)
+        self.world.meddler.forbidden.add(Cutover)
         await self.early()
         if self.random.random() < 0.6:
             await self.reach(Phase.STREAMING)
@@ -55,15 +55,13 @@ class Mishaps(Steps):
         world = self.world
         await self.forward()
         await self.until(lambda: self.captured, "a capture")
-        await self.command(Command.PAUSE, lambda migration: migration.pause())
+        await self.command(Pause())
         behind: list[int] = []
         before: dict[Any, int] = {}
         for _ in range(200):
             await asyncio.sleep(1.0)
             if not self.is_paused:  # somebody else resumed it
-                await self.command(
-                    Command.PAUSE, lambda migration: migration.pause(), optional=True
-                )
+                await self.command(Pause(), optional=True)
             positions = dict(world.state._data.positions)
             record = self.record
             if record is not None and record.paused and positions == before:
@@ -82,7 +80,7 @@ class Mishaps(Steps):
         world.log.truncate(number, world.log.bounds()[world.log.name(number)].stable)
         world.trace.add(world.now, "log", "truncated", number)
         # It may be blocked already, by a process that looked before it was resumed.
-        await self.command(Command.RESUME, lambda migration: migration.resume(), optional=True)
+        await self.command(Resume(), optional=True)
         await self.stopped("log-truncated")
         await self.out_of_blocked()
 
@@ -152,7 +150,7 @@ class Mishaps(Steps):
         await self.settled(Direction.FORWARD)
         world = self.world
         earlier = world.copy_state()
-        world.meddler.forbidden.add(Command.ABORT)  # it would be another migration's state
+        world.meddler.forbidden.add(Abort)  # it would be another migration's state
         world.meddler.come()
         await self.linger()
         over = self.random.random() < 0.7

@@ -9,7 +9,7 @@ on at the servers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,8 +19,9 @@ from replicator.errors import Refused, ReplicatorError
 from replicator.metrics import Metrics
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
-from replicator.model.command import Command, Situation, situation
+from replicator.model.command import CancelVerification, Command, DiscardLetters, Repair
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
+from replicator.model.situation import Situation, situation
 from replicator.ports.state import StateStore
 from replicator.routing.person import Person
 from replicator.testing.loop import NumberedTask
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 T = TypeVar("T")
+
+Look = Callable[[Migration], Awaitable[Command[T]]]
 
 RESTART = "restart"
 """What a person does to a process, beside the commands of the table."""
@@ -153,23 +156,29 @@ class Process:
             letters=begun.engine.letters.open > 0,
         )
 
-    async def give(
-        self, command: Command, ask: Callable[[Migration], Coroutine[Any, Any, T]]
-    ) -> T:
-        """As `call`, for a command of the table; what comes of it is noted."""
+    async def give(self, command: Command[T], look: Look[T] | None = None) -> T:
+        """
+        Give a command; what comes of it is noted. `look` may say it otherwise, after a look at
+        the migration.
+        """
+
+        async def do(migration: Migration) -> T:
+            return await migration.do(command if look is None else await look(migration))
+
         at = self.situation()
-        self._world.repaired |= command is Command.REPAIR
-        if command.value in _LONG:
+        self._world.repaired |= isinstance(command, Repair)
+        if command.name in _LONG:
             self._world.meddler.nudge(0.3, 0.3)
         try:
-            answer = await self.call(ask)
+            answer = await self.call(do)
         except Refused:
-            self.noted(command.value, "refused", at)
+            self.noted(command.name, "refused", at)
             raise
         except ReplicatorError:
-            self.noted(command.value, "failed", at)
+            self.noted(command.name, "failed", at)
             raise
-        self.noted(command.value, "done", at)
+        nothing = isinstance(command, CancelVerification | DiscardLetters) and not answer
+        self.noted(command.name, "refused" if nothing else "done", at)
         return answer
 
     def noted(self, command: str, outcome: str, at: Situation | None = None) -> None:

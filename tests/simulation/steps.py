@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from replicator.errors import OwnershipUnknown, ReplicatorError
-from replicator.migration.migration import Migration
-from replicator.model.command import Command
+from replicator.model.command import (
+    Abort,
+    Acknowledge,
+    Complete,
+    Cutover,
+    DiscardLetters,
+    Level,
+    Own,
+    Pause,
+    Repair,
+    Resume,
+    RetryLetters,
+    Revert,
+    Tune,
+    Verify,
+)
 from replicator.model.letter import LetterState
 from replicator.model.phase import Direction, Phase
-from replicator.ports.control import CutoverRequest, VerifyRequest
 from replicator.testing.faults import Fault
 from tests.simulation.asking import Over
 from tests.simulation.comparing import Comparing
@@ -20,6 +31,8 @@ from tests.simulation.process import Killed
 _PATIENCE = 6
 """Failed attempts after which the world calms down, so that every story ends."""
 
+_TO = {Direction.REVERSE: Cutover, Direction.FORWARD: Revert}
+"""What moves the application that way."""
 _STOPPED = (Phase.BLOCKED, Phase.HELD)
 
 
@@ -31,18 +44,12 @@ class Steps(Comparing):
         plan = self.world.plan
         if self.random.random() < 0.1:
             changes = {"stream.in_flight_max": "2", "stream.linger": "30ms"}
-            await self.command(
-                Command.TUNE, lambda migration: migration.tune(changes), optional=True
-            )
+            await self.command(Tune(changes), optional=True)
         if plan.pause:
             await asyncio.sleep(self.random.random() * 4)
-            await self.command(
-                Command.PAUSE, lambda migration: migration.pause(), optional=True
-            )
+            await self.command(Pause(), optional=True)
             await asyncio.sleep(self.random.random() * 2)
-            await self.command(
-                Command.RESUME, lambda migration: migration.resume(), optional=True
-            )
+            await self.command(Resume(), optional=True)
         if plan.compare_early:
             await self.reach(Phase.STREAMING)
             await self.rest_and_compare()
@@ -68,9 +75,7 @@ class Steps(Comparing):
             if self.phase in _STOPPED:
                 break
             if self.is_paused and self.random.random() < 0.05:
-                await self.command(
-                    Command.RESUME, lambda migration: migration.resume(), optional=True
-                )
+                await self.command(Resume(), optional=True)
             await asyncio.sleep(0.1)
         record = self.record
         assert record is not None
@@ -80,7 +85,7 @@ class Steps(Comparing):
         await asyncio.sleep(1.0)  # until the process knows what is persisted
         self.world.stale = False
         # Whatever is tried now, it stays so: these are lies here, or end the story.
-        lies = {Command.ABORT, Command.COMPLETE, Command.OWN}
+        lies = {Abort, Complete, Own}
         before = set(self.world.meddler.forbidden)
         self.world.meddler.forbidden |= lies
         self.world.meddler.come()
@@ -98,11 +103,9 @@ class Steps(Comparing):
         record = self.record
         assert record is not None
         if record.direction is Direction.REVERSE:
-            await self.finish(
-                lambda migration: migration.complete(), Phase.COMPLETE, blocked=True
-            )
+            await self.finish(Phase.COMPLETE, blocked=True)
             raise Over
-        await self.finish(lambda migration: migration.abort(), Phase.ABORTED, blocked=True)
+        await self.finish(Phase.ABORTED, blocked=True)
         await self.second_capture()
         self.world.meddler.come()
         await self.early()
@@ -114,7 +117,7 @@ class Steps(Comparing):
         await self.linger()
         await self.settled(Direction.REVERSE)
         await self.equal()
-        await self.finish(lambda migration: migration.complete(), Phase.COMPLETE)
+        await self.finish(Phase.COMPLETE)
 
     async def settled(self, direction: Direction) -> None:
         """Streaming in a direction, and nobody meddles."""
@@ -157,13 +160,13 @@ class Steps(Comparing):
 
     async def prepare(self, direction: Direction, tries: int) -> None:
         """Do what the gate asks for."""
-        ask = self._ask(direction)
-        request = CutoverRequest(dry_run=True, waive_dead_letters=tries % 2 == 0)
-        for blocker in await self.call(lambda migration: ask(migration)(request)):
+        asked = _TO[direction](dry_run=True, waive_dead_letters=tries % 2 == 0)
+        # To look is no command of the table: it is possible always, and changes nothing.
+        for blocker in await self.call(lambda migration: migration.do(asked)):
             self.world.trace.add(self.world.now, "gate", blocker.code, blocker.message)
             match blocker.code:
                 case "paused":
-                    await self.call(lambda migration: migration.resume(), Command.RESUME)
+                    await self.give(Resume())
                 case "dead-letters":
                     await self.heal_letters(tries)
                 case "not-verified" | "verification-old":
@@ -178,51 +181,31 @@ class Steps(Comparing):
 
     async def acknowledge(self, code: str) -> None:
         """Look at what is latched, and say so."""
-        await self.command(
-            Command.ACKNOWLEDGE,
-            lambda migration: migration.acknowledge(code, "looked at"),
-            optional=True,
-        )
+        await self.command(Acknowledge(code, "looked at"), optional=True)
 
     async def attempt(self, direction: Direction, tries: int) -> None:
-        ask = self._ask(direction)
-        request = CutoverRequest(
+        command = _TO[direction](
             yes=self.random.random() < 0.6,
             waive_dead_letters=tries % 2 == 0,
             timeout_s=self.random.choice([None, None, 8.0]) if tries <= _PATIENCE else None,
         )
-        command = Command.CUTOVER if direction is Direction.REVERSE else Command.REVERT
-        await self.call(lambda migration: ask(migration)(request), command)
-
-    @staticmethod
-    def _ask(direction: Direction) -> Callable[[Migration], Any]:
-        if direction is Direction.REVERSE:
-            return lambda migration: migration.cutover
-        return lambda migration: migration.revert
+        await self.give(command)
 
     async def verify(self) -> None:
-        level = self.random.choice(["full", "full", "full", "sample", "counts"])
-        for one in dict.fromkeys([level, "full"]):
-            await self.command(
-                Command.VERIFY,
-                lambda migration, one=one: migration.verify(VerifyRequest(level=one)),
-                optional=True,
-            )
+        levels: list[Level] = ["full", "full", "full", "sample", "counts"]
+        for level in dict.fromkeys([self.random.choice(levels), "full"]):
+            await self.command(Verify(level=level), optional=True)
 
     async def repair(self) -> None:
         collection = self.random.choice([None, self.world.plan.collections[0].source])
-        await self.command(
-            Command.REPAIR, lambda migration: migration.repair(collection), optional=True
-        )
+        await self.command(Repair(collection), optional=True)
 
     async def heal_letters(self, tries: int) -> None:
         """Retry, rewrite or discard what lies in the dead letters."""
         if self.random.random() < 0.4:
             self.world.heal()
         if self.world.application.mended or self.random.random() < 0.5:
-            await self.command(
-                Command.RETRY, lambda migration: migration.retry_letters(None), optional=True
-            )
+            await self.command(RetryLetters(), optional=True)
         application = self.world.application
         for collection, point_id in sorted(
             application.refused | application.broken | application.unsure, key=str
@@ -235,28 +218,20 @@ class Steps(Comparing):
             )
             numbers = [x.number for x in letters if self.world.is_producers_fault(x)]
             if numbers:
-                await self.call(
-                    lambda migration: migration.discard_letters(numbers), Command.DISCARD
-                )
+                await self.give(DiscardLetters(tuple(numbers)))
 
-    async def finish(
-        self,
-        ask: Callable[[Migration], Coroutine[Any, Any, None]],
-        phase: Phase,
-        *,
-        blocked: bool = False,
-    ) -> None:
+    async def finish(self, phase: Phase, *, blocked: bool = False) -> None:
         """Enter a terminal phase; no seed without a fault."""
         if not self.world.faults.fired:
             self.world.faults.fire(Fault.CRASH)
             self.world.restart()
         await self.alone(blocked=blocked)
-        command = Command.COMPLETE if phase is Phase.COMPLETE else Command.ABORT
+        command = Complete() if phase is Phase.COMPLETE else Abort()
         tries = 0
         while self.phase is not phase:
             tries += 1
             if tries > _PATIENCE:
                 self.world.quieten()
             assert tries < 60, f"{phase.value} is not reached"
-            await self.command(command, ask, optional=True)
+            await self.command(command, optional=True)
             await asyncio.sleep(0.1)

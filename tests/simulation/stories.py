@@ -59,7 +59,7 @@ class Operator(Mishaps):
         else:
             await self.settled(Direction.FORWARD)
             await self.equal()
-            await self.finish(lambda migration: migration.abort(), Phase.ABORTED)
+            await self.finish(Phase.ABORTED)
 
     async def abort_story(self) -> None:
         await self.early()
@@ -67,7 +67,7 @@ class Operator(Mishaps):
             await self.settled(Direction.FORWARD)
             await self.equal()
         await self.forward()
-        await self.finish(lambda migration: migration.abort(), Phase.ABORTED)
+        await self.finish(Phase.ABORTED)
         await self.sources_equal()
 
     async def again_story(self) -> None:
@@ -76,7 +76,7 @@ class Operator(Mishaps):
             await self.reach(Phase.STREAMING)
         await self.linger()
         await self.forward()
-        await self.finish(lambda migration: migration.abort(), Phase.ABORTED)
+        await self.finish(Phase.ABORTED)
         await self.linger()
         await self.second_capture()
         self.world.meddler.come()
@@ -88,7 +88,7 @@ class Operator(Mishaps):
         self.world.faults.fire(Fault.BROKER_OUTAGE)
         self.world.log.away = True
         await self.until(lambda: self.phase is Phase.PLANNED, "PLANNED")
-        await self.finish(lambda migration: migration.abort(), Phase.ABORTED)
+        await self.finish(Phase.ABORTED)
         await self.sources_equal()
 
     async def plain_story(self) -> None:

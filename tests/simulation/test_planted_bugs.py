@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from replicator.migration.migration import Migration
 from replicator.migration.operations import Operations
 from replicator.migration.repair import Repair
 from replicator.migration.verified import read_verified
+from replicator.model.command import Command, Resume
 from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.letter import DeadLetter
@@ -41,6 +42,8 @@ from replicator.testing.faults import Fault
 from tests.simulation.coverage import Coverage
 from tests.simulation.plan import Plan, draw
 from tests.simulation.run import Failed, run_seed
+
+T = TypeVar("T")
 
 SEEDS = 2000
 """The suite's own."""
@@ -197,10 +200,12 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
 
 
 def rest_released_by_resume(patch: pytest.MonkeyPatch) -> None:
-    right = Migration.resume
+    right = Migration.do
 
-    async def waking(migration: Migration) -> None:
-        await right(migration)
+    async def waking(migration: Migration, command: Command[T]) -> T:
+        answer = await right(migration, command)
+        if not isinstance(command, Resume):
+            return answer
         ownership = migration.engine.ownership
         for rest in list(ownership._rests):
             rest.release()
@@ -208,8 +213,9 @@ def rest_released_by_resume(patch: pytest.MonkeyPatch) -> None:
             if lease.purpose is Purpose.MEND:
                 ownership.ended(lease)
         migration._begun.supervisor.wake()
+        return answer
 
-    patch.setattr(Migration, "resume", waking)
+    patch.setattr(Migration, "do", waking)
 
 
 def lease_not_checked_before_sending(patch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from replicator.codecs.partition import murmur2_partition
 from replicator.errors import Fatal, Refused, Rejected, ReplicatorError
-from replicator.model.command import Command
+from replicator.model.command import Answer
 from replicator.model.letter import DeadLetter
 from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
@@ -465,7 +465,7 @@ class World:
             if process is None or not process.alive or process.person.question is None:
                 continue
             with contextlib.suppress(Killed, Refused):
-                await process.give(Command.ANSWER, lambda migration: migration.answer(True))
+                await process.give(Answer(True))
 
     # -- parts ----------------------------------------------------------------------------
     @property
