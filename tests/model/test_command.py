@@ -1,196 +1,120 @@
 """
-The table of commands, walked: every state that is not an end has a way out, and no command is
-possible where it would overlap what may not be overlapped.
+The union of commands, walked: whoever adds one is told what it still lacks.
+
+A rule says when it is possible, a route takes it over HTTP, the migration has a branch for it,
+the command line a word, and the pages a line.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import ast
+import inspect
+from typing import Any
 
-import msgspec
+import click
 import pytest
 
+from replicator.cli.main import cli
+from replicator.http.routes import ROUTES, route_of
+from replicator.migration.migration import Migration
 from replicator.model.command import (
-    ACKNOWLEDGED_IN_BLOCKED,
-    CROSSINGS,
+    COMMANDS,
+    Acknowledge,
+    Answer,
+    AnyCommand,
     Command,
-    Situation,
-    possible,
-    refusal,
-    situation,
+    Cutover,
+    DiscardLetters,
+    Own,
+    Repair,
+    RetryLetters,
+    Revert,
+    Tune,
+    Verify,
 )
-from replicator.model.fact import Fact, FactCode
-from replicator.model.phase import PAUSABLE, STOPPED, TERMINAL, Direction, Phase
-from replicator.model.record import MigrationRecord
+from replicator.model.search import Query
+from replicator.model.situation import _RULES
+from replicator.testing.memory_control import MemoryControl
+from tests.docs.tables import DOCS
 
-OPERATIONS = [None, "verify", "repair", "retry", "cutover", "revert"]
-FENCED = frozenset({Phase.FENCING, Phase.SWITCHING, Phase.HELD})
-"""Phases in which nobody opens the fence."""
-BESIDE = frozenset({Command.TUNE, Command.CANCEL, Command.DISCARD, Command.ANSWER})
-CHANGING = [command for command in Command if command not in BESIDE]
-"""Commands that must not go beside a cutover or revert."""
-
-
-def situations() -> Iterator[Situation]:
-    """Every one, those too that nobody has ever seen."""
-    both = (False, True)
-    for (
-        phase,
-        direction,
-        paused,
-        fence,
-        operation,
-        facts,
-        letters,
-        running,
-    ) in itertools.product(Phase, Direction, both, both, OPERATIONS, both, both, both):
-        for reason in ("", *ACKNOWLEDGED_IN_BLOCKED) if phase is Phase.BLOCKED else ("",):
-            yield Situation(
-                phase=phase,
-                direction=direction,
-                paused=paused,
-                fence_closed=fence,
-                operation=operation if running else None,
-                asked=fence and running,
-                facts=facts,
-                reason_code=reason,
-                letters=letters,
-                running=running,
-            )
+GIVEN: list[Command[Any]] = [
+    Tune({"stream.linger": "30ms"}),
+    Verify(level="sample", queries=[Query(vector=b"", id=7)]),
+    Repair("books"),
+    RetryLetters((1, 2)),
+    DiscardLetters((3,)),
+    Cutover(dry_run=True, timeout_s=9.0, waive_recall=True),
+    Revert(waive_dead_letters=True, yes=True),
+    Own("target"),
+    Acknowledge("misplaced-keys", "mended"),
+    Answer(False),
+]
+"""With everything that can be said; what is not here says nothing but its name."""
 
 
-def moves(at: Situation) -> Iterator[Situation]:
-    """
-    Where a situation may lead. What blocked it is never mended, and no switch goes well: a way
-    out must not rest on luck.
-    """
-    change = msgspec.structs.replace
-    if not at.running:
-        yield change(at, running=True)
-    elif at.operation is not None:
-        yield change(at, operation=None)
-    if at.fence_closed and at.running and at.phase not in FENCED:
-        yield change(at, fence_closed=False, asked=False)
-    if at.running and not at.paused:
-        following = {
-            Phase.PLANNED: Phase.BACKFILL,
-            Phase.BACKFILL: Phase.REPLAY,
-            Phase.REPLAY: Phase.STREAMING,
-            Phase.FENCING: Phase.STREAMING,
-            Phase.SWITCHING: Phase.HELD,
-        }
-        if at.phase in following:
-            fenced = at.phase in FENCED
-            yield change(at, phase=following[at.phase], fence_closed=fenced)
-    for command in Command:
-        if refusal(command, at) is not None:
-            continue
-        match command:
-            case Command.PAUSE | Command.RESUME if at.phase is not Phase.BLOCKED:
-                yield change(at, paused=command is Command.PAUSE)
-            case Command.COMPLETE:
-                yield change(at, phase=Phase.COMPLETE)
-            case Command.ABORT:
-                yield change(at, phase=Phase.ABORTED)
-            case Command.OWN:
-                for direction in Direction:
-                    phase = Phase.STREAMING if at.phase is Phase.HELD else at.phase
-                    yield change(at, phase=phase, direction=direction)
+def values() -> list[Command[Any]]:
+    told = {type(command) for command in GIVEN}
+    return [*GIVEN, *(command() for command in COMMANDS if command not in told)]
 
 
-def is_kept(at: Situation) -> bool:
-    """Whether a migration can be so: nothing is paused that cannot be, but for what blocks."""
-    return not at.paused or at.phase in PAUSABLE | STOPPED | TERMINAL
+def branches(control: type) -> set[str]:
+    """The commands that have a branch of their own."""
+    tree = ast.parse(inspect.getsource(inspect.getmodule(control)))  # type: ignore[arg-type]
+    patterns = [node.cls for node in ast.walk(tree) if isinstance(node, ast.MatchClass)]
+    return {pattern.id for pattern in patterns if isinstance(pattern, ast.Name)}
 
 
-def test_every_state_that_is_not_an_end_has_a_way_out() -> None:
-    for begin in situations():
-        seen, left = {str(begin)}, [begin]
-        while left and not any(at.phase in TERMINAL for at in left):
-            following = [after for at in left for after in moves(at)]
-            left = [at for at in following if str(at) not in seen]
-            seen.update(map(str, left))
-        assert left or not is_kept(begin), f"no way out of {begin}"
+def test_the_union_holds_every_command_there_is_once_and_by_its_own_name() -> None:
+    kinds, found = [Command], set()
+    while kinds:
+        kind = kinds.pop()
+        below = [each for each in kind.__subclasses__() if each.__module__ == kind.__module__]
+        kinds += below
+        if not below:
+            found.add(kind)
+    assert found == set(COMMANDS)
+    assert len({command.name for command in COMMANDS}) == len(COMMANDS)
 
 
-def test_what_is_over_is_over() -> None:
-    for at in situations():
-        if at.phase in TERMINAL and not at.paused and at.operation is None:
-            left = {"dead-letters discard", "tune", "acknowledge", "answer"}
-            assert set(possible(at)) <= left, at
+def test_every_command_has_a_rule() -> None:
+    assert set(_RULES) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", CHANGING)
-def test_nothing_that_changes_the_course_goes_beside_a_cutover(command: Command) -> None:
-    for at in situations():
-        if at.operation in CROSSINGS:
-            assert refusal(command, at) is not None, at
+@pytest.mark.parametrize("control", [Migration, MemoryControl])
+def test_every_command_has_a_branch(control: type) -> None:
+    assert {command.__name__ for command in COMMANDS} <= branches(control)
 
 
-def test_nothing_is_ended_while_the_application_may_not_write() -> None:
-    """Nobody would open the fence any more."""
-    for at in situations():
-        if at.fence_closed:
-            for command in (Command.COMPLETE, Command.ABORT, Command.CUTOVER, Command.REVERT):
-                assert refusal(command, at) is not None, at
+def test_every_command_has_a_route_of_its_own() -> None:
+    assert {route.command for route in ROUTES} == set(COMMANDS)
+    assert len({route.path for route in ROUTES}) == len(ROUTES) == len(COMMANDS)
 
 
-def test_who_was_switched_is_not_given_up_and_who_was_not_is_not_completed() -> None:
-    for at in situations():
-        if at.direction is Direction.REVERSE:
-            assert refusal(Command.ABORT, at) is not None
-            assert refusal(Command.CUTOVER, at) is not None
-            assert refusal(Command.REPAIR, at) is not None
-        else:
-            assert refusal(Command.COMPLETE, at) is not None
-            assert refusal(Command.REVERT, at) is not None
+@pytest.mark.parametrize("command", values(), ids=lambda command: command.name)
+def test_a_command_comes_over_http_as_it_was_given(command: Command[Any]) -> None:
+    route = route_of(command)
+    assert route.read(route.write(command)) == command
 
 
-def test_what_works_beside_a_stream_needs_one() -> None:
-    beside = (Command.VERIFY, Command.REPAIR, Command.RETRY, Command.CUTOVER, Command.REVERT)
-    for at in situations():
-        if at.phase is not Phase.STREAMING or at.paused:
-            for command in beside:
-                assert refusal(command, at) is not None, at
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_can_be_given_on_the_command_line_and_is_documented(
+    command: type[AnyCommand],
+) -> None:
+    *words, last = command.name.split()
+    found: click.Command = cli
+    for word in [*words, *([] if last.startswith("--") else [last])]:
+        assert isinstance(found, click.Group)
+        part = found.get_command(click.Context(found), word)
+        assert part is not None, f"no `replicator {command.name}`"
+        found = part
+    assert found.help
+    if last.startswith("--"):
+        assert last in {option for each in found.params for option in each.opts}
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert f"## `replicator {' '.join([*words, last]).partition(' --')[0]}`" in page
 
 
-def test_nothing_is_paused_that_does_not_run() -> None:
-    for at in situations():
-        if at.phase not in PAUSABLE:
-            assert refusal(Command.PAUSE, at) is not None, at
-
-
-def test_without_a_daemon_only_what_the_state_alone_can_do_is_possible() -> None:
-    offline = {
-        Command.ABORT,
-        Command.COMPLETE,
-        Command.ACKNOWLEDGE,
-        Command.DISCARD,
-    }
-    for at in situations():
-        if not at.running:
-            assert {command for command in Command if refusal(command, at) is None} <= offline
-
-
-def test_why_log_or_mark_are_not_ours_is_not_acknowledged_without_looking_at_them() -> None:
-    for at in situations():
-        if at.reason_code and not at.facts:
-            assert (refusal(Command.ACKNOWLEDGE, at) is None) == at.running or at.operation
-
-
-def test_a_lapse_is_nothing_that_a_person_can_clear() -> None:
-    def at(code: FactCode) -> Situation:
-        fact = Fact(code=code, message="seen", at=1.0)
-        return situation(MigrationRecord(name="it", phase=Phase.STREAMING, facts=(fact,)))
-
-    assert refusal(Command.ACKNOWLEDGE, at(FactCode.LAPSE)) is not None
-    assert refusal(Command.ACKNOWLEDGE, at(FactCode.MISPLACED)) is None
-    assert refusal(Command.ACKNOWLEDGE, at(FactCode.INTRUDER)) is None
-
-
-@pytest.mark.parametrize("command", Command)
-def test_every_command_is_possible_somewhere_and_refused_somewhere(command: Command) -> None:
-    answers = {refusal(command, at) is None for at in situations()}
-    assert answers == {True, False}
-    assert all(refusal(command, at) != "" for at in situations())
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command: type[AnyCommand]) -> None:
+    assert command.__doc__
+    assert command.__dict__.get("name"), "its own, and not that of what it is made from"
