@@ -49,7 +49,6 @@ format: $(READY) ## put every file into the house format
 
 docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 	$(BIN)/python -m tests.docs.tables
-	$(BIN)/python -m replicator.settings.reference > config/reference.toml
 
 simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation

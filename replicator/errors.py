@@ -23,6 +23,7 @@ from replicator.losses import LOSSES
 CODES: dict[str, str] = {
     # configuration and preflight
     "config-missing": "Create the file with `replicator init`, or name one with --config.",
+    "kind-broken": "Mend or remove the package that brings this kind of store.",
     "config-exists": "Name another file with --output, or remove this one first.",
     "config-syntax": "Mend the TOML at the line named.",
     "config-unknown-key": (

@@ -8,18 +8,18 @@ the daemon over HTTP pays for none of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from replicator import __version__, clock
 from replicator.errors import Refused
+from replicator.kinds import open_store
 from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
-from replicator.settings.cutover import HttpSettings, ManualSettings, QdrantAliasSettings
+from replicator.settings.cutover import AliasSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
 from replicator.settings.settings import Settings
-from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
 
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
@@ -66,27 +66,7 @@ class Assembly:
 def make_stores(settings: Settings) -> tuple[Store, Store]:
     """The connectors of source and target."""
     page_bytes = settings.memory.page_bytes(settings.backfill.readers)
-    return make_store(settings.source, page_bytes), make_store(settings.target, page_bytes)
-
-
-def files_in(directory: str | Path) -> Callable[[str], bool]:
-    """Whether a directory holds the file of a collection."""
-    from replicator.connectors.jsonl.names import file_name
-
-    return lambda name: (Path(directory) / file_name(name)).exists()
-
-
-def make_store(settings: StoreSettings, page_bytes: int) -> Store:
-    """The connector of a store. `page_bytes`: what a page of points may hold, about."""
-    match settings:
-        case QdrantSettings():
-            from replicator.connectors.qdrant import QdrantStore
-
-            return QdrantStore(settings, page_bytes)
-        case JsonlSettings():
-            from replicator.connectors.jsonl import JsonlStore
-
-            return JsonlStore(settings, page_bytes)
+    return open_store(settings.source, page_bytes), open_store(settings.target, page_bytes)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -286,7 +266,7 @@ def make_switch(settings: Settings, person: Person, store: Store) -> Switch:
             return ManualSwitch(person, settings.name)
         case HttpSettings() as switch:
             return HttpSwitch(switch)
-        case QdrantAliasSettings(aliases=aliases):
+        case AliasSettings(aliases=aliases):
             if not isinstance(store, AliasSwitch):
                 raise Refused("unsupported", "cutover.switch: the target has no aliases")
             return AliasSwitchover(store, aliases, settings.collections)

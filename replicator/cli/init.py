@@ -7,18 +7,7 @@ from pathlib import Path
 import click
 
 from replicator.errors import Refused
-
-_STORES = {
-    "qdrant": """\
-kind = "qdrant"
-url = "${{{side}_URL:-http://localhost:{port}}}"        # the gRPC port; https:// for TLS
-api_key = "${{{side}_API_KEY:-}}"
-""",
-    "jsonl": """\
-kind = "jsonl"
-path = "{folder}"                               # one <collection>.jsonl for each collection
-""",
-}
+from replicator.kinds import kinds
 
 _FEEDS = {
     "kafka": """\
@@ -78,7 +67,7 @@ _CUTOVER = """\
 
 [cutover]
 fence = {{ kind = "manual" }}                   # manual: a person is asked; or http
-switch = {{ kind = "manual" }}                  # manual, http, or qdrant-alias
+switch = {{ kind = "manual" }}                  # manual, http, or a store's aliases
 timeout = "5m"                                  # the whole attempt; then the fence opens again
 delivery_timeout = "{delivery}"                        # longest a fenced producer may retry
 """
@@ -87,10 +76,10 @@ delivery_timeout = "{delivery}"                        # longest a fenced produc
 @click.command()
 @click.option("--name", default="articles", show_default=True, help="Names the migration.")
 @click.option(
-    "--source", type=click.Choice(sorted(_STORES)), default="qdrant", show_default=True
+    "--source", type=click.Choice(list(kinds())), default=next(iter(kinds())), show_default=True
 )
 @click.option(
-    "--target", type=click.Choice(sorted(_STORES)), default="qdrant", show_default=True
+    "--target", type=click.Choice(list(kinds())), default=next(iter(kinds())), show_default=True
 )
 @click.option(
     "--feed", type=click.Choice(sorted(_FEEDS)), default="changelog", show_default=True
@@ -138,8 +127,8 @@ def configuration(
     pairs = [pair.partition("=")[::2] for pair in collections]
     return _WHOLE.format(
         name=name,
-        source=_STORES[source].format(side="SOURCE", port=6334, folder="source"),
-        target=_STORES[target].format(side="TARGET", port=6335, folder="target"),
+        source=kinds()[source].example.format(side="SOURCE", port=6334, folder="source"),
+        target=kinds()[target].example.format(side="TARGET", port=6335, folder="target"),
         collections="\n".join(
             _COLLECTION.format(source=from_, target=to or from_) for from_, to in pairs
         ),

@@ -169,21 +169,20 @@ def discard(
 
 def _settings(exported: str | None, imported: str | None) -> Settings:
     """Whose dead letters: the migration's, or those of a copy to or from files."""
+    from replicator.kinds import file_kinds
     from replicator.migration.transfer import export_settings, import_settings
-    from replicator.wiring import files_in
 
     told = options.settings()
     if exported is not None and imported is not None:
         raise click.UsageError("--export and --import exclude each other")
+    files = next(iter(file_kinds().values()))  # the state lies beside files of any kind
     if exported is not None:
-        return export_settings(told, side="source", collections=[], directory=exported)
+        return export_settings(
+            told, side="source", collections=[], directory=exported, files=files
+        )
     if imported is not None:
         return import_settings(
-            told,
-            side="target",
-            collections=[],
-            directory=imported,
-            is_there=files_in(imported),
+            told, side="target", collections=[], directory=imported, files=files
         )
     return told
 

@@ -54,11 +54,12 @@ as_json = click.option(
 
 def settings() -> Settings:
     """The settings of this invocation. Raises Refused for what is wrong with them."""
+    from replicator.kinds import variants
     from replicator.settings.feeds import feed_kind
     from replicator.settings.load import discover, load
 
     context = click.get_current_context()
-    loaded = load(discover(context.obj, os.environ), os.environ)
+    loaded = load(discover(context.obj, os.environ), os.environ, variants())
     context.meta[FEED] = feed_kind(loaded.feed)
     return loaded
 

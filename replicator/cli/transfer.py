@@ -10,12 +10,21 @@ import click
 
 from replicator.cli import options, screen
 from replicator.errors import Refused, ReplicatorError
+from replicator.kinds import file_kinds
 
 if TYPE_CHECKING:
     from replicator.model.status import Status
     from replicator.settings.settings import Settings
     from replicator.wiring import Service
 
+_form = click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(file_kinds())),
+    default=next(iter(file_kinds())),
+    show_default=True,
+    help="The kind of the files.",
+)
 _collections = click.option(
     "--collection", "collections", metavar="NAME", multiple=True, help="Only these; else all."
 )
@@ -26,6 +35,7 @@ _collections = click.option(
 @options.as_json
 @options.wipe_target
 @_collections
+@_form
 @click.option(
     "--from",
     "side",
@@ -40,26 +50,29 @@ def export(
     as_json: bool,
     wipe: tuple[str, ...],
     collections: tuple[str, ...],
+    form: str,
     side: str,
     directory: str | None,
 ) -> None:
     """Copy collections as they are into DIRECTORY.
 
-    One JSONL file each; DIRECTORY is NAME-export when absent. Nobody may write the store
+    DIRECTORY is NAME-export when absent. Nobody may write the store
     meanwhile. What is interrupted, or met a writer, goes on when it is run again.
     """
     from replicator.migration.transfer import default_directory, export_settings, leave_manifest
 
     told = options.settings()
+    place = directory or default_directory(told)
     settings = export_settings(
         told,
         side=side,
         collections=list(collections),
-        directory=directory or default_directory(told),
+        directory=place,
+        files=file_kinds()[form],
     )
     points = _carry("export", settings, wipe, as_json)
     if points is not None:
-        leave_manifest(settings, side, points)
+        leave_manifest(settings, place, side, points)
 
 
 @click.command("import")
@@ -67,6 +80,7 @@ def export(
 @options.as_json
 @options.wipe_target
 @_collections
+@_form
 @click.option(
     "--to",
     "side",
@@ -81,17 +95,17 @@ def import_(
     as_json: bool,
     wipe: tuple[str, ...],
     collections: tuple[str, ...],
+    form: str,
     side: str,
     directory: str | None,
 ) -> None:
-    """Copy the JSONL files of DIRECTORY into collections.
+    """Copy the files of DIRECTORY into collections.
 
     DIRECTORY is NAME-export when absent. What `export` left there finds its collections by
     itself, whatever they are called at this store. What is interrupted goes on when it is run
     again; so do rows that could not be carried, once they are mended.
     """
     from replicator.migration.transfer import default_directory, import_settings
-    from replicator.wiring import files_in
 
     told = options.settings()
     place = directory or default_directory(told)
@@ -102,7 +116,7 @@ def import_(
         side=side,
         collections=list(collections),
         directory=place,
-        is_there=files_in(place),
+        files=file_kinds()[form],
     )
     _carry("import", settings, wipe, as_json)
 

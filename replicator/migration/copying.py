@@ -120,7 +120,7 @@ class CopyJob:
         where a process of this very migration died, which may have been allowed one.
         """
         engine, parts = self._engine, self._engine.parts
-        if parts.target.creates_on_write or not engine.absolves or parts.wipe:
+        if parts.target.traits.creates_on_write or not engine.absolves or parts.wipe:
             return
         for collection in parts.settings.collections:
             describing = partial(parts.target.describe, collection.target)

@@ -29,7 +29,7 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.ports.store import AliasSwitch, Store
-from replicator.settings.cutover import QdrantAliasSettings
+from replicator.settings.cutover import AliasSettings
 from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
 from replicator.stream.writing import Writer
@@ -142,7 +142,7 @@ class Identity:
         assert record.capture is not None
         mark = Mark(record.capture.id, record.epoch, record.incarnation)
         target = self._parts.target
-        for collection in self._parts.settings.collections if target.marks else ():
+        for collection in self._parts.settings.collections if target.traits.marks else ():
             await self._writers[Direction.FORWARD].administer(
                 lease, partial(target.mark, collection.target, mark)
             )
@@ -198,7 +198,7 @@ class Identity:
                 return
             raise Blocked("target-missing", f"the target has no collection {name!r} any more")
         assert record.capture is not None
-        if not self._parts.target.marks:
+        if not self._parts.target.traits.marks:
             return
         mark = found.mark
         if mark is None or mark.capture_id != record.capture.id:
@@ -221,7 +221,7 @@ class Identity:
 
     async def _aliases(self, record: MigrationRecord) -> None:
         switch = self._parts.settings.cutover.switch
-        ours = switch.aliases if isinstance(switch, QdrantAliasSettings) else []
+        ours = switch.aliases if isinstance(switch, AliasSettings) else []
         for side, store, name in self._names():
             pinned = record.collections.get(f"{side}/{name}")
             if pinned is None or name in ours:  # what our own switch moves is not watched

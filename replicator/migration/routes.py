@@ -16,8 +16,8 @@ from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.ports.store import Planner, StoreReader
-from replicator.settings.consistency import store_address
 from replicator.settings.settings import Settings
+from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import neutral, with_options
 from replicator.stream.route import Route

@@ -11,6 +11,7 @@ which; so an import finds them again at either side, whatever they are called th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,10 +21,10 @@ from replicator.errors import Refused
 from replicator.migration.journal import Journal
 from replicator.model.phase import Phase
 from replicator.model.record import MigrationRecord
+from replicator.ports.kind import DirectoryOf
 from replicator.ports.state import StateStore
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings, StateSettings
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 
 _MANIFEST = "export.json"
@@ -40,7 +41,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export_settings(
-    settings: Settings, *, side: str, collections: list[str], directory: str
+    settings: Settings,
+    *,
+    side: str,
+    collections: list[str],
+    directory: str,
+    files: DirectoryOf,
 ) -> Settings:
     """
     Copy collections of the `side` (`source` or `target`) as they are into a directory. An empty
@@ -52,7 +58,7 @@ def export_settings(
         settings,
         name=f"{settings.name}-export",
         source=store,
-        target=JsonlSettings(path=directory),
+        target=files.settings(directory),
         collections=[
             _as_it_is(name, name, accepted[name])
             for name in _named(settings, side, collections)
@@ -68,20 +74,21 @@ def import_settings(
     side: str,
     collections: list[str],
     directory: str,
-    is_there: Callable[[str], bool],
+    files: DirectoryOf,
 ) -> Settings:
     """
     Copy a directory's files into collections of the `side`. Raises Refused("not-found") for a
-    name that is none of theirs. `is_there` tells whether the directory has a collection's file.
+    name that is none of theirs.
     """
     store = settings.source if side == "source" else settings.target
     accepted = _accepted(settings, side)
     names = _named(settings, side, collections)
+    is_there = partial(files.holds, directory)
     words = _words(settings, side, names, Path(directory), is_there)
     return msgspec.structs.replace(
         settings,
         name=f"{settings.name}-import",
-        source=JsonlSettings(path=directory),
+        source=files.settings(directory),
         target=store,
         collections=[_as_it_is(words[name], name, accepted[name]) for name in names],
         feed=NoFeedSettings(),
@@ -89,13 +96,14 @@ def import_settings(
     )
 
 
-def leave_manifest(settings: Settings, side: str, points: dict[str, int]) -> None:
+def leave_manifest(
+    settings: Settings, directory: str, side: str, points: dict[str, int]
+) -> None:
     """Note, beside an export's files, whose names they bear. `settings` are the export's."""
-    assert isinstance(settings.target, JsonlSettings)
     manifest = Manifest(
         migration=settings.name.removesuffix("-export"), side=side, collections=points
     )
-    path = Path(settings.target.path) / _MANIFEST
+    path = Path(directory) / _MANIFEST
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 

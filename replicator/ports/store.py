@@ -20,6 +20,7 @@ from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
+from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 
 
@@ -49,6 +50,11 @@ class Page(msgspec.Struct, frozen=True):
 
 class StoreReader(Protocol):
     """Read points back. Vectors come as bytes."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the store is: that of its kind, where this one is no less."""
+        ...
 
     @property
     def staleness_s(self) -> float:
@@ -92,6 +98,11 @@ class StoreWriter(Protocol):
     """Write points. Idempotent: the same batch twice leaves what it left once."""
 
     @property
+    def traits(self) -> Traits:
+        """As in StoreReader."""
+        ...
+
+    @property
     def late_write_bound_s(self) -> float:
         """How long after an unknown outcome a write may still land."""
         ...
@@ -106,16 +117,6 @@ class StoreWriter(Protocol):
         leave the mark `wanted.capture_id` where the store has collection metadata. An existing
         collection keeps its points.
         """
-        ...
-
-    @property
-    def marks(self) -> bool:
-        """Whether it can keep a mark of ours beside a collection."""
-        ...
-
-    @property
-    def creates_on_write(self) -> bool:
-        """Whether a write to a collection that is not there creates it."""
         ...
 
     async def mark(self, collection: str, mark: Mark) -> None:

@@ -9,22 +9,23 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from replicator.losses import LOSSES
 from replicator.settings.convert import invalid
 from replicator.settings.credentials import why_not_sent
 from replicator.settings.cutover import (
+    AliasSettings,
     HookSettings,
     HttpSettings,
     ManualSettings,
-    QdrantAliasSettings,
 )
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings
+from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.settings import Settings
-from replicator.settings.stores import JsonlSettings, QdrantSettings, StoreSettings
+from replicator.settings.stores import StoreSettings, store_address
 from replicator.settings.transform_rules import check_transform
 from replicator.settings.units import Secret
+from replicator.settings.variants import kind_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -59,21 +60,8 @@ def check_consistency(settings: Settings) -> None:
 
 
 def _check_store(path: str, store: StoreSettings) -> None:
-    match store:
-        case QdrantSettings():
-            _check_url(f"{path}.url", store.url)
-            _check_address(f"{path}.url", store.url)
-            _sendable(f"{path}.api_key", store.api_key)
-            if store.ca_file and not store.url.startswith("https://"):
-                raise invalid(f"{path}.ca_file", "is for a url that begins with https://")
-            _at_least(f"{path}.timeout", store.timeout, 0.001)
-            for name in ("shard_number", "replication_factor"):
-                count = getattr(store, name)
-                if count is not None:
-                    _at_least(f"{path}.{name}", count, 1)
-        case JsonlSettings():
-            _filled(f"{path}.path", store.path)
-            _at_least(f"{path}.segment_bytes", store.segment_bytes, 1)
+    for key, problem in store.problems():
+        raise invalid(f"{path}.{key}", problem)
 
 
 def _check_collections(settings: Settings) -> None:
@@ -88,10 +76,9 @@ def _check_collections(settings: Settings) -> None:
             if name in seen:
                 raise invalid(path, f"{name!r} stands in collections[{seen[name]}] already")
             seen[name] = number
-            store = getattr(settings, role)
-            unfit = name in (".", "..") or any(char in name for char in "/\\\0")
-            if isinstance(store, JsonlSettings) and unfit:
-                raise invalid(path, f"{name!r} cannot be the name of a file")
+            why = getattr(settings, role).unfit(name)
+            if why is not None:
+                raise invalid(path, f"{name!r} {why}")
     if store_address(settings.source) == store_address(settings.target):
         sources = {collection.source for collection in settings.collections}
         for number, collection in enumerate(settings.collections):
@@ -108,17 +95,6 @@ def _check_accepted(path: str, codes: Sequence[str]) -> None:
             near = difflib.get_close_matches(code, LOSSES, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise invalid(f"{path}[{number}]", f"{code!r} is no code of a loss{hint}")
-
-
-def store_address(store: StoreSettings) -> tuple[str, str]:
-    """Kind and place of a store, equal for two spellings of one place."""
-    match store:
-        case QdrantSettings():
-            parts = urlsplit(store.url)
-            host = "localhost" if parts.hostname == "127.0.0.1" else parts.hostname
-            return "qdrant", f"{host}:{parts.port or 6334}{parts.path.rstrip('/')}"
-        case JsonlSettings():
-            return "jsonl", store.path.rstrip("/") or "/"
 
 
 def _check_feed(settings: Settings) -> None:
@@ -200,26 +176,27 @@ def _check_limits(settings: Settings) -> None:
 def _check_cutover(settings: Settings) -> None:
     for role in ("fence", "switch"):
         part = getattr(settings.cutover, role)
-        assert isinstance(part, (ManualSettings, HttpSettings, QdrantAliasSettings))
+        assert isinstance(part, (ManualSettings, HttpSettings, AliasSettings))
         if isinstance(part, HttpSettings):
             _check_url(f"cutover.{role}.url", part.url)
             _sendable(f"cutover.{role}.token", part.token)
             _at_least(f"cutover.{role}.timeout", part.timeout, 0.001)
-        elif isinstance(part, QdrantAliasSettings):
-            _check_aliases(settings, part.aliases)
+        elif isinstance(part, AliasSettings):
+            _check_aliases(settings, part)
     for name in settings.hooks.__struct_fields__:
         hook = getattr(settings.hooks, name)
         if hook is not None:
             _check_hook(f"hooks.{name}", hook)
 
 
-def _check_aliases(settings: Settings, aliases: Sequence[str]) -> None:
-    path = "cutover.switch.aliases"
-    if not isinstance(settings.source, QdrantSettings) or store_address(
-        settings.source
-    ) != store_address(settings.target):
+def _check_aliases(settings: Settings, switch: AliasSettings) -> None:
+    path, aliases = "cutover.switch.aliases", switch.aliases
+    if kind_of(settings.source) != switch.store or (
+        store_address(settings.source) != store_address(settings.target)
+    ):
         raise invalid(
-            "cutover.switch.kind", "qdrant-alias needs source and target on one Qdrant server"
+            "cutover.switch.kind",
+            f"{kind_of(switch)} needs source and target on one store of kind {switch.store}",
         )
     if len(aliases) != len(settings.collections):
         raise invalid(
@@ -243,22 +220,8 @@ def _check_hook(path: str, hook: HookSettings) -> None:
 
 
 def _check_url(path: str, url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or any(char.isspace() for char in url):
-        raise invalid(path, "is not a URL such as http://localhost:6334")
-
-
-def _check_address(path: str, url: str) -> None:
-    """What gRPC would leave out without a word is refused."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise invalid(path, "holds a user or password, which gRPC does not send; use api_key")
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise invalid(path, "has a path or query, which gRPC does not use")
+    if why := why_no_url(url):
+        raise invalid(path, why)
 
 
 def _sendable(path: str, secret: Secret) -> None:
@@ -282,8 +245,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _at_least(path: str, value: float, least: float) -> None:
-    if value < least:
-        raise invalid(path, f"is below {least}")
+    if why := why_below(value, least):
+        raise invalid(path, why)
 
 
 def _filled(path: str, value: str) -> None:

@@ -20,12 +20,13 @@ from replicator.errors import Refused
 from replicator.settings.credentials import without_credentials
 from replicator.settings.settings import Settings
 from replicator.settings.units import Duration, Secret, Size
+from replicator.settings.variants import Section, Variants, kinds, options
 
 _DEPTH_MAX = 32
 _NUMBER = re.compile(r"\[\d+\]")
 
 
-def convert(value: object, wanted: Any, path: str = "") -> Any:
+def convert(value: object, wanted: Any, variants: Variants, path: str = "") -> Any:
     """
     A value of the type `wanted`, where `path` says it stands. Raises Refused
     ("config-unknown-key", "config-invalid") naming the path.
@@ -35,22 +36,22 @@ def convert(value: object, wanted: Any, path: str = "") -> Any:
         return _json_value(value, path, _DEPTH_MAX)
     if wanted in (Duration, Size):
         return _quantity(value, wanted, path)
+    if origin in (Union, types.UnionType) or wanted in variants:
+        return _union(value, options(wanted, variants), variants, path)
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
-        return _struct(value, wanted, path)
-    if origin in (Union, types.UnionType):
-        return _union(value, get_args(wanted), path)
+        return _struct(value, wanted, variants, path)
     if origin is Literal:
         return _literal(value, get_args(wanted), path)
     if origin is list:
         (item,) = get_args(wanted)
         return [
-            convert(each, item, f"{path}[{number}]")
+            convert(each, item, variants, f"{path}[{number}]")
             for number, each in enumerate(_typed(value, list, path))
         ]
     if origin is dict:
         item = get_args(wanted)[1]
         return {
-            name: convert(each, item, step(path, name))
+            name: convert(each, item, variants, step(path, name))
             for name, each in _typed(value, dict, path).items()
         }
     return _scalar(value, wanted, path)
@@ -68,16 +69,6 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
     return field.default
 
 
-def kinds(options: tuple[Any, ...]) -> dict[str, type[msgspec.Struct]]:
-    """The settings of each `kind` among the options of a union; empty where it has none."""
-    return {
-        str(option.__struct_config__.tag): option
-        for option in options
-        if isinstance(option, type) and issubclass(option, msgspec.Struct)
-        if option.__struct_config__.tag is not None
-    }
-
-
 def step(path: str, name: str) -> str:
     """A path one key longer, quoted as TOML would where it must be."""
     bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
@@ -90,35 +81,33 @@ def invalid(path: str, message: str) -> Refused:
     return Refused("config-invalid", without_credentials(f"{path}: {message}"))
 
 
-def _struct(value: object, wanted: type[msgspec.Struct], path: str) -> msgspec.Struct:
+def _struct(value: object, wanted: Section, variants: Variants, path: str) -> msgspec.Struct:
     table = _typed(value, dict, path)
     tag_field = wanted.__struct_config__.tag_field
     known = members(wanted)
     for name in table:
         if name not in known and name != tag_field:
-            raise _unknown_key(name, wanted, path)
+            raise _unknown_key(name, wanted, variants, path)
     given: dict[str, Any] = {}
     for name, field in known.items():
         if name in table:
-            given[name] = convert(table[name], field.type, step(path, name))
+            given[name] = convert(table[name], field.type, variants, step(path, name))
         elif field.required:
             raise invalid(step(path, name), "is missing, and has no default")
     return wanted(**given)
 
 
-def _union(value: object, options: tuple[Any, ...], path: str) -> Any:
-    tagged = kinds(options)
+def _union(value: object, members: list[Any], variants: Variants, path: str) -> Any:
+    tagged = kinds(members)
     if tagged:
-        return _struct(value, _chosen(value, tagged, path), path)
-    plain = [option for option in options if option is not types.NoneType]
+        return _struct(value, _chosen(value, tagged, path), variants, path)
+    plain = [member for member in members if member is not types.NoneType]
     assert len(plain) == 1, "settings have no unions but those told apart by kind, and optional"
     # TOML has no null: None is for what is left out.
-    return convert(value, plain[0], path)
+    return convert(value, plain[0], variants, path)
 
 
-def _chosen(
-    value: object, tagged: dict[str, type[msgspec.Struct]], path: str
-) -> type[msgspec.Struct]:
+def _chosen(value: object, tagged: dict[str, Section], path: str) -> Section:
     table = _typed(value, dict, path)
     where = step(path, "kind")
     choices = ", ".join(tagged)
@@ -204,16 +193,20 @@ def _json_value(value: object, path: str, depth: int) -> Any:
     return _typed(value, type(value), path)
 
 
-def _unknown_key(name: str, section: type[msgspec.Struct], path: str) -> Refused:
+def _unknown_key(name: str, section: Section, variants: Variants, path: str) -> Refused:
     where = step(path, name)
     near = difflib.get_close_matches(name, members(section), 1, cutoff=0.7)
-    hint = f"; did you mean {step(path, near[0])}?" if near else _elsewhere(name, section, path)
+    hint = (
+        f"; did you mean {step(path, near[0])}?"
+        if near
+        else _elsewhere(name, section, variants, path)
+    )
     return Refused("config-unknown-key", without_credentials(f"{where} is not a setting{hint}"))
 
 
-def _elsewhere(name: str, section: type[msgspec.Struct], path: str) -> str:
+def _elsewhere(name: str, section: Section, variants: Variants, path: str) -> str:
     """A hint for a key that exists under another kind or in another section, or is misspelt."""
-    places = _places(Settings, "")
+    places = _places(Settings, variants, "")
     here = _NUMBER.sub("[]", path)
     config = section.__struct_config__
     for place, key, kind in places:
@@ -227,15 +220,17 @@ def _elsewhere(name: str, section: type[msgspec.Struct], path: str) -> str:
     return f"; did you mean {step(path, near[0])}?" if near else ""
 
 
-def _places(section: type[msgspec.Struct], path: str) -> list[tuple[str, str, str | None]]:
+def _places(
+    section: Section, variants: Variants, path: str
+) -> list[tuple[str, str, str | None]]:
     """Every key there is: its section's path, its name, and the kind that has it."""
     found: list[tuple[str, str, str | None]] = []
     tag = section.__struct_config__.tag
     for name, field in members(section).items():
         found.append((path, name, str(tag) if tag is not None else None))
         inner = step(path, name)
-        for option in (field.type, *get_args(field.type)):
+        repeated = get_origin(field.type) is list
+        for option in get_args(field.type) if repeated else options(field.type, variants):
             if isinstance(option, type) and issubclass(option, msgspec.Struct):
-                repeated = get_origin(field.type) is list
-                found.extend(_places(option, f"{inner}[]" if repeated else inner))
+                found.extend(_places(option, variants, f"{inner}[]" if repeated else inner))
     return found

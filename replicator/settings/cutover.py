@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from replicator.settings.units import Duration, Secret, Size
@@ -44,24 +46,20 @@ class HttpSettings(
     """How long one request may take."""
 
 
-class QdrantAliasSettings(
-    msgspec.Struct,
-    tag="qdrant-alias",
-    tag_field="kind",
-    kw_only=True,
-    forbid_unknown_fields=True,
-):
+class AliasSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    Readers use an alias of one Qdrant server that holds both stores; the switch moves it. One
-    alias for each collection of the migration, in the same order.
+    The switch moves aliases of one store that holds both ends. Each kind of store that can
+    brings a section of its own.
     """
 
+    store: ClassVar[str]
+    """The kind of store whose aliases they are."""
     aliases: list[str]
     """Alias names, one for each of [[collections]]."""
 
 
 FenceSettings = ManualSettings | HttpSettings
-SwitchSettings = ManualSettings | HttpSettings | QdrantAliasSettings
+SwitchSettings = ManualSettings | HttpSettings | AliasSettings
 
 
 class HookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

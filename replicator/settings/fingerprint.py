@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from replicator.settings.consistency import store_address
 from replicator.settings.convert import default_of, members
 from replicator.settings.feeds import ChangelogSettings, FeedSettings, KafkaSettings
 from replicator.settings.settings import Settings
+from replicator.settings.stores import store_address
 
 _MAY_CHANGE = frozenset({"accept"})
 """Of a collection: a person's word on what was found, not a part of the copy."""

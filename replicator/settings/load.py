@@ -17,6 +17,7 @@ from replicator.settings.environment import substitute
 from replicator.settings.fingerprint import fingerprint
 from replicator.settings.redaction import redacted
 from replicator.settings.settings import Settings
+from replicator.settings.variants import Variants
 
 __all__ = ["discover", "fingerprint", "from_toml", "load", "redacted"]
 
@@ -31,9 +32,9 @@ def discover(explicit: str | Path | None, env: Mapping[str, str]) -> Path:
     return Path(named) if named else DEFAULT_PATH
 
 
-def load(path: str | Path, env: Mapping[str, str]) -> Settings:
+def load(path: str | Path, env: Mapping[str, str], variants: Variants) -> Settings:
     """
-    Read and check a configuration file.
+    Read and check a configuration file. `variants` are the kinds of stores that there are.
 
     Raises Refused: `config-missing`, `config-syntax`, `config-env`, `config-unknown-key`,
     `config-invalid`, `transform-invalid`. The message begins with the path in the file where
@@ -48,12 +49,12 @@ def load(path: str | Path, env: Mapping[str, str]) -> Settings:
         document = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as exc:
         raise Refused("config-syntax", f"{path}: {exc}") from exc
-    return from_toml(document, env)
+    return from_toml(document, env, variants)
 
 
-def from_toml(document: dict[str, Any], env: Mapping[str, str]) -> Settings:
+def from_toml(document: dict[str, Any], env: Mapping[str, str], variants: Variants) -> Settings:
     """Settings from a parsed file. Raises Refused as `load` does."""
-    settings = convert(substitute(document, env), Settings)
+    settings = convert(substitute(document, env), Settings, variants)
     assert isinstance(settings, Settings)
     check_consistency(settings)
     return settings

@@ -1,27 +1,27 @@
 """
 The reference of all settings, made from their declarations.
 
-`python -m replicator.settings.reference > config/reference.toml` writes the file; a test holds
-the file to it. A line `#name = value` shows a key that may be left out, with its default; prose
-has a space after the `#`. So the file is a valid configuration as it stands, and stays one with
-any of those lines uncommented.
+`make docs` writes config/reference.toml; a test holds the file to it. A line `#name = value`
+shows a key that may be left out, with its default; prose has a space after the `#`. So the file
+is a valid configuration as it stands, and stays one with any of those lines uncommented.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import sys
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from replicator.settings.convert import default_of, kinds, members, step
+from replicator.settings.convert import default_of, members, step
 from replicator.settings.settings import Settings
+from replicator.settings.stores import StoreSettings
 from replicator.settings.units import Duration, Size
+from replicator.settings.variants import Section, Variants, kinds, options
 
 _WIDTH = 92
 
@@ -33,9 +33,6 @@ EXAMPLES: dict[str, str] = {
     "collections.transform.filter": ('{ must = [{ key = "lang", match = { value = "en" } }] }'),
     "collections.transform.keep": '["title", "lang", "year"]',
     "collections.transform.vectors": '{ "" = "text" }',
-    "source.shard_number": "2",
-    "source.replication_factor": "2",
-    "source.path": '"export"',
     "feed.bootstrap_servers": '"localhost:9092"',
     "feed.topic": '"articles.changes"',
     "feed.path": '"var/changes.db"',
@@ -51,8 +48,8 @@ EXAMPLES: dict[str, str] = {
 """Values for keys that have no default to show, as TOML."""
 
 _HEAD = """\
-Every setting, with its meaning and default. Made from the declarations in replicator/settings:
-python -m replicator.settings.reference > config/reference.toml
+Every setting, with its meaning and default. Made from the declarations of the settings:
+make docs
 
 Keys without a `#` have no default and must be given. `#name = value` shows a default, or an
 example where it says so. Strings take ${NAME} and ${NAME:-default} from the environment; `$${`
@@ -61,14 +58,14 @@ is a plain `${`. Durations are strings with a unit (250ms, 30s, 5m, 24h, 7d), an
 """
 
 
-def reference() -> str:
-    """The text of config/reference.toml."""
-    blocks = [_prose(_HEAD), *_section(Settings, "", live=True)]
+def reference(variants: Variants) -> str:
+    """The text of config/reference.toml. `variants` are the kinds of stores that there are."""
+    blocks = [_prose(_HEAD), *_section(Settings, "", variants, live=True)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _section(
-    settings: type[msgspec.Struct], path: str, *, live: bool, repeated: bool = False
+    settings: Section, path: str, variants: Variants, *, live: bool, repeated: bool = False
 ) -> Iterator[str]:
     """A table and those within it, each a block of lines."""
     docs = field_docs(settings)
@@ -76,16 +73,19 @@ def _section(
     inner: list[Iterator[str]] = []
     for name, field in members(settings).items():
         place = step(path, name)
-        section, is_list = _as_section(field.type)
+        section, is_list = _as_section(field.type, variants)
         if section is None:
-            lines += [*_key_lines(place, name, field, docs.get(name, ""), live=live)]
+            example = _examples(settings).get(name) or EXAMPLES.get(place)
+            lines += [*_key_lines(name, field, docs.get(name, ""), example, live=live)]
         elif place == "target":
-            inner.append(_target(docs[name]))
+            inner.append(_target(docs[name], section[0]))
         else:
             optional = field.default is None
             doc = docs.get(name, "")
             inner.append(
-                _choices(section, place, doc, live=live and not optional, repeated=is_list)
+                _choices(
+                    section, place, doc, variants, live=live and not optional, repeated=is_list
+                )
             )
     if path:
         tag = settings.__struct_config__.tag
@@ -98,62 +98,68 @@ def _section(
 
 
 def _choices(
-    options: tuple[type[msgspec.Struct], ...],
+    sections: tuple[Section, ...],
     path: str,
     doc: str,
+    variants: Variants,
     *,
     live: bool,
     repeated: bool,
 ) -> Iterator[str]:
     """A section, or one after another the kinds that it may be; the first is in force."""
-    for number, option in enumerate(options):
+    for number, option in enumerate(sections):
         tag = option.__struct_config__.tag
         own = inspect.cleandoc(option.__doc__ or "")
         text = own if tag is None else f'Kind "{tag}": {own}'
         intro = f"{doc}\n{text}" if doc and doc != text and number == 0 else text
-        blocks = _section(option, path, live=live and number == 0, repeated=repeated)
+        blocks = _section(option, path, variants, live=live and number == 0, repeated=repeated)
         yield f"{_prose(intro)}\n{next(blocks)}"
         yield from blocks
 
 
-def _target(doc: str) -> Iterator[str]:
+def _target(doc: str, first: Section) -> Iterator[str]:
     """The target is any of the source's kinds; its keys are not shown twice."""
-    yield f'{_prose(doc + " Kinds and keys are those of [source].")}\n[target]\nkind = "qdrant"'
+    prose = _prose(doc + " Kinds and keys are those of [source].")
+    yield f'{prose}\n[target]\nkind = "{first.__struct_config__.tag}"'
+
+
+def _examples(section: Section) -> Mapping[str, str]:
+    return section.examples if issubclass(section, StoreSettings) else {}
 
 
 def _key_lines(
-    place: str, name: str, field: msgspec.structs.FieldInfo, doc: str, *, live: bool
+    name: str, field: msgspec.structs.FieldInfo, doc: str, example: str | None, *, live: bool
 ) -> Iterator[str]:
     choices = get_args(field.type) if get_origin(field.type) is Literal else ()
     if choices:
         doc = f"{doc} One of {', '.join(choices)}."
     if field.required:
+        assert example, f"{name} has no default to show, and no example"
         yield _prose(doc)
-        yield f"{'' if live else '#'}{name} = {EXAMPLES[place]}"
+        yield f"{'' if live else '#'}{name} = {example}"
         return
     default = default_of(field)
     if default is None:
+        assert example, f"{name} has no default to show, and no example"
         yield _prose(f"{doc} Absent by default; an example:")
-        yield f"#{name} = {EXAMPLES[place]}"
+        yield f"#{name} = {example}"
         return
     yield _prose(doc)
     yield f"#{name} = {_toml(default)}"
 
 
-def _as_section(wanted: Any) -> tuple[tuple[type[msgspec.Struct], ...] | None, bool]:
+def _as_section(wanted: Any, variants: Variants) -> tuple[tuple[Section, ...] | None, bool]:
     """The structs that a key may hold, and whether it holds a list of them; else None."""
     if get_origin(wanted) is list:
-        section, _ = _as_section(get_args(wanted)[0])
+        section, _ = _as_section(get_args(wanted)[0], variants)
         return section, True
-    options = (
-        [each for each in get_args(wanted) if each is not types.NoneType]
-        if get_origin(wanted) is not None
-        else [wanted]
-    )
-    if not all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in options):
+    sections = [each for each in options(wanted, variants) if each is not types.NoneType]
+    if not all(
+        isinstance(each, type) and issubclass(each, msgspec.Struct) for each in sections
+    ):
         return None, False
-    assert len(options) == 1 or len(kinds(tuple(options))) == len(options)
-    return tuple(options), False
+    assert len(sections) == 1 or len(kinds(sections)) == len(sections)
+    return tuple(sections), False
 
 
 def _toml(value: object) -> str:
@@ -202,7 +208,3 @@ def _docs_in(declaration: ast.ClassDef) -> dict[str, str]:
             ):
                 docs[name] = " ".join(doc.split())
     return docs
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

@@ -1,64 +1,40 @@
-"""Settings of the stores, all in one place free of drivers, told apart by `kind`."""
+"""
+What the settings of every kind of store share.
+
+Which kinds there are is no business of the settings: each brings its own section, in its own
+folder, and the reading of a file is told of them (`settings.variants`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
 import msgspec
 
-from replicator.settings.units import Duration, Secret, Size
+from replicator.settings.variants import kind_of
 
 
-class QdrantSettings(
-    msgspec.Struct,
-    tag="qdrant",
-    tag_field="kind",
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-):
-    """A Qdrant server over gRPC, or the local store server."""
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section [source] or [target]; which keys it has depends on its kind."""
 
-    url: str = "http://localhost:6334"
-    """Address of the gRPC port; `https://` for TLS."""
-    api_key: Secret = Secret("")
-    """API key, if the server asks for one."""
-    ca_file: str = ""
-    """CA certificates, in PEM, that the server's certificate is checked with; the system's when
-    empty."""
-    timeout: Duration = Duration(30)
-    """How long the server may take over one request. A client's deadline cancels nothing at the
-    server."""
-    late_write_bound: Duration = Duration(60)
-    """How long after a lost reply a write may still land. Half of it risks that an old write
-    overtakes a new one; twice it only slows recovery after lost replies."""
-    staleness: Duration = Duration(0)
-    """How long a read may lag a write. 0 for one node; more when reads may go to lagging
-    replicas."""
-    shard_number: int | None = None
-    """Shards of a collection that the replicator creates; the server's default when absent."""
-    replication_factor: int | None = None
-    """Replicas of a collection that the replicator creates; the server's default when absent.
-    """
-    defer_indexing: bool = True
-    """Defer indexing of a collection that the replicator creates until the copy is done."""
+    examples: ClassVar[Mapping[str, str]] = {}
+    """Values for keys that have no default to show, as TOML."""
+
+    def address(self) -> str:
+        """Where the store is, equal for two spellings of one place."""
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with the settings: a key, and why its value does not fit."""
+        yield from ()
+
+    def unfit(self, collection: str) -> str | None:
+        """Why no collection of the store can have this name; None where one can."""
+        del collection
+        return None
 
 
-class JsonlSettings(
-    msgspec.Struct,
-    tag="jsonl",
-    tag_field="kind",
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-):
-    """A directory with one `<collection>.jsonl` for each collection."""
-
-    path: str
-    """The directory. Made when absent."""
-    fsync: bool = True
-    """Force every batch to the disk before it counts as written."""
-    segment_bytes: Size = Size(1 << 20)
-    """A copy is not cut into chunks that would read less than this. Smaller lets more readers
-    share a small file; larger saves chunks that are not worth their overhead."""
-
-
-StoreSettings = QdrantSettings | JsonlSettings
+def store_address(store: StoreSettings) -> tuple[str, str]:
+    """Kind and place of a store."""
+    return kind_of(store), store.address()

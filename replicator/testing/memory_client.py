@@ -23,6 +23,7 @@ from replicator.model.point import Point, PointId, Vector
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
+from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.testing.faults import Fault
@@ -54,6 +55,11 @@ class AttachedStore:
     def staleness_s(self) -> float:
         """As the server was made."""
         return self._store.staleness_s
+
+    @property
+    def traits(self) -> Traits:
+        """As the store was made."""
+        return self._store.traits
 
     @property
     def late_write_bound_s(self) -> float:
@@ -138,16 +144,6 @@ class AttachedStore:
     async def ensure(self, wanted: CollectionSchema) -> None:
         """Create, or mark."""
         await self._request(lambda _: [partial(self._store.create, wanted)])
-
-    @property
-    def marks(self) -> bool:
-        """As the store was made."""
-        return self._store.marks
-
-    @property
-    def creates_on_write(self) -> bool:
-        """A write to an absent collection fails."""
-        return False
 
     async def mark(self, collection: str, mark: Mark) -> None:
         """See StoreWriter."""

@@ -26,6 +26,7 @@ from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
+from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.memory_client import AttachedStore, order_of
@@ -88,10 +89,15 @@ class MemoryStore:
         self.sent = itertools.count(1)
         """Numbers of the requests, in the order in which they are sent."""
         self.collections: dict[str, _Collection] = {}
-        self._ids = ids
         self._normalises = normalises
-        self.marks = marks
-        self._null_is_absence = null_is_absence
+        self.traits = Traits(
+            ids=IdRules(kinds=ids, text_bytes_max=512 if ids & IdKinds.STRING else None),
+            vectors=VectorRules(kinds=frozenset(VectorKind), several=True, none=True),
+            payload=PayloadRules(null_is_absence=null_is_absence),
+            marks=marks,
+            indexes=True,
+            exact_search=True,
+        )
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
@@ -100,7 +106,7 @@ class MemoryStore:
     # -- what the application and the tests do: at once, and without faults -----------------
     def create(self, wanted: CollectionSchema) -> None:
         """Create a collection, or mark one that exists."""
-        mark = wanted.capture_id if self.marks else None
+        mark = wanted.capture_id if self.traits.marks else None
         held = self.collections.get(wanted.name)
         if held is not None:
             if mark is not None and held.schema.capture_id != mark:
@@ -114,17 +120,17 @@ class MemoryStore:
         """The schema of a collection that is made as wanted."""
         return msgspec.structs.replace(
             wanted,
-            ids=self._ids,
-            capture_id=wanted.capture_id if self.marks else None,
+            ids=self.traits.ids.kinds,
+            capture_id=wanted.capture_id if self.traits.marks else None,
             points=None,
             normalises=self._normalises,
-            null_is_absence=self._null_is_absence,
+            null_is_absence=self.traits.payload.null_is_absence,
         )
 
     def mark(self, collection: str, mark: Mark) -> None:
         """Replace the mark of a collection."""
         held = self._collection(collection)
-        if self.marks:
+        if self.traits.marks:
             held.schema = msgspec.structs.replace(
                 held.schema,
                 capture_id=mark.capture_id,
@@ -144,7 +150,7 @@ class MemoryStore:
                     payload={
                         name: value
                         for name, value in point.payload.items()
-                        if value is not None or not self._null_is_absence
+                        if value is not None or not self.traits.payload.null_is_absence
                     },
                 )
             case Delete():

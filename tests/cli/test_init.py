@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from replicator.cli.main import cli
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.kinds import variants
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
 from replicator.settings.load import load
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 
 STORES = {"qdrant": QdrantSettings, "jsonl": JsonlSettings}
 FEEDS = {"kafka": KafkaSettings, "changelog": ChangelogSettings, "none": NoFeedSettings}
@@ -25,7 +27,7 @@ def test_what_is_written_loads_as_it_is(
         cli, ["init", *arguments, "--collection", "a=b", "--collection", "c"]
     )
     assert result.exit_code == 0, result.stderr
-    settings = load(path, {})
+    settings = load(path, {}, variants())
     assert isinstance(settings.source, STORES[source])
     assert isinstance(settings.target, STORES[target])
     assert isinstance(settings.feed, FEEDS[feed])
@@ -49,4 +51,4 @@ def test_stragglers_are_awaited_as_long_as_the_feed_may_bring_them(
     path = tmp_path / "mine.toml"
     result = CliRunner().invoke(cli, ["init", "--feed", feed, "-o", str(path)])
     assert result.exit_code == 0, result.stderr
-    assert load(path, {}).cutover.delivery_timeout == span_s
+    assert load(path, {}, variants()).cutover.delivery_timeout == span_s

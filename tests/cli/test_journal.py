@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from replicator.cli.journal import after
+from replicator.kinds import variants
 from replicator.migration.journal import Journal
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
@@ -46,7 +47,7 @@ def test_the_state_is_read_where_no_daemon_runs(replicator: Run, config: Path) -
     assert "error[state-missing]" in replicator("journal").stderr
 
     async def begin() -> None:
-        state = await open_state(load(config, {}))
+        state = await open_state(load(config, {}, variants()))
         try:
             journal = Journal(state, MigrationRecord(name="articles"), lambda: 0.0)
             await journal.begin(journal.record, "planned")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
-from replicator.settings.stores import QdrantSettings
 from replicator.settings.units import Duration
 from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import PREFIX

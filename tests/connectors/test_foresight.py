@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.errors import Refused
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.ports.store import Foresight, Store
-from replicator.settings.stores import JsonlSettings
 from replicator.testing.memory_store import MemoryStore
 from replicator.testing.store_conformance import PREFIX
 

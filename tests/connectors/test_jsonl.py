@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.point import MultiVector, Point, SparseVector
 from replicator.model.schema import (
@@ -23,7 +24,6 @@ from replicator.model.schema import (
 )
 from replicator.model.search import Query
 from replicator.model.write import Delete, Patch, Upsert, WriteBatch
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.units import Size
 
 
@@ -456,10 +456,10 @@ async def test_a_last_line_without_its_end_is_kept(store: JsonlStore, file: Path
 
 CHILD = """
 import asyncio, struct, sys
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.model.point import Point
 from replicator.model.write import Delete, Upsert, WriteBatch
-from replicator.settings.stores import JsonlSettings
+from replicator.connectors.jsonl.kind import JsonlSettings
 
 async def main(path):
     store = JsonlStore(JsonlSettings(path=path))

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.model.schema import IdKinds
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.units import Size
 from replicator.testing.store_conformance import StoreConformance
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.model.point import Point, PointId
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Delete, Patch, Upsert, Write, WriteBatch
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.units import Size
 
 IDS = st.sampled_from([0, 1, 2, (1 << 64) - 1, "0", "a", "ä\n"])

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.jsonl.names import collection_of, file_name
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.errors import Refused
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import JsonlSettings
 from replicator.testing.store_conformance import floats
 
 NAMES = ("articles", "a/b c", "a=b", "a" * 240, "a" * 255, "新闻" * 20 + "向量" * 15, "%" * 90)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.errors import Rejected
 from replicator.model.point import Point, PointId, SparseVector
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import JsonlSettings
 from replicator.testing.store_conformance import floats
 
 

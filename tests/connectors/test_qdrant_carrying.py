@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.native import write_document
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused
 from replicator.migration.compare import compare
@@ -23,7 +25,6 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.search import Query
 from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.settings import Settings
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import configuration_differences

@@ -16,6 +16,7 @@ from replicator.connectors.qdrant.configuration import (
     plan,
     update,
 )
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.native import read_document, write_document
 from replicator.connectors.qdrant.schema import read_schema
 from replicator.connectors.qdrant.wire import wire
@@ -23,7 +24,6 @@ from replicator.errors import CODES, Refused
 from replicator.migration.planned import keep_plans, read_plans
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
-from replicator.settings.stores import QdrantSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import configuration_differences, settings_of, with_options

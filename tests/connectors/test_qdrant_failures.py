@@ -12,7 +12,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore, channel
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore, channel
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import (
     OutcomeUnknown,
@@ -25,7 +26,6 @@ from replicator.errors import (
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import QdrantSettings
 from replicator.settings.units import Duration
 from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import PLAIN, fresh_name, simple

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.points import read_id
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, IdKinds

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.configuration import copy_collection
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.ranges import (
     IdRange,
     cut,
@@ -21,6 +21,7 @@ from replicator.connectors.qdrant.ranges import (
     write_spec,
 )
 from replicator.connectors.qdrant.schema import conflicts
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Fatal, Refused
 from replicator.model.point import PointId
@@ -33,7 +34,6 @@ from replicator.model.schema import (
 )
 from replicator.model.search import Query
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import QdrantSettings
 from replicator.testing.store_conformance import PLAIN, floats, fresh_name, simple
 
 QDRANT_URL = os.environ.get("QDRANT_URL", "")

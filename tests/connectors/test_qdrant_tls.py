@@ -10,10 +10,10 @@ import grpc.aio
 import pytest
 import trustme
 
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, Unavailable
-from replicator.settings.stores import QdrantSettings
 from replicator.settings.units import Duration, Secret
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
 from replicator.connectors.qdrant.points import write_id, write_vectors
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.values import DEPTH_MAX, read_payload, write_payload
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Rejected

@@ -12,7 +12,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, SparseVector
@@ -24,7 +25,6 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
-from replicator.settings.stores import QdrantSettings
 from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import floats, fresh_name
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 
+from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.daemon.process import run_daemon
 from replicator.daemon.until import Goal
 from replicator.errors import Blocked, Fatal, ReplicatorError, Unavailable, exit_code
@@ -26,7 +27,6 @@ from replicator.settings.settings import (
     StateSettings,
     StreamSettings,
 )
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.units import Duration
 from replicator.testing.memory_control import MemoryControl
 from replicator.wiring import Assembly

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.qdrant.kind import QdrantAliasSettings, QdrantSettings
 from replicator.errors import Refused
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
@@ -14,11 +16,9 @@ from replicator.settings.cutover import (
     CutoverSettings,
     HttpSettings,
     ManualSettings,
-    QdrantAliasSettings,
 )
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
 from replicator.settings.settings import Settings, StateSettings
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.wiring import build, load_standing, make_event_log, open_state, state_is_held
 

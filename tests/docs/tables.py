@@ -16,8 +16,10 @@ from prometheus_client.metrics import MetricWrapperBase
 from replicator.cli.main import cli
 from replicator.errors import CHANGELOG_HINTS, CODES
 from replicator.failpoints import PLACES
+from replicator.kinds import variants
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
+from replicator.settings.reference import reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -179,3 +181,4 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     for table in TABLES:
         write(table)
+    (ROOT / "config/reference.toml").write_text(reference(variants()), encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from replicator.kinds import variants
 from replicator.model.phase import Phase
 from replicator.settings.load import load
 from replicator.settings.settings import Settings, StreamSettings
@@ -21,7 +22,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 
 def settings() -> Settings:
-    return load(DEPLOY / "replicator.toml", ENVIRONMENT)
+    return load(DEPLOY / "replicator.toml", ENVIRONMENT, variants())
 
 
 def stateful_set() -> dict[str, Any]:

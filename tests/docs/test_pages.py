@@ -16,6 +16,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from replicator.cli.main import cli
 from replicator.errors import CODES
+from replicator.kinds import variants
 from replicator.losses import LOSSES
 from replicator.migration.gate import BLOCKERS
 from replicator.settings.load import from_toml
@@ -214,7 +215,7 @@ ENVIRONMENT = {
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_every_piece_of_configuration_is_accepted(page: Path) -> None:
     for block in blocks(page, "toml"):
-        from_toml({**WHOLE, **tomllib.loads(block)}, ENVIRONMENT)
+        from_toml({**WHOLE, **tomllib.loads(block)}, ENVIRONMENT, variants())
 
 
 # -- what no tracked file may hold

@@ -9,6 +9,7 @@ from replicator.http.errands import Errands
 from replicator.http.letters import Letters
 from replicator.http.observe import Observe
 from replicator.http.page import Page
+from replicator.kinds import variants
 from replicator.metrics import Metrics
 from replicator.settings.reference import reference
 from replicator.testing.memory_control import MemoryControl
@@ -21,7 +22,7 @@ def test_a_table_of_the_docs_is_what_the_code_says(table: str) -> None:
 
 
 def test_the_reference_lists_every_setting_as_it_is_declared() -> None:
-    assert (ROOT / "config/reference.toml").read_text(encoding="utf-8") == reference()
+    assert (ROOT / "config/reference.toml").read_text(encoding="utf-8") == reference(variants())
 
 
 def test_every_request_of_the_daemon_is_documented_and_no_other() -> None:

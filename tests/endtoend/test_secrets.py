@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import QdrantSettings
 from replicator.testing.local_store import LocalStoreServer
 
 MARKS = [f"S3cr3t{number}" for number in range(7)]

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 import qdrant_edge as edge
 
-from replicator.connectors.qdrant import QdrantStore
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.errors import Fatal, Refused
 from replicator.model.point import PointId
 from replicator.model.schema import (
@@ -26,7 +27,6 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.write import Delete, Patch, Upsert, WriteBatch
-from replicator.settings.stores import QdrantSettings
 from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.local_store.registry import Contents, Registry, StoredCollection
 from replicator.testing.local_store.shard import Shard

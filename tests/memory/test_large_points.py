@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from replicator.connectors.jsonl import JsonlStore
-from replicator.connectors.qdrant import QdrantStore, failures
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.store import JsonlStore
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.store import QdrantStore, failures
 from replicator.model.point import MultiVector, Point
 from replicator.model.schema import (
     CollectionSchema,
@@ -26,7 +28,6 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.write import Upsert, WriteBatch
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.units import Duration
 from replicator.testing.local_store import LocalStoreServer
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from replicator.codecs.events import encode
+from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
 from replicator.model.command import Level, Verify
@@ -32,7 +33,6 @@ from replicator.settings.settings import (
     StreamSettings,
     VerifySettings,
 )
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.settings.units import Duration
 from replicator.testing.loop import VirtualLoop

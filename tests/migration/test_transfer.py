@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.errors import Refused
 from replicator.migration.transfer import export_settings, import_settings
+from replicator.ports.kind import DirectoryOf
 from replicator.settings.feeds import ChangelogSettings, NoFeedSettings
 from replicator.settings.settings import BackfillSettings, Settings
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 
+FILES = DirectoryOf(
+    settings=lambda directory: JsonlSettings(path=directory), holds=lambda *_: True
+)
 OLD, NEW = QdrantSettings(url="http://old:6334"), QdrantSettings(url="http://new:6334")
 SETTINGS = Settings(
     name="shop",
@@ -39,7 +43,9 @@ def names(settings: Settings) -> list[tuple[str, str]]:
 
 
 def export(side: str, *collections: str) -> Settings:
-    return export_settings(SETTINGS, side=side, collections=list(collections), directory="out")
+    return export_settings(
+        SETTINGS, side=side, collections=list(collections), directory="out", files=FILES
+    )
 
 
 def take_in(side: str, *collections: str) -> Settings:
@@ -48,7 +54,7 @@ def take_in(side: str, *collections: str) -> Settings:
         side=side,
         collections=list(collections),
         directory="in",
-        is_there=lambda name: True,
+        files=FILES,
     )
 
 
@@ -124,7 +130,6 @@ def test_what_a_collection_accepts_is_accepted_of_its_export_and_import() -> Non
     [books, films] = SETTINGS.collections
     accepting = msgspec.structs.replace(books, accept=["loss-sharding-method"])
     settings = msgspec.structs.replace(SETTINGS, collections=[accepting, films])
-    importing = partial(import_settings, is_there=lambda name: True)
-    for made in (export_settings, importing):
-        copied = made(settings, side="target", collections=[], directory="d")
+    for made in (export_settings, import_settings):
+        copied = made(settings, side="target", collections=[], directory="d", files=FILES)
         assert [each.accept for each in copied.collections] == [["loss-sharding-method"], []]

@@ -378,7 +378,6 @@ async def test_a_copy_to_a_target_that_is_not_there_waits_only_where_a_wipe_may_
 ) -> None:
     """A write has nowhere to land there; a wipe that comes late would take the copy with it."""
     world = World(bound_s=50.0)
-    world.target.creates_on_write = False  # type: ignore[attr-defined]
     world.seed(1, n=1)
     if dies:
         commit = world.state.add_chunks

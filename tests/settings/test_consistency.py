@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Refused
+from replicator.kinds import variants
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
 
@@ -24,7 +25,7 @@ def read(**changes: Any) -> Settings:
         "collections": [{"source": "a", "target": "b"}],
         "feed": KAFKA,
     }
-    return from_toml(base | changes, {})
+    return from_toml(base | changes, {}, variants())
 
 
 def refusal(**changes: Any) -> tuple[str, str]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.errors import Refused
+from replicator.kinds import variants
 from replicator.settings.cutover import HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
 from replicator.settings.load import DEFAULT_PATH, discover, load
 from replicator.settings.settings import Settings
-from replicator.settings.stores import JsonlSettings, QdrantSettings
 
 SOURCE = '[source]\nkind = "qdrant"\n'
 TARGET = '[target]\nkind = "jsonl"\npath = "export"\n'
@@ -24,7 +26,7 @@ def read(tmp_path: Path):  # type: ignore[no-untyped-def]
     def read(text: str, **env: str) -> Settings:
         path = tmp_path / "replicator.toml"
         path.write_text(text)
-        return load(path, env)
+        return load(path, env, variants())
 
     return read
 
@@ -131,7 +133,7 @@ def test_a_reference_that_is_none_is_refused(refusal, text: str) -> None:  # typ
 def test_a_file_that_cannot_be_read_is_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(Refused) as caught:
-            load(path, {})
+            load(path, {}, variants())
         assert caught.value.code == "config-missing"
         assert str(path) in caught.value.message
 
@@ -144,7 +146,7 @@ def test_broken_toml_is_shown_with_its_line(refusal, tmp_path: Path) -> None:  #
     path = tmp_path / "latin.toml"
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(Refused) as caught:
-        load(path, {})
+        load(path, {}, variants())
     assert caught.value.code == "config-syntax"
 
 

@@ -11,10 +11,11 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.kinds import variants
 from replicator.settings.load import from_toml, load
 from replicator.settings.reference import field_docs, reference
 from replicator.settings.settings import Settings
-from replicator.settings.stores import QdrantSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
 TEXT = (CONFIG / "reference.toml").read_text()
@@ -34,11 +35,18 @@ def sections(settings: Any) -> Iterator[type[msgspec.Struct]]:
         yield from sections(part)
 
 
-ALL = sorted(set(sections(Settings)), key=lambda section: section.__name__)
+ALL = sorted(
+    {
+        *sections(Settings),
+        *(section for each in variants().values() for section in each.values()),
+    }
+    - variants().keys(),
+    key=lambda section: section.__name__,
+)
 
 
 def test_the_reference_is_what_the_declarations_say_today() -> None:
-    assert reference() == TEXT, "run python -m replicator.settings.reference"
+    assert reference(variants()) == TEXT, "run: make docs"
 
 
 @pytest.mark.parametrize("section", ALL, ids=lambda section: section.__name__)
@@ -60,7 +68,7 @@ def test_every_setting_has_a_meaning_and_stands_in_the_reference(
 
 
 def test_the_reference_is_a_configuration() -> None:
-    settings = load(CONFIG / "reference.toml", {})
+    settings = load(CONFIG / "reference.toml", {}, variants())
 
     assert settings.source == QdrantSettings()
 
@@ -78,7 +86,9 @@ def test_the_defaults_shown_are_those_in_force() -> None:
             shown += 1
 
     assert shown > 60
-    assert from_toml(tomllib.loads("\n".join(lines)), {}) == load(CONFIG / "reference.toml", {})
+    assert from_toml(tomllib.loads("\n".join(lines)), {}, variants()) == load(
+        CONFIG / "reference.toml", {}, variants()
+    )
 
 
 def test_every_line_that_is_commented_out_can_be_put_in_force() -> None:
@@ -88,7 +98,7 @@ def test_every_line_that_is_commented_out_can_be_put_in_force() -> None:
         if re.search(r"(?m)^#[\[a-z]", block):
             document = tomllib.loads(TEXT)
             put_in_force(document, tomllib.loads(re.sub(r"(?m)^#(?=[\[a-z])", "", block)))
-            from_toml(document, {})
+            from_toml(document, {}, variants())
             tried += 1
     assert tried > 18
 
@@ -110,11 +120,11 @@ def put_in_force(document: dict[str, Any], table: dict[str, Any]) -> None:
     ids=lambda path: path.name,
 )
 def test_every_file_that_is_shipped_can_be_read(path: Path) -> None:
-    load(path, SECRETS)
+    load(path, SECRETS, variants())
 
 
 def test_the_default_needs_no_service_and_no_variable() -> None:
-    settings = load(CONFIG / "replicator.toml", {})
+    settings = load(CONFIG / "replicator.toml", {}, variants())
 
     assert settings.feed.__struct_config__.tag == "changelog"
     assert isinstance(settings.source, QdrantSettings)

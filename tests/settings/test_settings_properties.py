@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from replicator.errors import Refused
+from replicator.kinds import variants
 from replicator.settings.environment import substitute
 from replicator.settings.load import fingerprint, from_toml, redacted
 
@@ -71,7 +72,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def assert_settings_or_refused(document: dict[str, Any]) -> None:
     try:
-        read = from_toml(document, {"X": "x"})
+        read = from_toml(document, {"X": "x"}, variants())
     except Refused:
         return
     fingerprint(read)

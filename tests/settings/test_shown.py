@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Refused
+from replicator.kinds import variants
 from replicator.settings.credentials import without_credentials
 from replicator.settings.load import fingerprint, from_toml, redacted
 
@@ -42,11 +43,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def mark(document: dict[str, Any]) -> str:
-    return fingerprint(from_toml(document, {}))
+    return fingerprint(from_toml(document, {}, variants()))
 
 
 def test_nothing_shown_holds_a_secret() -> None:
-    settings = from_toml(BASE, {})
+    settings = from_toml(BASE, {}, variants())
 
     for shown in (json.dumps(redacted(settings)), repr(settings), str(settings)):
         for secret in ("k-source", "k-target", "k-kafka", "k-http", "k-fence"):
@@ -55,7 +56,7 @@ def test_nothing_shown_holds_a_secret() -> None:
 
 
 def test_what_is_shown_is_whole_and_says_which_secrets_are_set() -> None:
-    shown = redacted(from_toml(BASE, {}))
+    shown = redacted(from_toml(BASE, {}, variants()))
 
     assert shown["source"]["kind"] == "qdrant"
     assert shown["source"]["api_key"] == "***"
@@ -111,7 +112,7 @@ def _texts(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("base", [WHOLE, FILES], ids=["servers", "files"])
 def test_no_setting_shows_a_credential_wherever_it_stands(base: dict[str, Any]) -> None:
-    whole = _plain(redacted(from_toml(base, {})))
+    whole = _plain(redacted(from_toml(base, {}, variants())))
     paths = _texts(whole)
     assert len(paths) > 40
     taken = 0
@@ -122,7 +123,7 @@ def test_no_setting_shows_a_credential_wherever_it_stands(base: dict[str, Any]) 
             part = part[step]
         part[path[-1]] = SPY
         try:
-            said = json.dumps(redacted(from_toml(document, {})))
+            said = json.dumps(redacted(from_toml(document, {}, variants())))
             taken += 1
         except Refused as error:
             said = error.message
@@ -131,7 +132,7 @@ def test_no_setting_shows_a_credential_wherever_it_stands(base: dict[str, Any]) 
 
 
 def test_the_arguments_of_a_command_are_not_shown() -> None:
-    shown = redacted(from_toml(WHOLE, {}))
+    shown = redacted(from_toml(WHOLE, {}, variants()))
     assert shown["hooks"]["before_fence"]["command"] == ["./notify.sh", "***", "***"]
 
 
@@ -169,7 +170,7 @@ def test_what_cannot_be_sent_is_refused_with_its_path(
     document = changed(path, value)
     document["cutover"]["fence"]["url"] = "http://app/f"
     with pytest.raises(Refused) as caught:
-        from_toml(document, {})
+        from_toml(document, {}, variants())
     assert caught.value.code == "config-invalid"
     assert caught.value.message.startswith(f"{path}: ")
     assert words in caught.value.message

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.model.phase import Phase
 from replicator.model.schema import Distance, IdKinds
 from replicator.settings.cutover import CutoverSettings, HttpSettings, ManualSettings
@@ -23,7 +24,6 @@ from replicator.settings.settings import (
     StreamSettings,
     VerifySettings,
 )
-from replicator.settings.stores import JsonlSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.settings.units import Duration, Size
 from replicator.testing.faults import Fault

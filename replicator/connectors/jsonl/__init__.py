@@ -1,5 +1,1 @@
 """JSONL files as a store."""
-
-from replicator.connectors.jsonl.store import JsonlStore
-
-__all__ = ["JsonlStore"]

@@ -22,6 +22,7 @@ import msgspec
 
 from replicator.codecs.keys import ID_BYTES_MAX, canonical_id
 from replicator.connectors.jsonl.change import line_of
+from replicator.connectors.jsonl.kind import JSONL, JsonlSettings
 from replicator.connectors.jsonl.line import Header, Layout, encode
 from replicator.connectors.jsonl.log import CollectionLog, create, replace
 from replicator.connectors.jsonl.names import file_name
@@ -33,9 +34,9 @@ from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark
 from replicator.model.search import Hit, Query
+from replicator.model.traits import Traits
 from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.settings.stores import JsonlSettings
 from replicator.stream.pages import PAGE_BYTES
 
 T = TypeVar("T")
@@ -69,6 +70,11 @@ class JsonlStore:
         self._closed = False
         # One thread: see the top of this file.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jsonl")
+
+    @property
+    def traits(self) -> Traits:
+        """Those of its kind."""
+        return JSONL.traits
 
     @property
     def staleness_s(self) -> float:
@@ -219,16 +225,6 @@ class JsonlStore:
                     log.append(descriptor, [encode(header)])
 
         await self._do(make)
-
-    @property
-    def marks(self) -> bool:
-        """In a header line."""
-        return True
-
-    @property
-    def creates_on_write(self) -> bool:
-        """A file that is not there is not written."""
-        return False
 
     async def mark(self, collection: str, mark: Mark) -> None:
         """A further header line, which counts from then on."""

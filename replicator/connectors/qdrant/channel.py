@@ -12,10 +12,10 @@ import grpc
 import grpc.aio
 
 from replicator.connectors.qdrant import failures
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.settings.credentials import without_credentials
-from replicator.settings.stores import QdrantSettings
 
 DEFAULT_PORT = 6334
 

@@ -22,6 +22,7 @@ from replicator.connectors.qdrant.configuration import (
     plan,
     update,
 )
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.schema import (
     conflicts,
     index_type,
@@ -31,7 +32,6 @@ from replicator.connectors.qdrant.schema import (
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.model.schema import CollectionSchema, Mark
-from replicator.settings.stores import QdrantSettings
 from replicator.stream.configuration import configuration_differences
 
 _EXACT_FORBIDDEN = "Exact search disabled"

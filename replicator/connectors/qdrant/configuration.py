@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from replicator.connectors.qdrant.bulk import CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY, OURS
+from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.native import fits, unknown_setting, write_document
 from replicator.connectors.qdrant.schema import (
     KIND,
@@ -32,7 +33,6 @@ from replicator.model.schema import (
     VectorKind,
     VectorSchema,
 )
-from replicator.settings.stores import QdrantSettings
 
 _ALIASES = {"optimizer_config": "optimizers_config"}
 """Fields of `CollectionConfig` that the requests call otherwise."""

@@ -9,6 +9,7 @@ from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.collection import Collections
 from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.filters import write_filter
+from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.points import read_id, write_vector
 from replicator.connectors.qdrant.reading import Reading
 from replicator.connectors.qdrant.wire import wire
@@ -19,9 +20,9 @@ from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
+from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.settings.stores import QdrantSettings
 from replicator.stream.pages import PAGE_BYTES
 
 SAMPLES_PER_PART = 64
@@ -50,6 +51,11 @@ class QdrantStore:
         self._collections = Collections(self._channel, settings)
         self._reading = Reading(self._channel, page_bytes)
         self._writing = Writing(self._channel)
+
+    @property
+    def traits(self) -> Traits:
+        """Those of its kind."""
+        return QDRANT.traits
 
     @property
     def staleness_s(self) -> float:
@@ -103,16 +109,6 @@ class QdrantStore:
         another mark.
         """
         await self._collections.ensure(wanted)
-
-    @property
-    def marks(self) -> bool:
-        """In the collection's metadata."""
-        return True
-
-    @property
-    def creates_on_write(self) -> bool:
-        """A write to a collection that is not there is refused."""
-        return False
 
     async def mark(self, collection: str, mark: Mark) -> None:
         """See StoreWriter. Raises Refused("unsupported") by servers before 1.16."""
