@@ -31,7 +31,7 @@ demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
 	@$(BIN)/replicator demo --kafka $(ARGS)
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
-	$(BIN)/python -m pytest -n 2 -m "not cluster"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not cluster"
 
 test-cluster: $(READY) ## the tests that need three Kafka brokers: elections, replicas, TLS
 	$(BIN)/python -m pytest -m cluster tests/feeds/kafka_cluster
@@ -51,13 +51,13 @@ docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 	$(BIN)/python -m tests.docs.tables
 
 simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
-	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 tests/simulation
+	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation
 
 mutants: $(READY) ## faults made by hand, one at a time: the tests notice each
 	$(BIN)/python -m tests.mutants --jobs 2 $(ARGS)
 
 failpoints: $(READY) ## real processes that die, hang or fail at every place by name
-	FAILPOINTS=all $(BIN)/python -m pytest -n 2 tests/failpoints
+	FAILPOINTS=all $(BIN)/python -m pytest -n 2 --dist worksteal tests/failpoints
 
 bench: $(READY) ## throughput and latency of the data path on this machine
 	$(BIN)/python -m tests.benchmarks $(ARGS)
