@@ -42,11 +42,11 @@ class Writes(Suite):
 
     async def test_an_upsert_replaces_every_vector_of_a_point(self, store: Store) -> None:
         rules, [shape] = self.traits.vectors, self.plain.values()
-        if not (rules.several and rules.partial):
-            return  # then a point has all of its vectors, and the test above replaces them
-        collection = await self.made(store, {"a": shape, "b": shape})
-        before = Point(self.id(1), {"a": floats(1, 1), "b": floats(2, 2)}, {"x": 1, "y": 1})
-        after = Point(self.id(1), {"b": floats(3, 3)}, {"y": 2})
+        names = ["a", "b"] if rules.several else [self.vector]
+        collection = await self.made(store, dict.fromkeys(names, shape))
+        before = Point(self.id(1), {name: floats(1, 1) for name in names}, {"x": 1, "y": 1})
+        left = names[-1:] if rules.partial else names
+        after = Point(self.id(1), {name: floats(3, 3) for name in left}, {"y": 2})
         await write(store, collection, Upsert(before))
         await write(store, collection, Upsert(after))
         assert await store.fetch(collection, [after.id]) == {after.id: after}
