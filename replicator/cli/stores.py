@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @options.as_json
 def stores(as_json: bool) -> None:
-    """Show the kinds of stores there are, those of other packages too, and what each can do."""
+    """
+    Show which kinds of stores there are, and what each can do.
+
+    Those that other packages bring are among them.
+    """
     from replicator.kinds import kinds
 
     found = kinds().values()

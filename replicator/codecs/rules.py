@@ -65,7 +65,7 @@ def check_payload_rules(
         if key is not None and rules.keys and not re.fullmatch(rules.keys, key):
             raise Rejected("field-invalid", f"{at} is no key that the store can hold", at)
         match value:
-            case dict() if not rules.nested and key is not None:
+            case dict() if not rules.nested and value is not payload:
                 raise Rejected("field-type", f"{at} is a map, which the store cannot hold", at)
             case list() | tuple() if not _may_be_listed(value, rules.lists):
                 raise Rejected("field-type", f"{at} is a list that the store cannot hold", at)
