@@ -9,6 +9,7 @@ from replicator.cli.group import LazyGroup
 
 COMMANDS = {
     "demo": "replicator.cli.demo:demo",
+    "stores": "replicator.cli.stores:stores",
     "init": "replicator.cli.init:init",
     "check": "replicator.cli.check:check",
     "plan": "replicator.cli.plan:plan",

@@ -23,6 +23,7 @@ from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema
 from replicator.ports.feed import ChangeFeed, Retention
 from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
+from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
@@ -88,6 +89,7 @@ async def run_checks(
     """
     findings = await _parts(settings, source, target, feed)
     findings += await standing_findings(standing, feed, fingerprint)
+    findings += _live(settings, source)
     findings += _settle(settings, source)
     points = 0
     for collection in settings.collections:
@@ -148,6 +150,13 @@ async def _of(role: str, answer: Awaitable[T]) -> T:
         return await answer
     except Unavailable as error:
         raise Unavailable(_code_of(error.code, role), error.message) from error
+
+
+def _live(settings: Settings, source: Store) -> list[CheckFinding]:
+    if source.traits.live or isinstance(settings.feed, NoFeedSettings):
+        return []
+    text = 'nobody may write this store while it is copied: a plain copy has feed.kind = "none"'
+    return [CheckFinding(Severity.BLOCKS, "unsupported", "source", text)]
 
 
 def _settle(settings: Settings, source: Store) -> list[CheckFinding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, Flag, auto
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -93,6 +94,52 @@ class IdKinds(Flag):
     STRING = auto()
 
 
+class IdLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the ids go, of the kinds that there are."""
+
+    integer_min: int = 0
+    integer_max: int = (1 << 64) - 1
+    text_bytes_max: int = 512
+    """No key of an event holds a longer one."""
+    alphabet: str | None = None
+    """The characters of a text, as a regular expression has them in brackets. None: any."""
+
+    def hold(self, kinds: IdKinds, point_id: PointId) -> bool:
+        """Whether an id is of these kinds and within the limits."""
+        if isinstance(point_id, int):
+            within = self.integer_min <= point_id <= self.integer_max
+            return within and bool(kinds & IdKinds.UINT64)
+        if not kinds & IdKinds.STRING:
+            return bool(kinds & IdKinds.UUID) and is_uuid(point_id)
+        if not 0 < len(point_id.encode()) <= self.text_bytes_max:
+            return False
+        return self.alphabet is None or bool(_written_in(self.alphabet).fullmatch(point_id))
+
+    def in_words(self, kinds: IdKinds) -> str:
+        """Which ids there can be, for a message."""
+        words = {
+            IdKinds.UINT64: f"integers from {power(self.integer_min)} to"
+            f" {power(self.integer_max)}",
+            IdKinds.UUID: "UUIDs",
+            IdKinds.STRING: "texts",
+        }
+        return " and ".join(words[kind] for kind in kinds) or "no ids"
+
+
+@cache
+def _written_in(alphabet: str) -> re.Pattern[str]:
+    return re.compile(f"[{alphabet}]*")
+
+
+def power(number: int) -> str:
+    """A number as a person writes it, where it is next to a power of two: `2^64-1`."""
+    for bits in (53, 63, 64):
+        for least, sign in ((1 << bits, ""), (-1 << bits, "-")):
+            if 0 <= least - number <= 1:
+                return f"{sign}2^{bits}{'-1' if number < least else ''}"
+    return str(number)
+
+
 class Mark(msgspec.Struct, frozen=True):
     """What a replicator leaves beside a target collection, to know it again."""
 
@@ -107,11 +154,11 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     A collection as its store describes it.
 
     `vectors` is None where the store keeps no schema (files). `ids` are the kinds the store can
-    hold there. `indexes`: payload field → the store-neutral type (`keyword`, `integer`,
-    `float`, `bool`, `text`, `datetime`, `geo`, `uuid`). `capture_id` is the mark that a
-    replicator left there, if any. `normalises`: dense vectors under cosine come back with
-    length one. `null_is_absence`: a payload field that is null cannot be told from one that is
-    not there.
+    hold there, and `id_limits` how far they go. `indexes`: payload field → the store-neutral
+    type (`keyword`, `integer`, `float`, `bool`, `text`, `datetime`, `geo`, `uuid`).
+    `capture_id` is the mark that a replicator left there, if any. Connectors take ids,
+    `normalises` and `null_is_absence` from their traits (`Traits.facts`), where their meaning
+    stands.
 
     What only stores of one kind know travels between them as it is: `native` of the collection,
     of each vector, and `index_options` of each payload index are documents in the words of
@@ -121,7 +168,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     vectors: dict[str, VectorSchema] | None
     ids: IdKinds
-    string_bytes_max: int = 512
+    id_limits: IdLimits = IdLimits()
     indexes: dict[str, str] = {}
     points: int | None = None
     capture_id: str | None = None
@@ -159,23 +206,11 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ids_in_words(self) -> str:
         """Which ids there can be, for a message."""
-        kinds = [words for kind, words in _IDS.items() if self.ids & kind]
-        return " and ".join(kinds) or "no ids"
+        return self.id_limits.in_words(self.ids)
 
     def holds(self, point_id: PointId) -> bool:
         """Whether the store can hold this id as it is."""
-        if isinstance(point_id, int):
-            return bool(self.ids & IdKinds.UINT64) and 0 <= point_id < 1 << 64
-        if self.ids & IdKinds.STRING:
-            return 0 < len(point_id.encode()) <= self.string_bytes_max
-        return bool(self.ids & IdKinds.UUID) and is_uuid(point_id)
-
-
-_IDS = {
-    IdKinds.UINT64: "integers from 0 to 2^64-1",
-    IdKinds.UUID: "UUIDs",
-    IdKinds.STRING: "texts",
-}
+        return self.id_limits.hold(self.ids, point_id)
 
 
 def is_uuid(text: str) -> bool:

@@ -1,44 +1,105 @@
 """
 What a kind of store is, as one value that is known before any connection.
 
-Each fact about a store that others rely on stands here once: the engine, the preflight, the
-generated page of connectors and the conformance suite read it from the traits.
+Each fact about a store that others rely on stands here once: connectors describe their
+collections by it, and the engine, `replicator stores`, the page of connectors and the
+conformance suite read it. What a collection says of itself may be less, never more.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Any
+
 import msgspec
 
-from replicator.model.schema import IdKinds, VectorKind
+from replicator.model.schema import IdKinds, IdLimits, VectorKind
 
 
 class IdRules(msgspec.Struct, frozen=True, kw_only=True):
     """Which point ids the store takes as they are."""
 
     kinds: IdKinds
-    text_bytes_max: int | None = None
-    """Of an id that is a text; None where texts are not taken."""
+    limits: IdLimits = IdLimits()
+    mixed: bool = True
+    """One collection holds ids of all these kinds, and not of one of them only."""
+
+    def of_collection(self, wanted: IdKinds) -> IdKinds:
+        """
+        The kinds that a collection holds which is made for these. Where kinds do not mix: the
+        one that is wanted, or else the one that takes the most.
+        """
+        if self.mixed:
+            return self.kinds
+        if len(wanted & self.kinds) == 1:
+            return wanted & self.kinds
+        widest = (IdKinds.STRING, IdKinds.UUID, IdKinds.UINT64)
+        return next(kind for kind in widest if kind & self.kinds)
 
 
 class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
-    """Which vectors a point can have."""
+    """Which vectors a point can have, and how they come back."""
 
     kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
+    unnamed: bool = True
+    """One without a name."""
     several: bool = False
     """More than one, each under its name."""
+    partial: bool = True
+    """Of several, a point may have some."""
     none: bool = False
     """A point may have no vector at all."""
     schema: bool = True
     """A collection says which vectors it has; files do not."""
+    normalises: bool = False
+    """Dense vectors under cosine come back with length one."""
+    checks_dimensions: bool = True
+    """A vector of another dimension than the collection's is rejected, and not kept."""
+
+    def demanded(self, vectors: int) -> bool:
+        """Whether a point must have each of the vectors of a collection that has so many."""
+        return not self.none if vectors == 1 else not self.partial
+
+
+class Lists(Enum):
+    """What a list within a payload may hold."""
+
+    NONE = "none"
+    """There are no lists."""
+    TEXTS = "texts"
+    """Texts."""
+    ALIKE = "alike"
+    """Texts, numbers or truth values, all of one type, and one at least."""
+    ANY = "any"
+    """Whatever a field may hold."""
 
 
 class PayloadRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the payload of a point can hold."""
+    """
+    What the payload of a point can hold. A store rejects what it cannot: a value that became
+    another one, or went, would be a loss that nobody sees (`codecs.payload.check_rules`).
+    """
 
     nested: bool = True
-    """Objects within objects."""
+    """Maps within the payload."""
+    lists: Lists = Lists.ANY
     null_is_absence: bool = False
     """A field that is null cannot be told from one that is not there."""
+    integer_max: int | None = (1 << 63) - 1
+    """The largest integer; the smallest is one below its negative. None: any."""
+    integers_apart: bool = True
+    """An integer is told from the float of its value."""
+    nul: bool = True
+    """A text may hold U+0000."""
+    keys: str | None = None
+    """The regular expression that every key matches as a whole. None: any text is a key."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request may carry; None where nothing is known but the store's own answer."""
+
+    records_max: int | None = None
+    bytes_max: int | None = None
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +108,14 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     ids: IdRules
     vectors: VectorRules
     payload: PayloadRules = PayloadRules()
+    limits: Limits = Limits()
     marks: bool
     """It keeps a mark of ours beside a collection."""
+    patches: bool = True
+    """It changes parts of a point by itself. Elsewhere its connector reads, folds and writes.
+    """
+    counts: bool = True
+    """It counts a collection exactly. Elsewhere there is no count."""
     creates_on_write: bool = False
     """A write to a collection that is not there creates it."""
     live: bool = True
@@ -57,5 +124,16 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A name can lead to a collection, and be moved to another at once."""
     indexes: bool = False
     """Fields of the payload can have an index."""
+    filters: bool = True
+    """A search takes a filter. Elsewhere one is refused."""
     exact_search: bool = False
     """It answers a search from every point, not from an index alone, when it is asked to."""
+
+    def facts(self) -> dict[str, Any]:
+        """What each of its collections says of itself, as fields of a CollectionSchema."""
+        return {
+            "ids": self.ids.kinds,
+            "id_limits": self.ids.limits,
+            "normalises": self.vectors.normalises,
+            "null_is_absence": self.payload.null_is_absence,
+        }

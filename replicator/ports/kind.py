@@ -44,3 +44,8 @@ class StoreKind(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """What `kind = "…"` says."""
         return str(self.settings.__struct_config__.tag)
+
+    @property
+    def package(self) -> str:
+        """Who brings it."""
+        return self.settings.__module__.partition(".")[0]

@@ -145,7 +145,7 @@ def _key_lines(
         yield f"#{name} = {example}"
         return
     yield _prose(doc)
-    yield f"#{name} = {_toml(default)}"
+    yield f"#{name} = {in_toml(default)}"
 
 
 def _as_section(wanted: Any, variants: Variants) -> tuple[tuple[Section, ...] | None, bool]:
@@ -162,7 +162,8 @@ def _as_section(wanted: Any, variants: Variants) -> tuple[tuple[Section, ...] | 
     return tuple(sections), False
 
 
-def _toml(value: object) -> str:
+def in_toml(value: object) -> str:
+    """A default as it would stand in the file."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -172,7 +173,7 @@ def _toml(value: object) -> str:
         case int() | float():
             return repr(value)
         case list():
-            return f"[{', '.join(map(_toml, value))}]"
+            return f"[{', '.join(map(in_toml, value))}]"
         case dict():
             assert not value, "no setting has a table for a default"
             return "{}"

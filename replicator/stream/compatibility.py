@@ -128,7 +128,7 @@ def target_schema(
         name=settings.target,
         vectors=None if source.vectors is None else _target_vectors(settings, source.vectors),
         ids=target.ids,
-        string_bytes_max=target.string_bytes_max,
+        id_limits=target.id_limits,
         indexes={name: kind for _, name, kind in _target_indexes(settings, source.indexes)},
         index_options={
             name: source.index_options[path]

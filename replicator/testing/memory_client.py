@@ -98,7 +98,8 @@ class AttachedStore:
         held = self._store.collections.get(collection)
         if held is None:
             return None
-        return msgspec.structs.replace(held.schema, points=len(held.points))
+        points = len(held.points) if self._store.traits.counts else None
+        return msgspec.structs.replace(held.schema, points=points)
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
         """Chunks by hash of the id."""
@@ -138,7 +139,7 @@ class AttachedStore:
         """The true count."""
         await self._travel()
         held = self._store.collections.get(collection)
-        return len(held.points) if held is not None else None
+        return len(held.points) if held is not None and self._store.traits.counts else None
 
     # -- StoreWriter ------------------------------------------------------------------------
     async def ensure(self, wanted: CollectionSchema) -> None:
@@ -184,6 +185,8 @@ class AttachedStore:
         await self._travel()
         if query.filter is not None:
             raise Refused("unsupported", "the store in memory searches without a filter")
+        if query.exact and not self._store.traits.exact_search:
+            raise Refused("unsupported", "this store in memory searches by its index only")
         if not isinstance(query.vector, bytes):
             raise Refused("unsupported", "the store in memory searches by dense vectors only")
         held = self._store.collections.get(collection)

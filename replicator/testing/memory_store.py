@@ -22,6 +22,7 @@ from zlib import crc32
 
 import msgspec
 
+from replicator.codecs.rules import check_collection, check_write
 from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
@@ -32,6 +33,23 @@ from replicator.testing.faults import Fault, Faults
 from replicator.testing.memory_client import AttachedStore, order_of
 
 R = TypeVar("R")
+
+MEMORY = Traits(
+    ids=IdRules(kinds=IdKinds.UINT64 | IdKinds.UUID),
+    vectors=VectorRules(
+        kinds=frozenset(VectorKind),
+        several=True,
+        none=True,
+        normalises=True,
+        checks_dimensions=False,
+    ),
+    payload=PayloadRules(integer_max=None),
+    marks=True,
+    indexes=True,
+    filters=False,
+    exact_search=True,
+)
+"""A store in memory takes nearly everything, unless a test wants a poorer one."""
 
 Refusal = Callable[[str, Write], tuple[Fault, Rejected] | None]
 """Whether a collection refuses a write: alone (POINT_REJECTED) or with its batch."""
@@ -53,9 +71,8 @@ class MemoryStore:
     """
     The server side: data, faults, and what the application does.
 
-    `normalises`: dense vectors under cosine are stored with length one. `marks`: the store has
-    collection metadata, and keeps a capture's mark. `null_is_absence`: it keeps no field that
-    is null. `on_land` hears of every write that takes effect through a client, `on_send` of
+    `traits` say what it is; where it checks dimensions it looks at all else that a write brings
+    as well. `on_land` hears of every write that takes effect through a client, `on_send` of
     every write that a client sends, and `on_overtaken` of
     one that takes effect after a write of its key that was sent later.
     """
@@ -67,10 +84,7 @@ class MemoryStore:
         faults: Faults | None = None,
         staleness_s: float = 0.0,
         late_write_bound_s: float = 0.0,
-        ids: IdKinds = IdKinds.UINT64 | IdKinds.UUID,
-        normalises: bool = True,
-        marks: bool = True,
-        null_is_absence: bool = False,
+        traits: Traits = MEMORY,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
         on_send: Callable[[], None] | None = None,
@@ -89,15 +103,7 @@ class MemoryStore:
         self.sent = itertools.count(1)
         """Numbers of the requests, in the order in which they are sent."""
         self.collections: dict[str, _Collection] = {}
-        self._normalises = normalises
-        self.traits = Traits(
-            ids=IdRules(kinds=ids, text_bytes_max=512 if ids & IdKinds.STRING else None),
-            vectors=VectorRules(kinds=frozenset(VectorKind), several=True, none=True),
-            payload=PayloadRules(null_is_absence=null_is_absence),
-            marks=marks,
-            indexes=True,
-            exact_search=True,
-        )
+        self.traits = traits
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
@@ -118,13 +124,22 @@ class MemoryStore:
 
     def made_of(self, wanted: CollectionSchema) -> CollectionSchema:
         """The schema of a collection that is made as wanted."""
+        traits = self.traits
+        check_collection(wanted, traits.vectors)
+        vectors = wanted.vectors
+        if vectors is not None and traits.vectors.demanded(len(vectors)):
+            vectors = {
+                name: msgspec.structs.replace(vector, required=True)
+                for name, vector in vectors.items()
+            }
+        facts = {**traits.facts(), "ids": traits.ids.of_collection(wanted.ids)}
         return msgspec.structs.replace(
             wanted,
-            ids=self.traits.ids.kinds,
-            capture_id=wanted.capture_id if self.traits.marks else None,
+            vectors=vectors,
+            indexes=wanted.indexes if traits.indexes else {},
+            capture_id=wanted.capture_id if traits.marks else None,
             points=None,
-            normalises=self._normalises,
-            null_is_absence=self.traits.payload.null_is_absence,
+            **facts,
         )
 
     def mark(self, collection: str, mark: Mark) -> None:
@@ -191,7 +206,12 @@ class MemoryStore:
         """The effect of a batch of a request. Raises Rejected when one point spoils it."""
         rejected: list[tuple[PointId, Rejected]] = []
         absent: list[PointId] = []
+        if batch.collection not in self.collections and self.traits.creates_on_write:
+            ids = self.traits.ids.kinds
+            self.create(CollectionSchema(name=batch.collection, vectors=None, ids=ids))
         held = self._collection(batch.collection)
+        if len(batch.writes) > (self.traits.limits.records_max or math.inf):
+            raise Refused("unsupported", f"a request holds no {len(batch.writes)} writes")
         refusals = [self._refusal(held, write) for write in batch.writes]
         for write, refusal in zip(batch.writes, refusals, strict=True):
             if refusal is None:
@@ -210,6 +230,11 @@ class MemoryStore:
         if not held.schema.holds(write.id):
             error = Rejected("id-invalid", f"{self.name} cannot hold this id", "id")
             return Fault.POINT_REJECTED, error
+        if self.traits.vectors.checks_dimensions:
+            try:
+                check_write(write, held.schema, self.traits)
+            except Rejected as error:
+                return Fault.POINT_REJECTED, error
         return self.refuses(held.schema.name, write) if self.refuses is not None else None
 
     def _take_effect(self, held: _Collection, write: Write, number: int) -> bool:
@@ -274,7 +299,7 @@ class MemoryStore:
         return Point(id=old.id, vectors=vectors, payload=payload)
 
     def _stored(self, schema: CollectionSchema, vectors: Vectors) -> Vectors:
-        if not self._normalises or schema.vectors is None:
+        if not self.traits.vectors.normalises or schema.vectors is None:
             return dict(vectors)
         return {
             name: _unit(vector)

@@ -97,7 +97,8 @@ def with_json() -> list[list[str]]:
     return [
         [*words, *given.get(words[-1], [])]
         for words, command in declared_commands()
-        if "as_json" in {parameter.name for parameter in command.params} and words != ("demo",)
+        if "as_json" in {parameter.name for parameter in command.params}
+        and words not in {("demo",), ("stores",)}  # they read no configuration
     ]
 
 

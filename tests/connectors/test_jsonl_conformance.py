@@ -1,22 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.connectors.jsonl.kind import JSONL, JsonlSettings
 from replicator.connectors.jsonl.store import JsonlStore
-from replicator.model.schema import IdKinds
 from replicator.settings.units import Size
 from replicator.testing.store_conformance import StoreConformance
 
 
 class TestJsonlStore(StoreConformance):
-    ids: ClassVar[IdKinds] = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
-    int_max: ClassVar[int | None] = 2**64 - 1
-    normalises: ClassVar[bool] = False
-    filters: ClassVar[bool] = False
+    traits = JSONL.traits
 
     @pytest.fixture
     async def store(self, tmp_path: Path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from replicator.connectors.qdrant.kind import QDRANT
 from replicator.testing.store_conformance import StoreConformance
 
 
 class TestQdrantStore(StoreConformance):
-    aliases = True
+    traits = QDRANT.traits

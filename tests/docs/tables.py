@@ -14,12 +14,14 @@ import click
 from prometheus_client.metrics import MetricWrapperBase
 
 from replicator.cli.main import cli
+from replicator.cli.stores import sentences, summary
 from replicator.errors import CHANGELOG_HINTS, CODES
 from replicator.failpoints import PLACES
-from replicator.kinds import variants
+from replicator.kinds import kinds, variants
 from replicator.metrics import Metrics
 from replicator.migration.gate import BLOCKERS
-from replicator.settings.reference import reference
+from replicator.settings.convert import default_of, members
+from replicator.settings.reference import field_docs, in_toml, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -114,6 +116,30 @@ def declared_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
     return walk((), cli)
 
 
+def connectors() -> Iterator[str]:
+    """Every kind of store: what it is, and its settings."""
+    for kind in kinds().values():
+        yield f"## `{kind.name}`"
+        yield ""
+        yield summary(kind)
+        yield ""
+        yield "| of | what is true |"
+        yield "| --- | --- |"
+        for subject, sentence in sentences(kind.traits):
+            yield f"| {subject} | {_cell(sentence)} |"
+        yield ""
+        yield "| setting | default | meaning |"
+        yield "| --- | --- | --- |"
+        docs = field_docs(kind.settings)
+        for name, field in members(kind.settings).items():
+            default = None if field.required else default_of(field)
+            shown = "must be given" if field.required else "absent"
+            if default is not None:
+                shown = f"`{in_toml(default)}`"
+            yield f"| `{name}` | {_cell(shown)} | {_cell(docs[name])} |"
+        yield ""
+
+
 TABLES: dict[str, tuple[Path, Callable[[], Iterator[str]]]] = {
     "errors": (DOCS / "errors.md", errors),
     "changelog": (DOCS / "errors.md", changelog),
@@ -121,6 +147,7 @@ TABLES: dict[str, tuple[Path, Callable[[], Iterator[str]]]] = {
     "failpoints": (DOCS / "failpoints.md", failpoints),
     "metrics": (DOCS / "metrics.md", metrics),
     "commands": (DOCS / "commands.md", commands),
+    "connectors": (DOCS / "connectors.md", connectors),
 }
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,17 @@ ENVIRONMENT = {
 def test_every_piece_of_configuration_is_accepted(page: Path) -> None:
     for block in blocks(page, "toml"):
         from_toml({**WHOLE, **tomllib.loads(block)}, ENVIRONMENT, variants())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_what_the_python_of_a_page_imports_from_us_exists(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("replicator"):
+                module = import_module(str(node.module))
+                assert [
+                    each.name for each in node.names if not hasattr(module, each.name)
+                ] == []
 
 
 # -- what no tracked file may hold

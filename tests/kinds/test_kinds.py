@@ -12,33 +12,14 @@ import pytest
 
 import replicator
 from replicator.errors import Refused
-from replicator.kinds import GROUP, kinds, variants
+from replicator.kinds import kinds, variants
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
+from tests.kinds.conftest import brings
 
 ROOT = Path(replicator.__file__).parent
 OUTSIDE = ("demo", "testing", "cli/local_store.py", "kinds.py")
 """The demonstration is an application, and the local store a product that speaks Qdrant."""
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory that is looked through for packages, and kinds that are found anew."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    kinds.cache_clear()
-    variants.cache_clear()
-    yield tmp_path
-    kinds.cache_clear()
-    variants.cache_clear()
-
-
-def brings(package: Path, name: str, module: str, body: str) -> None:
-    """Install a package that brings a kind."""
-    (package / f"{module}.py").write_text(body)
-    info = package / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {module}:KIND\n")
 
 
 def kind_module(tag: str) -> str:
@@ -89,7 +70,8 @@ def settings(**source: str) -> Settings:
 
 
 def test_a_package_of_its_own_brings_a_kind(package: Path) -> None:
-    brings(package, "theirs", "their_store", kind_module("theirs"))
+    (package / "their_store.py").write_text(kind_module("theirs"))
+    brings(package, "their_store", {"theirs": "their_store:KIND"})
     found = kinds()["theirs"]
     told = settings(kind="theirs", place="here")
     assert isinstance(told.source, found.settings)
@@ -111,7 +93,9 @@ def test_a_package_of_its_own_brings_a_kind(package: Path) -> None:
 def test_a_package_that_brings_none_is_named(
     package: Path, name: str, body: str, why: str
 ) -> None:
-    brings(package, name, f"broken_{package.name}".replace("-", "_"), body)
+    module = f"broken_{package.name}".replace("-", "_")
+    (package / f"{module}.py").write_text(body)
+    brings(package, module, {name: f"{module}:KIND"})
     with pytest.raises(Refused) as caught:
         kinds()
     assert caught.value.code == "kind-broken"

@@ -23,6 +23,7 @@ from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.transform import Transform
 from replicator.testing.memory_feed import MemoryFeed
+from replicator.testing.memory_store import MEMORY
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, point, upsert, virtual
 
@@ -97,6 +98,14 @@ async def test_a_settle_shorter_than_the_sources_staleness_blocks() -> None:
 async def test_a_plain_copy_has_no_settle_to_be_short() -> None:
     world = World(staleness_s=0.6, feed=False)
     assert await check(world) == []
+
+
+@pytest.mark.parametrize("feed", [True, False])
+@virtual
+async def test_a_feed_needs_a_source_that_others_may_write(feed: bool) -> None:
+    world = World(feed=feed)
+    world.source.traits = msgspec.structs.replace(MEMORY, live=False)
+    assert shown(await check(world)) == ([("blocks", "unsupported")] if feed else [])
 
 
 @virtual

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from replicator.errors import Refused, Rejected
 from replicator.migration.likeness import likeness
@@ -18,6 +19,7 @@ from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteB
 from replicator.settings.transform import TransformSettings
 from replicator.stream.ownership import Lease, Purpose
 from replicator.testing.faults import Fault
+from replicator.testing.memory_store import MEMORY
 from tests.migration.rig import World
 from tests.stream.rig import (
     BOOKS,
@@ -370,10 +372,8 @@ async def test_where_one_store_normalises_and_the_other_does_not_equal_keys_are_
     at_source: bool,
 ) -> None:
     world = World()
-    store, other = world.source, world.target
-    if not at_source:
-        store, other = other, store
-    store._normalises, other._normalises = True, False
+    other = world.target if at_source else world.source
+    other.traits = replace(MEMORY, vectors=replace(MEMORY.vectors, normalises=False))
     world.source.collections.clear()
     cosine = VectorSchema(size=2, distance=Distance.COSINE)
     world.source.create(msgspec.structs.replace(BOOKS, vectors={"v": cosine}))
@@ -390,7 +390,8 @@ async def test_where_one_store_normalises_and_the_other_does_not_equal_keys_are_
 @virtual
 async def test_where_one_store_keeps_no_null_it_is_no_difference(at_source: bool) -> None:
     world = World()
-    (world.source if at_source else world.target)._null_is_absence = True
+    store = world.source if at_source else world.target
+    store.traits = replace(MEMORY, payload=replace(MEMORY.payload, null_is_absence=True))
     world.source.collections.clear()
     world.source.create(BOOKS)
     async with world.running():

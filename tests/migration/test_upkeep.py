@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from replicator.errors import Refused, Rejected
 from replicator.migration import upkeep
@@ -17,9 +18,10 @@ from replicator.model.command import Cutover, Pause, Repair, RetryLetters
 from replicator.model.phase import Phase
 from replicator.model.point import Point
 from replicator.model.schema import Distance, IdKinds, VectorSchema
+from replicator.model.traits import IdRules
 from replicator.model.write import Delete, Upsert
 from replicator.settings.transform import TransformSettings
-from replicator.testing.memory_store import MemoryStore
+from replicator.testing.memory_store import MEMORY, MemoryStore
 from tests.migration.rig import SETTLE_S, World
 from tests.stream.rig import (
     BOOKS,
@@ -159,7 +161,9 @@ async def test_an_event_that_comes_while_a_retry_reads_the_log_is_written_after_
 @virtual
 async def test_a_stray_at_the_id_of_a_key_is_gone_before_that_key_is_written() -> None:
     world = World()
-    world.source = MemoryStore("source", ids=IdKinds.STRING)
+    world.source = MemoryStore(
+        "source", traits=replace(MEMORY, ids=IdRules(kinds=IdKinds.STRING))
+    )
     world.source.create(BOOKS)
     world.images = Images(world.source.attach())
     world.restart()
@@ -183,7 +187,10 @@ async def test_a_stray_at_the_id_of_a_key_is_gone_before_that_key_is_written() -
 @virtual
 async def test_a_store_that_normalises_is_equal_to_one_that_does_not() -> None:
     world = World()
-    world.source = MemoryStore("source", normalises=False)
+    world.source = MemoryStore(
+        "source",
+        traits=replace(MEMORY, vectors=replace(MEMORY.vectors, normalises=False)),
+    )
     cosine = {"v": VectorSchema(size=2, distance=Distance.COSINE)}
     world.source.create(msgspec.structs.replace(BOOKS, vectors=cosine))
     world.images = Images(world.source.attach())

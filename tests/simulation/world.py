@@ -25,6 +25,7 @@ from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, VectorSchema
+from replicator.model.traits import IdRules
 from replicator.model.write import Patch, Upsert, Write
 from replicator.store.encoding import record_of
 from replicator.testing.faults import Fault, Faults
@@ -32,7 +33,7 @@ from replicator.testing.loop import VirtualLoop
 from replicator.testing.memory_feed import MemoryLog
 from replicator.testing.memory_letters import MemoryDeadLetters
 from replicator.testing.memory_state import MemoryStateStore
-from replicator.testing.memory_store import MemoryStore
+from replicator.testing.memory_store import MEMORY, MemoryStore
 from tests.simulation.application import Application
 from tests.simulation.coverage import Coverage
 from tests.simulation.meddling import Meddler
@@ -486,8 +487,11 @@ class World:
             faults=self.faults,
             staleness_s=staleness_s,
             late_write_bound_s=self.plan.late_write_bound_s,
-            ids=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS,
-            marks=self.plan.marks,
+            traits=msgspec.structs.replace(
+                MEMORY,
+                ids=IdRules(kinds=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS),
+                marks=self.plan.marks,
+            ),
             on_land=partial(self._landed, side),
             on_send=lambda: self.point("send"),
             on_overtaken=self._overtaken,

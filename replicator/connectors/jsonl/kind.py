@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicator.codecs.keys import ID_BYTES_MAX
+from replicator.codecs.keys import ID_BYTES_MAX, INTEGER_MAX, INTEGER_MIN
 from replicator.connectors.jsonl.names import file_name
-from replicator.model.schema import IdKinds, VectorKind
-from replicator.model.traits import IdRules, Traits, VectorRules
+from replicator.model.schema import IdKinds, IdLimits, VectorKind
+from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.ports.kind import DirectoryOf, StoreKind
 from replicator.settings.rules import why_below
 from replicator.settings.stores import StoreSettings
@@ -63,10 +63,14 @@ JSONL = StoreKind(
     settings=JsonlSettings,
     traits=Traits(
         ids=IdRules(
-            kinds=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING, text_bytes_max=ID_BYTES_MAX
+            kinds=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING,
+            limits=IdLimits(integer_min=INTEGER_MIN, text_bytes_max=ID_BYTES_MAX),
         ),
         vectors=VectorRules(kinds=frozenset(VectorKind), several=True, none=True, schema=False),
+        payload=PayloadRules(integer_max=INTEGER_MAX),
         marks=True,
+        patches=False,
+        filters=False,
         exact_search=True,
     ),
     example="""\

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from replicator.codecs.keys import ID_BYTES_MAX, canonical_id
+from replicator.codecs.keys import canonical_id
 from replicator.connectors.jsonl.change import line_of
 from replicator.connectors.jsonl.kind import JSONL, JsonlSettings
 from replicator.connectors.jsonl.line import Header, Layout, encode
@@ -32,7 +32,7 @@ from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark
+from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Patch, Receipt, WriteBatch
@@ -40,9 +40,6 @@ from replicator.ports.store import Page
 from replicator.stream.pages import PAGE_BYTES
 
 T = TypeVar("T")
-
-_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
-"""A file holds any id."""
 
 _REFUSALS = {
     errno.EACCES: "permission-denied",
@@ -53,9 +50,6 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "config-invalid",
 }
 """What waiting does not mend."""
-
-_IDS = IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING
-"""What an id may be in a file."""
 
 
 class JsonlStore:
@@ -185,14 +179,7 @@ class JsonlStore:
         """All of it: a header keeps what the file itself has no use for."""
         if wanted.chosen:
             raise Refused("config-invalid", "a file has no options of a target")
-        return msgspec.structs.replace(
-            wanted,
-            ids=_IDS,
-            string_bytes_max=ID_BYTES_MAX,
-            points=None,
-            normalises=False,
-            details={},
-        )
+        return msgspec.structs.replace(wanted, points=None, details={}, **self.traits.facts())
 
     async def configure(self, planned: CollectionSchema) -> None:
         """Nothing waits for the end of a bulk load."""
@@ -326,10 +313,9 @@ class JsonlStore:
             return self._described(wanted.name) or CollectionSchema(
                 name=wanted.name,
                 vectors=wanted.vectors,
-                ids=_IDS,
-                string_bytes_max=ID_BYTES_MAX,
                 indexes=wanted.indexes,
                 points=0,
+                **self.traits.facts(),
             )
 
         return await self._do(look)
@@ -380,8 +366,6 @@ class JsonlStore:
         return CollectionSchema(
             name=collection,
             vectors=log.layout.vectors,
-            ids=_IDS,
-            string_bytes_max=ID_BYTES_MAX,
             indexes=log.layout.indexes,
             index_options=log.layout.index_options,
             native_kind=log.layout.native_kind,
@@ -391,6 +375,7 @@ class JsonlStore:
             mark_epoch=log.header.mark_epoch if log.header else 0,
             mark_incarnation=log.header.mark_incarnation if log.header else 0,
             details={"unreadable_lines": unreadable} if unreadable else {},
+            **self.traits.facts(),
         )
 
 

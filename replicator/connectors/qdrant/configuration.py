@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from replicator.connectors.qdrant.bulk import CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY, OURS
-from replicator.connectors.qdrant.kind import QdrantSettings
+from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.native import fits, unknown_setting, write_document
 from replicator.connectors.qdrant.schema import (
     KIND,
@@ -28,7 +28,6 @@ from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused
 from replicator.model.schema import (
     CollectionSchema,
-    IdKinds,
     Precision,
     VectorKind,
     VectorSchema,
@@ -48,14 +47,13 @@ def plan(wanted: CollectionSchema, settings: QdrantSettings) -> CollectionSchema
     wanted = _ours(wanted, settings)
     kept = {
         "name": wanted.name,
-        "ids": IdKinds.UINT64 | IdKinds.UUID,
         "capture_id": wanted.capture_id,
         "points": None,
-        "normalises": True,
         "chosen": wanted.chosen,
         "details": {},
         "made": True,
         "unfinished": False,
+        **QDRANT.traits.facts(),
     }
     if not _is_complete(wanted):
         # What is not known cannot be made; an existing collection may hold it all the same.

@@ -14,14 +14,12 @@ import grpc
 from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.configuration import creation
+from replicator.connectors.qdrant.kind import QDRANT
 from replicator.connectors.qdrant.schema import conflicts, index_type, read_schema
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.finding import Severity
-from replicator.model.schema import CollectionSchema, IdKinds
-
-IDS = IdKinds.UINT64 | IdKinds.UUID
-"""What a point's id may be, in every collection."""
+from replicator.model.schema import CollectionSchema
 
 Told = tuple[Severity, str, str]
 
@@ -39,10 +37,9 @@ async def foresee(channel: Channel, wanted: CollectionSchema) -> CollectionSchem
         made = CollectionSchema(
             name=wanted.name,
             vectors=wanted.vectors,
-            ids=IDS,
             indexes=wanted.indexes,
             points=0,
-            normalises=True,
+            **QDRANT.traits.facts(),
         )
     else:
         if found := conflicts(wanted, info):

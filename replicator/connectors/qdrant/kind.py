@@ -94,7 +94,9 @@ QDRANT = StoreKind(
     settings=QdrantSettings,
     traits=Traits(
         ids=IdRules(kinds=IdKinds.UINT64 | IdKinds.UUID),
-        vectors=VectorRules(kinds=frozenset(VectorKind), several=True, none=True),
+        vectors=VectorRules(
+            kinds=frozenset(VectorKind), several=True, none=True, normalises=True
+        ),
         marks=True,
         aliases=True,
         indexes=True,

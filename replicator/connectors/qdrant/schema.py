@@ -13,13 +13,13 @@ from replicator.connectors.qdrant.bulk import (
     Indexing,
     read_indexing,
 )
+from replicator.connectors.qdrant.kind import QDRANT
 from replicator.connectors.qdrant.native import read_document, unnamed
 from replicator.connectors.qdrant.values import read_payload, read_value
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
-    IdKinds,
     Mark,
     Precision,
     VectorKind,
@@ -55,7 +55,6 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
     return CollectionSchema(
         name=name,
         vectors=vectors,
-        ids=IdKinds.UINT64 | IdKinds.UUID,
         indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
         index_options={
             field: options
@@ -66,12 +65,12 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
         capture_id=mark.capture_id if mark is not None else None,
         mark_epoch=mark.epoch if mark is not None else 0,
         mark_incarnation=mark.incarnation if mark is not None else 0,
-        normalises=True,
         native_kind=KIND,
         native=native,
         made=indexing is not Indexing.FOREIGN,
         unfinished=indexing in (Indexing.CREATED, Indexing.DEFERRED),
         details=_details(info),
+        **QDRANT.traits.facts(),
     )
 
 
