@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from replicator.model.limits import Limits
 from replicator.model.schema import IdKinds, VectorKind
 
 
@@ -57,5 +58,6 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A name can lead to a collection, and be moved to another at once."""
     indexes: bool = False
     """Fields of the payload can have an index."""
+    limits: Limits = Limits()
     exact_search: bool = False
     """It answers a search from every point, not from an index alone, when it is asked to."""

@@ -111,8 +111,8 @@ class Applier:
                 continue
             keys.setdefault(route.store, {})[write.id] = key
             group[write.id] = write
-        for collection, group in writes.items():
-            written = await self._writer.write(lease, collection, list(group.values()))
+        groups = {collection: list(group.values()) for collection, group in writes.items()}
+        for collection, written in (await self._writer.write_each(lease, groups)).items():
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
