@@ -12,8 +12,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from replicator.connectors.qdrant import channel
 from replicator.connectors.qdrant.kind import QdrantSettings
-from replicator.connectors.qdrant.store import QdrantStore, channel
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import (
     OutcomeUnknown,
