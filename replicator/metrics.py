@@ -63,6 +63,16 @@ class Metrics:
         self._write_records = histogram(
             "write_records", "Records in one write.", _SIZES, "connector"
         )
+        self._read_errors = counter(
+            "read_errors_total", "Failed reads of a store, by what recovered them.", "recovery"
+        )
+        self._read_seconds = histogram(
+            "read_seconds",
+            "Duration of one read; of a scan, of one page.",
+            _LATENCY,
+            "connector",
+            "operation",
+        )
         self.events_coalesced = counter(
             "events_coalesced_total",
             "Events that a later one of the same key made unnecessary.",
@@ -147,6 +157,14 @@ class Metrics:
         """Observe one write that returned."""
         self._write_seconds.labels(self._migration, connector).observe(seconds)
         self._write_records.labels(self._migration, connector).observe(records)
+
+    def read_failed(self, recovery: str) -> None:
+        """Count one failed read."""
+        self._read_errors.labels(self._migration, recovery).inc()
+
+    def read(self, connector: str, operation: str, seconds: float) -> None:
+        """Observe one read that was answered."""
+        self._read_seconds.labels(self._migration, connector, operation).observe(seconds)
 
     def fenced(self, operation: str, seconds: float) -> None:
         """Observe how long the fence was closed."""

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from replicator.model.finding import CheckFinding
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
-    from replicator.ports.store import Fence, Store, Switch
+    from replicator.ports.store import Fence, Store, StoreWriter, Switch
     from replicator.routing.person import Person
+    from replicator.stream.reading import Reader
 
 
 class Service(Control, Protocol):
@@ -187,13 +188,15 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
-    """Source and target, for a command that only looks."""
+async def open_stores(settings: Settings) -> AsyncIterator[tuple[Reader, Reader]]:
+    """Source and target, for a command that only looks, and asks once."""
+    from replicator.stream.reading import Reader
+
     async with contextlib.AsyncExitStack() as stack:
         source, target = make_stores(settings)
         stack.push_async_callback(source.close)
         stack.push_async_callback(target.close)
-        yield source, target
+        yield Reader(source), Reader(target)
 
 
 async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
@@ -204,7 +207,7 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
 
     async with open_stores(settings) as (source, target):
         make_fence(settings, Person())
-        make_switch(settings, Person(), target)
+        make_switch(settings, Person(), target.store)
         feed = make_feed(settings)
         try:
             return await run_checks(
@@ -256,7 +259,7 @@ def make_fence(settings: Settings, person: Person) -> Fence:
             return HttpFence(fence)
 
 
-def make_switch(settings: Settings, person: Person, store: Store) -> Switch:
+def make_switch(settings: Settings, person: Person, store: StoreWriter) -> Switch:
     """The traffic switch. Raises Refused("unsupported") where the store has no aliases."""
     from replicator.ports.store import AliasSwitch
     from replicator.routing.switches import AliasSwitchover, HttpSwitch, ManualSwitch

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 
 import msgspec
 
 from replicator import failpoints
-from replicator.errors import Blocked, Rejected, Retryable
+from replicator.errors import Blocked, Rejected
 from replicator.metrics import Metrics
 from replicator.migration.pace import Pace
 from replicator.migration.planned import keep_plans, read_plans
-from replicator.migration.routes import Atlas, describe_source, wanted_target
+from replicator.migration.routes import Atlas, wanted_target
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
@@ -33,26 +34,26 @@ from replicator.model.record import ChunkState
 from replicator.model.schema import CollectionSchema
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
-from replicator.ports.store import Page, Planner, Store
+from replicator.ports.store import Page, Planner, StoreWriter
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Revoked
 from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.writing import Writer
 
 
 async def prepare_target(
     settings: Settings,
     *,
-    source: Store,
-    target: Store,
+    source: Reader,
+    target: Reader,
     writer: Writer,
     lease: Lease,
     capture_id: str,
     wipe: Sequence[str],
     resumed: bool,
-    patience: Patience,
     state: StateStore,
 ) -> None:
     """
@@ -65,36 +66,32 @@ async def prepare_target(
     at_target: dict[str, CollectionSchema | None] = {}
     for collection in settings.collections:
         name = collection.target
-        at_target[name] = await patience.until_answered(partial(target.describe, name))
+        at_target[name] = await target.describe(name)
         if resumed and at_target[name] is None:
             raise Blocked(
                 "target-missing", f"target collection {name!r} vanished during the copy"
             )
         if name not in plans:
-            schema = await patience.until_answered(
-                partial(describe_source, source, collection.source)
+            schema = await source.schema(collection.source)
+            plans[name] = await wanted_target(
+                collection, schema, target.store, capture_id=capture_id
             )
-            plans[name] = await wanted_target(collection, schema, target, capture_id=capture_id)
             for finding in losses(collection, schema, plans[name], at_target[name]):
                 if finding.severity is Severity.BLOCKS:
                     raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
     await keep_plans(state, plans)
     known = (capture_id, None) if resumed else (capture_id,)
-    for name in await _to_wipe(
-        target, at_target, known=known, wipe=() if resumed else wipe, patience=patience
-    ):
-        await writer.administer(lease, partial(target.wipe, name))
+    for name in await _to_wipe(target, at_target, known, () if resumed else wipe):
+        await writer.administer(lease, partial(target.store.wipe, name))
     for name in at_target:
-        await writer.administer(lease, partial(target.ensure, plans[name]))
+        await writer.administer(lease, partial(target.store.ensure, plans[name]))
 
 
 async def _to_wipe(
-    target: Store,
+    target: Reader,
     at_target: Mapping[str, CollectionSchema | None],
-    *,
     known: Sequence[str | None],
     wipe: Sequence[str],
-    patience: Patience,
 ) -> list[str]:
     """Collections of another origin that may be wiped. Raises Blocked for one that may not."""
     to_wipe = []
@@ -102,7 +99,7 @@ async def _to_wipe(
         if found is None or found.capture_id in known:
             continue
         # A new capture never trusts an old copy: what was deleted since would live on.
-        count = await patience.until_answered(partial(target.count, name))
+        count = await target.count(name)
         if name in wipe:
             to_wipe.append(name)
         elif count != 0:
@@ -122,8 +119,8 @@ class Backfill:
     def __init__(
         self,
         *,
-        source: Store,
-        target: Store,
+        source: Reader,
+        target: StoreWriter,
         writer: Writer,
         lease: Lease,
         atlas: Atlas,
@@ -182,17 +179,12 @@ class Backfill:
         cut = {state.chunk.collection for state in states}
         for name in self._atlas.forward:
             if name not in cut:
-                chunks = await self._patience.until_answered(
-                    partial(self._source.split, name, self._settings.chunks)
-                )
+                chunks = await self._source.split(name, self._settings.chunks)
                 await self._state.add_chunks(name, chunks)
         return await self._state.chunks()
 
     async def _estimate(self) -> int | None:
-        counts = [
-            await self._patience.until_answered(partial(self._source.count, name))
-            for name in self._atlas.forward
-        ]
+        counts = [await self._source.count(name) for name in self._atlas.forward]
         return None if None in counts else sum(count or 0 for count in counts)
 
     async def _read_chunks(self, todo: list[ChunkState]) -> None:
@@ -204,28 +196,22 @@ class Backfill:
 
     async def _copy(self, state: ChunkState) -> None:
         """Copy the rest of a chunk, through any number of failures of the source."""
-        who, backoff_s = object(), None
-        try:
-            while not state.done and not self._stopping.is_set():
-                try:
-                    async for page in self._source.scan(
-                        state.chunk, state.cursor, self._settings.page_rows
-                    ):
-                        self._patience.over(who)
-                        backoff_s = None
-                        state = await self._carry(state, page)
-                        # Not to be held while the next one is read.
-                        del page
-                        if self._stopping.is_set():
-                            return
-                    if not state.done:
-                        state = msgspec.structs.replace(state, done=True)
-                        await self._state.advance(state)
-                except Retryable as error:
-                    resting = self._patience.rest(who, error, backoff_s)
-                    backoff_s = await self._lease.while_held(resting)
-        finally:
-            self._patience.over(who)
+        scan = self._source.scan(
+            state.chunk,
+            state.cursor,
+            self._settings.page_rows,
+            budget=self._pace,
+            lease=self._lease,
+        )
+        async with aclosing(scan) as pages:
+            async for page in pages:
+                state = await self._carry(state, page)
+                # Not to be held while the next one is read.
+                del page
+                if self._stopping.is_set():
+                    return
+        if not state.done:
+            await self._state.advance(msgspec.structs.replace(state, done=True))
 
     async def _carry(self, state: ChunkState, page: Page) -> ChunkState:
         route = self._atlas.forward[state.chunk.collection]
@@ -246,7 +232,6 @@ class Backfill:
                 writes[write.id] = write
                 keys[write.id] = key
         rows = len(page.points) + len(page.rejected)
-        await self._pace.rows(rows)
         if writes:
             await failpoints.reached("backfill.before-write")
             written = await self._writer.write(self._lease, route.store, list(writes.values()))

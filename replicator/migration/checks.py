@@ -22,12 +22,13 @@ from replicator.model.finding import CheckFinding, Severity
 from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema
 from replicator.ports.feed import ChangeFeed, Retention
-from replicator.ports.store import Foresight, SelfCheck, Store, WriteCheck
+from replicator.ports.store import Foresight, SelfCheck, StoreWriter, WriteCheck
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.filter_limits import differences
+from replicator.stream.reading import Reader
 from replicator.stream.transform import Transform
 
 T = TypeVar("T")
@@ -40,8 +41,8 @@ _NOTHING_BEGUN = Standing()
 async def preflight_or_refuse(
     settings: Settings,
     *,
-    source: Store,
-    target: Store,
+    source: Reader,
+    target: Reader,
     feed: ChangeFeed | None,
     standing: Standing = _NOTHING_BEGUN,
     fingerprint: str = "",
@@ -76,8 +77,8 @@ async def preflight_or_refuse(
 async def run_checks(
     settings: Settings,
     *,
-    source: Store,
-    target: Store,
+    source: Reader,
+    target: Reader,
     feed: ChangeFeed | None,
     standing: Standing = _NOTHING_BEGUN,
     fingerprint: str = "",
@@ -85,7 +86,8 @@ async def run_checks(
 ) -> list[CheckFinding]:
     """
     Every finding, blocking ones first. `standing` is that of a migration under way, if any;
-    `fingerprint` that of the settings, if they are to be compared with its own.
+    `fingerprint` that of the settings, if they are to be compared with its own. Both stores are
+    asked once: what they raise is a finding.
     """
     findings = await _parts(settings, source, target, feed)
     findings += await standing_findings(standing, feed, fingerprint)
@@ -112,11 +114,15 @@ async def run_checks(
 
 
 async def _parts(
-    settings: Settings, source: Store, target: Store, feed: ChangeFeed | None
+    settings: Settings, source: Reader, target: Reader, feed: ChangeFeed | None
 ) -> list[CheckFinding]:
     """What the parts say of themselves. The source is written too where there is a way back."""
     findings: list[CheckFinding] = []
-    looked: list[tuple[str, object]] = [("source", source), ("target", target), ("feed", feed)]
+    looked: list[tuple[str, object]] = [
+        ("source", source.store),
+        ("target", target.store),
+        ("feed", feed),
+    ]
     for role, part in looked:
         if isinstance(part, SelfCheck):
             findings += [
@@ -124,10 +130,12 @@ async def _parts(
                 for each in await part.check()
             ]
     written: list[tuple[object, list[str]]] = [
-        (target, [collection.target for collection in settings.collections])
+        (target.store, [collection.target for collection in settings.collections])
     ]
     if feed is not None:
-        written.append((source, [collection.source for collection in settings.collections]))
+        written.append(
+            (source.store, [collection.source for collection in settings.collections])
+        )
     for part, names in written:
         if isinstance(part, WriteCheck):
             try:
@@ -152,14 +160,14 @@ async def _of(role: str, answer: Awaitable[T]) -> T:
         raise Unavailable(_code_of(error.code, role), error.message) from error
 
 
-def _live(settings: Settings, source: Store) -> list[CheckFinding]:
+def _live(settings: Settings, source: Reader) -> list[CheckFinding]:
     if source.traits.live or isinstance(settings.feed, NoFeedSettings):
         return []
     text = 'nobody may write this store while it is copied: a plain copy has feed.kind = "none"'
     return [CheckFinding(Severity.BLOCKS, "unsupported", "source", text)]
 
 
-def _settle(settings: Settings, source: Store) -> list[CheckFinding]:
+def _settle(settings: Settings, source: Reader) -> list[CheckFinding]:
     settle = getattr(settings.feed, "settle", None)
     if settle is None or settle >= source.staleness_s:
         return []
@@ -197,14 +205,12 @@ async def _collection(
     settings: Settings,
     collection: CollectionSettings,
     *,
-    source: Store,
-    target: Store,
+    source: Reader,
+    target: Reader,
     standing: Standing,
     wipe: Sequence[str],
 ) -> tuple[list[CheckFinding], int]:
-    schema = await _of("source", source.describe(collection.source))
-    if schema is None:
-        raise Refused("source-missing", f"the source has no collection {collection.source!r}")
+    schema = await _of("source", source.schema(collection.source))
     at_target = await _of("target", target.describe(collection.target))
     if at_target is not None and is_one_collection(settings, schema, at_target):
         raise Refused(
@@ -212,10 +218,10 @@ async def _collection(
             f"{collection.target!r} is the collection that is read, {collection.source!r}",
         )
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
-    wanted = await wanted_target(collection, schema, target, capture_id=None)
+    wanted = await wanted_target(collection, schema, target.store, capture_id=None)
     there = at_target or wanted
     try:
-        there = await _of("target", _foreseen(collection, wanted, there, target))
+        there = await _of("target", _foreseen(collection, wanted, there, target.store))
     except Refused as error:
         subject = f"target/{collection.target}"
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
@@ -239,7 +245,7 @@ async def _foreseen(
     collection: CollectionSettings,
     wanted: CollectionSchema,
     there: CollectionSchema,
-    target: Store,
+    target: StoreWriter,
 ) -> CollectionSchema:
     """
     The target collection as the copy will find it. What is not there yet holds the ids that its

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from replicator import failpoints
 from replicator.errors import Blocked, Refused
@@ -89,14 +88,13 @@ class CopyJob:
             await engine.writers[Direction.FORWARD].settled(lease)
             await prepare_target(
                 parts.settings,
-                source=parts.source,
-                target=parts.target,
+                source=engine.source,
+                target=engine.target,
                 writer=engine.writers[Direction.FORWARD],
                 lease=lease,
                 capture_id=capture.id,
                 wipe=parts.wipe,
                 resumed=not fresh,
-                patience=engine.patience,
                 state=parts.state,
             )
             await engine.identity.claim(lease)
@@ -120,19 +118,19 @@ class CopyJob:
         where a process of this very migration died, which may have been allowed one.
         """
         engine, parts = self._engine, self._engine.parts
-        if parts.target.traits.creates_on_write or not engine.absolves or parts.wipe:
+        if engine.target.traits.creates_on_write or not engine.absolves or parts.wipe:
             return
         for collection in parts.settings.collections:
-            describing = partial(parts.target.describe, collection.target)
-            if await engine.patience.until_answered(describing, or_refused=True) is not None:
+            found = await engine.target.describe(collection.target, or_refused=True)
+            if found is not None:
                 return
         engine.writers[Direction.FORWARD].guard.absolve()
 
     async def _copy(self, lease: Lease) -> bool:
         engine, parts = self._engine, self._engine.parts
         self._backfill = Backfill(
-            source=parts.source,
-            target=parts.target,
+            source=engine.source,
+            target=engine.target.store,
             writer=engine.writers[Direction.FORWARD],
             lease=lease,
             atlas=await lease.while_held(engine.draw()),

@@ -35,13 +35,15 @@ from replicator.model.phase import Direction, Phase
 from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, Record
 from replicator.model.record import Capture
 from replicator.model.status import LagStatus
-from replicator.ports.store import Store
+from replicator.ports.store import Store, StoreWriter
+from replicator.settings.stores import StoreSettings
 from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
 from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.stream import Counters, Stream
 from replicator.stream.waits import Waits
 from replicator.stream.writing import Writer
@@ -60,9 +62,11 @@ class Engine:
         self.versions = VersionWindow(settings.stream.version_window)
         """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream, self.waits)
+        self.source = self._reader(parts.source, settings.source)
+        self.target = self._reader(parts.target, settings.target)
         self.writers = {
-            Direction.FORWARD: self._writer(parts.target, settings.target.__class__),
-            Direction.REVERSE: self._writer(parts.source, settings.source.__class__),
+            Direction.FORWARD: self._writer(parts.target, settings.target),
+            Direction.REVERSE: self._writer(parts.source, settings.source),
         }
         self.letters = DeadLetters(
             parts.letter_log,
@@ -72,7 +76,14 @@ class Engine:
             backoff_max_s=settings.stream.backoff_max,
             waits=self.waits,
         )
-        self.identity = Identity(parts, journal, patience=self.patience, writers=self.writers)
+        self.identity = Identity(
+            parts,
+            journal,
+            source=self.source,
+            target=self.target,
+            patience=self.patience,
+            writers=self.writers,
+        )
         self.pace = Pace(settings.backfill.rate_max)
         self.route_epoch: Callable[[], Awaitable[int]] = _declared_nowhere
         """The route's epoch before we came; set by `crossing`, which knows the switch."""
@@ -98,10 +109,20 @@ class Engine:
         self.persisted: Positions = {}
         """The persisted positions as of the last stream's end, while none runs."""
 
-    def _writer(self, store: Store, kind: type) -> Writer:
+    def _reader(self, store: Store, of: StoreSettings) -> Reader:
+        settings = self.parts.settings
+        return Reader(
+            store,
+            patience=self.patience,
+            connector=str(of.__struct_config__.tag),
+            metrics=self.parts.metrics,
+            page_bytes=settings.memory.page_bytes(settings.backfill.readers),
+        )
+
+    def _writer(self, store: StoreWriter, of: StoreSettings) -> Writer:
         return Writer(
             store,
-            connector=str(kind.__struct_config__.tag),  # type: ignore[attr-defined]
+            connector=str(of.__struct_config__.tag),
             settings=self.parts.settings.stream,
             metrics=self.parts.metrics,
             waits=self.waits,
@@ -113,7 +134,7 @@ class Engine:
     def show_after_s(self) -> float:
         """From an event to its being visible at the source."""
         settle = float(getattr(self.parts.settings.feed, "settle", 0.0))
-        return max(settle, self.parts.source.staleness_s)
+        return max(settle, self.source.staleness_s)
 
     @property
     def committed(self) -> Positions:
@@ -165,11 +186,10 @@ class Engine:
         """Both stores side by side."""
         assert self.atlas is not None
         return Mirror(
-            source=self.parts.source,
-            target=self.parts.target,
+            source=self.source,
+            target=self.target,
             atlas=self.atlas,
             settings=self.parts.settings.verify,
-            patience=self.patience,
         )
 
     # -- work ------------------------------------------------------------------------------
@@ -185,8 +205,8 @@ class Engine:
             findings = await self.patience.until_answered(
                 lambda: preflight_or_refuse(
                     parts.settings,
-                    source=parts.source,
-                    target=parts.target,
+                    source=self.source.once,
+                    target=self.target.once,
                     feed=parts.feed,
                     standing=standing,
                     wipe=parts.wipe,
@@ -267,8 +287,8 @@ class Engine:
         self.atlas = await self.patience.until_answered(
             lambda: draw_atlas(
                 parts.settings,
-                parts.source,
-                parts.target,
+                self.source.once,
+                self.target.once,
                 pinned=self.journal.record.collections,
             )
         )
@@ -302,7 +322,7 @@ class Engine:
         applier = Applier(
             routes=atlas.routes(direction),
             writer=writer,
-            images=parts.source,
+            images=self.source,
             feed=feed,
             intake=intake,
             letters=self.letters,
@@ -366,8 +386,8 @@ class Engine:
                 direction=direction,
                 feed=feed,
                 intake=self.intake(atlas, direction),
-                written=parts.target if forward else parts.source,
-                owner=parts.source if forward else parts.target,
+                written=self.target if forward else self.source,
+                owner=self.source if forward else self.target,
                 likeness={
                     name: likeness(atlas, name, direction, parts.settings.verify)
                     for name in atlas.forward
@@ -375,7 +395,6 @@ class Engine:
                 writer=self.writers[direction],
                 lease=lease,
                 state=parts.state,
-                patience=self.patience,
                 keys_max=parts.settings.cutover.touched_keys_max,
                 bytes_max=parts.settings.cutover.touched_bytes_max,
                 versions=self.versions,

@@ -18,7 +18,6 @@ from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import PointId
 from replicator.model.write import Write
-from replicator.stream.images import fetch_images
 from replicator.stream.ownership import Lease, Purpose
 
 _KEYS = 64
@@ -52,9 +51,7 @@ async def _heal_all(engine: Engine, lease: Lease) -> int:
 async def _heal(engine: Engine, lease: Lease, collection: str, keys: Sequence[Key]) -> None:
     assert engine.atlas is not None, "the copy has described both stores"
     route = engine.atlas.forward[collection]
-    points, unreadable = await fetch_images(
-        engine.patience, engine.parts.source, collection, [key.id for key in keys]
-    )
+    points, unreadable = await engine.source.fetch(collection, [key.id for key in keys])
     writes: dict[PointId, Write] = {}
     of: dict[PointId, Key] = {}
     refused: list[tuple[Key, Rejected]] = [

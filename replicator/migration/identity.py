@@ -28,10 +28,11 @@ from replicator.migration.parts import Parts
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, Mark
-from replicator.ports.store import AliasSwitch, Store
+from replicator.ports.store import AliasSwitch, StoreWriter
 from replicator.settings.cutover import AliasSettings
 from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.writing import Writer
 
 _UNMADE = frozenset({Phase.PLANNED, Phase.BACKFILL})
@@ -49,11 +50,15 @@ class Identity:
         parts: Parts,
         journal: Journal,
         *,
+        source: Reader,
+        target: Reader,
         patience: Patience,
         writers: Mapping[Direction, Writer],
     ) -> None:
         self._parts = parts
         self._journal = journal
+        self._source = source
+        self._target = target
         self._patience = patience
         self._writers = writers
         self._claimed: int | None = None
@@ -73,11 +78,11 @@ class Identity:
         await self.look_at_log()
         await self._aliases(record)
         for collection in self._parts.settings.collections:
-            found = await self._parts.target.describe(collection.target)
+            found = await self._target.once.describe(collection.target)
             if self._was_overwritten(found):
                 # Or it is not shown yet.
-                await asyncio.sleep(self._parts.target.staleness_s)
-                found = await self._parts.target.describe(collection.target)
+                await asyncio.sleep(self._target.staleness_s)
+                found = await self._target.once.describe(collection.target)
             # The record as it is by now: this process may have claimed the target meanwhile.
             self._judge(self._journal.record, collection.target, found)
 
@@ -141,10 +146,10 @@ class Identity:
         record = self._journal.record
         assert record.capture is not None
         mark = Mark(record.capture.id, record.epoch, record.incarnation)
-        target = self._parts.target
-        for collection in self._parts.settings.collections if target.traits.marks else ():
+        marked = self._parts.settings.collections if self._target.traits.marks else ()
+        for collection in marked:
             await self._writers[Direction.FORWARD].administer(
-                lease, partial(target.mark, collection.target, mark)
+                lease, partial(self._target.store.mark, collection.target, mark)
             )
         self._claimed = record.incarnation
 
@@ -184,7 +189,7 @@ class Identity:
         """The highest incarnation that any target collection bears."""
         highest = 0
         for collection in self._parts.settings.collections:
-            found = await self._parts.target.describe(collection.target)
+            found = await self._target.once.describe(collection.target)
             if found is not None and found.mark is not None:
                 highest = max(highest, found.mark.incarnation)
         return highest
@@ -198,7 +203,7 @@ class Identity:
                 return
             raise Blocked("target-missing", f"the target has no collection {name!r} any more")
         assert record.capture is not None
-        if not self._parts.target.traits.marks:
+        if not self._target.traits.marks:
             return
         mark = found.mark
         if mark is None or mark.capture_id != record.capture.id:
@@ -240,14 +245,13 @@ class Identity:
         targets = {c for n, c in record.collections.items() if n.startswith("target/")}
         return crossed and now in targets
 
-    def _names(self) -> list[tuple[str, Store, str]]:
-        parts = self._parts
+    def _names(self) -> list[tuple[str, StoreWriter, str]]:
         return [
             each
-            for collection in parts.settings.collections
+            for collection in self._parts.settings.collections
             for each in (
-                ("source", parts.source, collection.source),
-                ("target", parts.target, collection.target),
+                ("source", self._source.store, collection.source),
+                ("target", self._target.store, collection.target),
             )
         ]
 
@@ -258,7 +262,7 @@ def _next_incarnation(record: MigrationRecord) -> MigrationRecord:
     )
 
 
-async def _resolved(store: Store, name: str) -> str:
+async def _resolved(store: StoreWriter, name: str) -> str:
     """The collection behind a name, which may be an alias."""
     behind = await store.read_alias(name) if isinstance(store, AliasSwitch) else None
     return behind or name

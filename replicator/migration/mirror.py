@@ -9,6 +9,7 @@ it holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import msgspec
 
@@ -20,11 +21,8 @@ from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.write import Write
-from replicator.ports.store import StoreReader
 from replicator.settings.settings import VerifySettings
-from replicator.stream.images import fetch_images, image_parts
-from replicator.stream.pages import PageSize
-from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -43,25 +41,21 @@ class Mirror:
     def __init__(
         self,
         *,
-        source: StoreReader,
-        target: StoreReader,
+        source: Reader,
+        target: Reader,
         atlas: Atlas,
         settings: VerifySettings,
-        patience: Patience,
     ) -> None:
         self._source = source
         self._target = target
         self._atlas = atlas
         self._settings = settings
-        self._patience = patience
-        self._size = PageSize()
         self._like: dict[str, Likeness] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids the source does not have at all."""
         name = self._atlas.at_source(collection)
-        found, unreadable = await fetch_images(self._patience, self._source, name, ids)
-        return set(ids) - found.keys() - unreadable.keys()
+        return set(ids) - await self._source.present(name, ids)
 
     async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
         """The keys on which both stores differ, read now."""
@@ -72,11 +66,10 @@ class Mirror:
         for collection, ids in by_collection.items():
             # Invariant 10: of keys nobody knows how large their images are.
             name = self._atlas.at_source(collection)
-            async for some, (points, unreadable) in image_parts(
-                self._patience, self._source, name, ids, self._size
-            ):
-                rows = [(x, points.get(x)) for x in some if x not in unreadable]
-                gaps += (await self.against_target(collection, rows))[0]
+            async with aclosing(self._source.fetch_parts(name, ids)) as parts:
+                async for some, (points, unreadable) in parts:
+                    rows = [(x, points.get(x)) for x in some if x not in unreadable]
+                    gaps += (await self.against_target(collection, rows))[0]
         return gaps
 
     async def against_target(
@@ -94,9 +87,8 @@ class Mirror:
                 expected.append((key, route.row(key, point)))
             except Rejected:
                 continue
-        held, broken = await fetch_images(
-            self._patience, self._target, route.store, [wanted.id for _, wanted in expected]
-        )
+        ids = [wanted.id for _, wanted in expected]
+        held, broken = await self._target.fetch(route.store, ids)
         gaps, like = [], self._likeness(collection)
         for key, wanted in expected:
             if wanted.id in broken:

@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.errors import Refused
 from replicator.migration.routes import wanted_target
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
-from replicator.ports.store import Store
 from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import settings_of
+from replicator.stream.reading import Reader
 from replicator.stream.transform import Transform
 
 _ROWS_PER_S = 3000.0
@@ -62,17 +61,13 @@ class Plan(msgspec.Struct, kw_only=True):
     """`simple`: a copy; `mapped`: names or types change; `lossy`: something stays behind."""
 
 
-async def make_plan(settings: Settings, *, source: Store, target: Store) -> Plan:
+async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Plan:
     """Describe both stores. Raises Refused("source-missing"), Retryable when one is away."""
     collections = []
     for collection in settings.collections:
-        schema = await source.describe(collection.source)
-        if schema is None:
-            raise Refused(
-                "source-missing", f"the source has no collection {collection.source!r}"
-            )
+        schema = await source.schema(collection.source)
         at_target = await target.describe(collection.target)
-        planned = await wanted_target(collection, schema, target, capture_id=None)
+        planned = await wanted_target(collection, schema, target.store, capture_id=None)
         wanted = at_target or planned
         transform = Transform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)

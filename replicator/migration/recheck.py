@@ -32,12 +32,10 @@ from replicator.model.position import Positions
 from replicator.model.write import Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
-from replicator.ports.store import Store
 from replicator.stream.coalesce import VersionWindow
-from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.ownership import Lease
-from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
 
@@ -77,13 +75,12 @@ class Recheck:
         direction: Direction,
         feed: ChangeFeed,
         intake: Intake,
-        written: Store,
-        owner: Store,
+        written: Reader,
+        owner: Reader,
         likeness: Mapping[str, Likeness],
         writer: Writer,
         lease: Lease,
         state: StateStore,
-        patience: Patience,
         keys_max: int,
         bytes_max: int,
         versions: VersionWindow | None = None,
@@ -102,7 +99,6 @@ class Recheck:
         self._writer = writer
         self._lease = lease
         self._state = state
-        self._patience = patience
         self._keys_max = keys_max
         self._bytes_max = bytes_max
         self._versions = versions if versions is not None else VersionWindow(0)
@@ -239,11 +235,8 @@ class Recheck:
         return await self._images(look, keys)
 
     async def _images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
-        images, unreadable = await fetch_images(
-            self._patience,
-            self._owner,
-            look.route.collection,
-            [key.id for key in keys],
+        images, unreadable = await self._owner.fetch(
+            look.route.collection, [key.id for key in keys]
         )
         for key in keys:
             look.said.pop(key, None)
@@ -274,7 +267,7 @@ class Recheck:
         if not wanted:
             return {}
         ids: list[PointId] = [write.id for write in wanted.values()]
-        held, broken = await fetch_images(self._patience, self._written, look.route.store, ids)
+        held, broken = await self._written.fetch(look.route.store, ids)
         look.bytes_read += sum(map(size_of, held.values()))
         like = look.like
         differing: dict[Key, str] = {}

@@ -5,6 +5,7 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from types import MappingProxyType
 
 import msgspec
@@ -15,11 +16,12 @@ from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.ports.store import Planner, StoreReader
+from replicator.ports.store import Planner
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import neutral, with_options
+from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.transform import IdentityTransform, Transform
 
@@ -84,14 +86,15 @@ def is_one_collection(
 
 async def draw_atlas(
     settings: Settings,
-    source: StoreReader,
-    target: StoreReader,
+    source: Reader,
+    target: Reader,
     *,
     pinned: Mapping[str, str] = MappingProxyType({}),
 ) -> Atlas:
     """
-    Describe both stores. Raises Refused("source-missing"), Blocked("target-missing") when a
-    collection is gone, Retryable when a store is away.
+    Describe both stores, each asked once: the caller repeats the whole. Raises
+    Refused("source-missing"), Blocked("target-missing") when a collection is gone, Retryable
+    when a store is away.
     """
     sources: dict[str, CollectionSchema] = {}
     targets: dict[str, CollectionSchema] = {}
@@ -102,7 +105,7 @@ async def draw_atlas(
         name = collection.source
         # The collection itself: by now an alias of this name may lead to the target's.
         behind = pinned.get(f"source/{name}", name)
-        found = msgspec.structs.replace(await describe_source(source, behind), name=behind)
+        found = msgspec.structs.replace(await source.schema(behind), name=behind)
         schema = msgspec.structs.replace(found, name=name)
         at_target = await target.describe(collection.target)
         if at_target is None:
@@ -138,16 +141,8 @@ async def draw_atlas(
     )
 
 
-async def describe_source(source: StoreReader, name: str) -> CollectionSchema:
-    """The source collection's schema. Raises Refused("source-missing")."""
-    schema = await source.describe(name)
-    if schema is None:
-        raise Refused("source-missing", f"the source has no collection {name!r}")
-    return schema
-
-
 async def _ends_in_integers(
-    settings: Settings, source: StoreReader, schema: CollectionSchema
+    settings: Settings, source: Reader, schema: CollectionSchema
 ) -> bool | None:
     """Whether the collection's keys end in integers. Declared, or what the store can hold, or
     what it holds; None for a store whose texts never read as integers, because they are UUIDs.
@@ -164,7 +159,7 @@ async def _ends_in_integers(
 
 
 async def _demand(
-    collection: CollectionSettings, source: StoreReader, schema: CollectionSchema
+    collection: CollectionSettings, source: Reader, schema: CollectionSchema
 ) -> Demand:
     """Which vectors an upsert must bring: declared, or as a few rows of the source tell."""
     declared = collection.vectors_required
@@ -181,11 +176,12 @@ async def _demand(
     return demand_of(declared, schema.vectors, rows)
 
 
-async def _rows(source: StoreReader, collection: str, rows: int) -> list[Point]:
+async def _rows(source: Reader, collection: str, rows: int) -> list[Point]:
     """Some rows, the first that come; none where there is none to read."""
     chunks: list[Chunk] = await source.split(collection, 1)
     for chunk in chunks:
-        async for page in source.scan(chunk, None, rows):
-            if page.points:
-                return list(page.points[:rows])
+        async with aclosing(source.scan(chunk, None, rows)) as pages:
+            async for page in pages:
+                if page.points:
+                    return list(page.points[:rows])
     return []

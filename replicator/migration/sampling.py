@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextlib import aclosing
 
 from replicator.codecs.validation import validate_point
 from replicator.errors import Rejected
@@ -17,8 +18,9 @@ from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.schema import CollectionSchema
-from replicator.ports.store import Page, Store
+from replicator.ports.store import Page
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.reading import Reader
 from replicator.stream.transform import Transform
 
 _ROWS = 2000
@@ -36,20 +38,25 @@ async def sample_rows(
     schema: CollectionSchema,
     there: CollectionSchema,
     transform: Transform,
-    source: Store,
+    source: Reader,
 ) -> list[CheckFinding]:
-    """Findings of the rows; `there` is the target collection as it is or will be."""
+    """Findings of the rows; `there` is the target collection as it is or will be. `source` is
+    asked once: what it raises is a finding.
+    """
     sample = _Sample(collection, schema, there, transform)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SPAN_S):
             chunks = await source.split(collection.source, _CHUNKS)
             for chunk in chunks:
                 quota = max(1, _ROWS // len(chunks))
-                async for page in source.scan(chunk, None, min(_PAGE_ROWS, quota)):
-                    sample.look(page)
-                    quota -= len(page.points)
-                    if quota <= 0:
-                        break
+                async with aclosing(source.scan(chunk, None, min(_PAGE_ROWS, quota))) as pages:
+                    async for page in pages:
+                        sample.look(page)
+                        quota -= len(page.points)
+                        # Not to be held while the next one is read.
+                        del page
+                        if quota <= 0:
+                            break
     return sample.findings()
 
 

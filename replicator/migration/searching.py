@@ -15,8 +15,7 @@ vector is named with the reason. It says nothing of the other vectors.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,9 +28,8 @@ from replicator.model.event import Key
 from replicator.model.point import PointId
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Hit, Query
-from replicator.ports.store import Store
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 
 _MORE = 10
@@ -65,13 +63,10 @@ class Answered(msgspec.Struct, kw_only=True):
 class Searching:
     """Compares the answers of two stores."""
 
-    def __init__(
-        self, *, source: Store, target: Store, atlas: Atlas, patience: Patience
-    ) -> None:
+    def __init__(self, *, source: Reader, target: Reader, atlas: Atlas) -> None:
         self._source = source
         self._target = target
         self._atlas = atlas
-        self._patience = patience
         self._inexact: set[tuple[str, str]] = set()
         """Collections at a store that does not look at every point when asked to."""
 
@@ -145,10 +140,10 @@ class Searching:
         if query.id is None:
             return query
         wanted: PointId = query.id
-        found = await self._patience.until_answered(
-            partial(self._source.fetch, self._atlas.at_source(collection), [wanted]),
-            or_refused=True,
-        )
+        name = self._atlas.at_source(collection)
+        found, unreadable = await self._source.fetch(name, [wanted], or_refused=True)
+        if wanted in unreadable:
+            raise unreadable[wanted]
         point = found.get(wanted)
         vector = None if point is None else point.vectors.get(query.using)
         if vector is None:
@@ -159,7 +154,7 @@ class Searching:
         return msgspec.structs.replace(query, vector=vector)
 
     async def _hits(
-        self, store: Store, collection: str, query: Query, enough: int
+        self, store: Reader, collection: str, query: Query, enough: int
     ) -> tuple[list[Hit], bool]:
         """
         The answer, and whether every point was looked at. A store that takes too long to look
@@ -183,27 +178,16 @@ class Searching:
             return hits, exact
         exact, limit = tries[-1]
         asked = msgspec.structs.replace(query, exact=exact, limit=limit)
-        hits = await self._within_reason(partial(store.search, collection, asked))
+        try:
+            hits = await store.search(collection, asked, tries=_TRIES)
+        except Retryable as error:
+            # The proof that both stores hold the same must not wait for it for ever.
+            raise Refused(
+                "store-refused", f"no answer in {_TRIES} tries: {error.message}"
+            ) from error
         if not exact:
             self._inexact.add(place)
         return hits, exact
-
-    async def _within_reason(self, call: Callable[[], Awaitable[list[Hit]]]) -> list[Hit]:
-        """
-        A search may take longer than the store allows however often it is asked, and the proof
-        that both stores hold the same must not wait for it for ever. Raises Refused.
-        """
-        who, backoff_s = object(), None
-        try:
-            for _ in range(_TRIES):
-                try:
-                    return await call()
-                except Retryable as error:
-                    reason = error.message
-                    backoff_s = await self._patience.rest(who, error, backoff_s)
-            raise Refused("store-refused", f"no answer in {_TRIES} tries: {reason}")
-        finally:
-            self._patience.over(who)
 
 
 def assign(

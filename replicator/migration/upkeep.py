@@ -6,8 +6,8 @@ dead letters, put together from the engine's parts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from replicator.errors import Blocked, Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
@@ -25,8 +25,8 @@ from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
 from replicator.model.report import Report
 from replicator.model.status import VerifyStatus
-from replicator.ports.store import KeyReader
 from replicator.stream.ownership import Lease, Purpose
+from replicator.stream.reading import Want
 
 _REPAIR_KEYS = 2000
 """Keys held at once by a repair: their events wait meanwhile, within the stream's buffer."""
@@ -99,17 +99,16 @@ class Upkeep:
             stream=lambda: engine.stream,
             holds=engine.ownership.holds,
             log_end=self._log_end,
-            show_after_s=max(engine.show_after_s, parts.target.staleness_s),
+            show_after_s=max(engine.show_after_s, engine.target.staleness_s),
         )
         verification = Verification(
-            source=parts.source,
-            target=parts.target,
+            source=engine.source,
+            target=engine.target,
             atlas=atlas,
             collections=parts.settings.collections,
             mirror=mirror,
             suspects=suspects,
             state=parts.state,
-            patience=engine.patience,
             settings=parts.settings.verify,
             clock=parts.clock,
             progress=self._verification,
@@ -200,19 +199,20 @@ class Upkeep:
 
     async def _repair_under(self, lease: Lease, collection: str | None) -> int:
         repaired, batch = 0, []
-        keys = self._keys_found() if collection is None else self._keys_of(collection)
-        async for key in keys:
-            batch.append(key)
-            if len(batch) == _REPAIR_KEYS:
-                repaired += await self._repair_batch(lease, batch)
-                batch = []
+        found = self._keys_found() if collection is None else self._keys_of(collection, lease)
+        async with aclosing(found) as keys:
+            async for key in keys:
+                batch.append(key)
+                if len(batch) == _REPAIR_KEYS:
+                    repaired += await self._repair_batch(lease, batch)
+                    batch = []
         if batch:
             repaired += await self._repair_batch(lease, batch)
         await self.count_findings()
         await self._engine.journal.note("repair", "keys were copied anew", keys=repaired)
         return repaired
 
-    async def _keys_found(self) -> AsyncIterator[Key]:
+    async def _keys_found(self) -> AsyncGenerator[Key, None]:
         """
         What is extra comes first: a stray point may lie at the id that a missing key leads to,
         and is not to be deleted once that key is written.
@@ -222,22 +222,17 @@ class Upkeep:
                 if (finding.kind is Difference.EXTRA) == extra:
                     yield finding.key
 
-    async def _keys_of(self, collection: str) -> AsyncIterator[Key]:
-        source = self._parts.source
-        for chunk in await self._engine.patience.until_answered(
-            partial(source.split, collection, 8)
-        ):
+    async def _keys_of(self, collection: str, lease: Lease) -> AsyncGenerator[Key, None]:
+        source = self._engine.source
+        for chunk in await lease.while_held(source.split(collection, 8)):
             # What the keys hold is read again when they are held, so it is not read here.
-            pages = (
-                source.scan_keys(chunk, None, _KEYS_PAGE)
-                if isinstance(source, KeyReader)
-                else source.scan(chunk, None, _KEYS_PAGE)
-            )
-            async for page in pages:
-                keys = [Key(collection, point.id) for point in page.points]
-                del page
-                for key in keys:
-                    yield key
+            scan = source.scan(chunk, None, _KEYS_PAGE, want=Want.KEYS, lease=lease)
+            async with aclosing(scan) as pages:
+                async for page in pages:
+                    keys = [Key(collection, point.id) for point in page.points]
+                    del page
+                    for key in keys:
+                        yield key
 
     async def _repair_batch(self, lease: Lease, keys: Sequence[Key]) -> int:
         lease.check()

@@ -11,15 +11,14 @@ last comparison of a cutover reads there. Memory holds one page and the suspects
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from replicator import failpoints
 from replicator.clock import Clock
-from replicator.errors import Retryable
 from replicator.migration.mirror import Gap, Mirror
 from replicator.migration.pace import Pace
 from replicator.migration.planned import read_plans
@@ -36,12 +35,12 @@ from replicator.model.report import Report
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.state import StateStore
-from replicator.ports.store import KeyReader, Page, Store
+from replicator.ports.store import Page
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import configuration_differences
 from replicator.stream.ids import SOURCE_ID
-from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader, RowBudget, Want
 
 _KEPT = 100
 """Findings in the report itself; the state store holds all."""
@@ -56,14 +55,13 @@ class Verification:
     def __init__(
         self,
         *,
-        source: Store,
-        target: Store,
+        source: Reader,
+        target: Reader,
         atlas: Atlas,
         collections: Sequence[CollectionSettings],
         mirror: Mirror,
         suspects: Suspects,
         state: StateStore,
-        patience: Patience,
         settings: VerifySettings,
         clock: Clock,
         progress: VerifyStatus,
@@ -79,7 +77,6 @@ class Verification:
         self._mirror = mirror
         self._suspects = suspects
         self._state = state
-        self._patience = patience
         self._settings = settings
         self._clock = clock
         self._progress = progress
@@ -145,29 +142,39 @@ class Verification:
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
-            async for page in self._pages(self._source, self._atlas.at_source(name), rows_max):
-                rows = [(point.id, point) for point in page.points]
-                gaps, uncarried = await self._mirror.against_target(name, rows)
-                self._uncarried += len(page.rejected) + uncarried
-                for gap in gaps:
-                    await self._suspect(gap, generation)
-                read = len(rows) + len(page.rejected)
-                # Not to be held while the next one is read.
-                del page, rows
-                self._count(name, 0, read, rows_max)
-                await self._did(read)
+            at_source = self._atlas.at_source(name)
+            reading = self._pages(self._source, at_source, rows_max, budget=self._pace)
+            async with aclosing(reading) as pages:
+                async for page in pages:
+                    rows = [(point.id, point) for point in page.points]
+                    gaps, uncarried = await self._mirror.against_target(name, rows)
+                    self._uncarried += len(page.rejected) + uncarried
+                    for gap in gaps:
+                        await self._suspect(gap, generation)
+                    read = len(rows) + len(page.rejected)
+                    # Not to be held while the next one is read.
+                    del page, rows
+                    self._count(name, 0, read, rows_max)
 
     async def _backward(self, rows_max: int | None, generation: int) -> None:
         for name, route in self._atlas.forward.items():
-            async for page in self._pages(self._target, route.store, rows_max, keys=True):
-                for gap in await self._unknown_to_source(name, page.points):
-                    await self._suspect(gap, generation)
-                read = len(page.points)
-                del page
-                self._count(name, 1, read, rows_max)
-                await self._did(read)
+            # Extras are found by their keys: no vector is read for it.
+            reading = self._pages(
+                self._target, route.store, rows_max, want=Want.KEYS, budget=self._pace
+            )
+            async with aclosing(reading) as pages:
+                async for page in pages:
+                    for gap in await self._unknown_to_source(name, page.points):
+                        await self._suspect(gap, generation)
+                    read = len(page.points)
+                    del page
+                    self._count(name, 1, read, rows_max)
 
     def _count(self, name: str, store: int, rows: int, rows_max: int | None) -> None:
+        progress = self._progress
+        progress.compared += rows
+        if progress.expected is not None:
+            progress.expected = max(progress.expected, progress.compared)
         if rows_max is None:
             self._read.setdefault(name, [0, 0])[store] += rows
 
@@ -186,56 +193,34 @@ class Verification:
         ]
 
     async def _pages(
-        self, store: Store, collection: str, rows_max: int | None, keys: bool = False
-    ) -> AsyncIterator[Page]:
+        self,
+        store: Reader,
+        collection: str,
+        rows_max: int | None,
+        *,
+        want: Want = Want.POINTS,
+        budget: RowBudget | None = None,
+    ) -> AsyncGenerator[Page, None]:
+        """Every page of a collection, or about `rows_max` rows spread over it. Keys come with
+        what tells which source key they belong to.
         """
-        Every page of a collection, or about `rows_max` rows spread over it; a failure resumes.
-        `keys`: of the points, only what tells which source key they belong to.
-        """
-        chunks = await self._patience.until_answered(lambda: store.split(collection, 8))
+        chunks = await store.split(collection, 8)
         quota = None if rows_max is None else max(1, rows_max // max(1, len(chunks)))
         page_rows = (
             self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
         )
         for chunk in chunks:
-            scan = partial(store.scan, chunk)
-            if keys and isinstance(store, KeyReader):
-                scan = partial(store.scan_keys, chunk, fields=(SOURCE_ID,))
-            async for page in self._chunk(scan, quota, page_rows):
-                yield page
-                del page
-
-    async def _chunk(
-        self, scan: Callable[..., AsyncIterator[Page]], quota: int | None, page_rows: int
-    ) -> AsyncIterator[Page]:
-        who, backoff_s = object(), None
-        cursor: str | None = None
-        read, at_end = 0, False
-        try:
-            while not at_end and (quota is None or read < quota):
-                try:
-                    async for page in scan(after=cursor, page_rows=page_rows):
-                        self._patience.over(who)
-                        backoff_s = None
-                        rows, after = len(page.points), page.cursor
-                        yield page
-                        del page
-                        read += rows
-                        cursor = after
-                        if quota is not None and read >= quota:
-                            break
-                    at_end = True
-                except Retryable as error:
-                    backoff_s = await self._patience.rest(who, error, backoff_s)
-        finally:
-            self._patience.over(who)
-
-    async def _did(self, rows: int) -> None:
-        progress = self._progress
-        progress.compared += rows
-        if progress.expected is not None:
-            progress.expected = max(progress.expected, progress.compared)
-        await self._pace.rows(rows)
+            read = 0
+            scan = store.scan(
+                chunk, None, page_rows, want=want, fields=(SOURCE_ID,), budget=budget
+            )
+            async with aclosing(scan) as pages:
+                async for page in pages:
+                    read += len(page.points)
+                    yield page
+                    del page
+                    if quota is not None and read >= quota:
+                        break
 
     async def _suspect(self, gap: Gap, generation: int) -> None:
         self._suspects.add(gap)
@@ -286,13 +271,8 @@ class Verification:
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
         for name, route in self._atlas.forward.items():
-            at_source = await self._patience.until_answered(
-                partial(self._source.count, self._atlas.at_source(name))
-            )
-            at_target = await self._patience.until_answered(
-                partial(self._target.count, route.store)
-            )
-            counts[name] = [at_source, at_target]
+            at_source = await self._source.count(self._atlas.at_source(name))
+            counts[name] = [at_source, await self._target.count(route.store)]
         return counts
 
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
@@ -304,12 +284,10 @@ class Verification:
             wanted = plans.get(collection.target) or await wanted_target(
                 collection,
                 self._atlas.sources[collection.source],
-                self._target,
+                self._target.store,
                 capture_id=None,
             )
-            actual = await self._patience.until_answered(
-                partial(self._target.describe, collection.target)
-            )
+            actual = await self._target.describe(collection.target)
             if actual is None:
                 continue  # a vanished collection is found by everything else
             differences = configuration_differences(wanted, actual, collection.accept)
@@ -321,12 +299,7 @@ class Verification:
         return found
 
     async def _search(self, given: Sequence[Query] | None) -> dict[str, dict[str, Any]]:
-        searching = Searching(
-            source=self._source,
-            target=self._target,
-            atlas=self._atlas,
-            patience=self._patience,
-        )
+        searching = Searching(source=self._source, target=self._target, atlas=self._atlas)
         if given is None:
             asked = {c.source: await self._stored_queries(c) for c in self._collections}
         else:
@@ -357,23 +330,24 @@ class Verification:
         if not wanted:
             return queries
         name = self._atlas.at_source(collection.source)
-        async for page in self._pages(self._source, name, wanted):
-            for point in page.points:
-                names = [name for name in point.vectors if mapping is None or name in mapping]
-                if not names:
-                    continue
-                using = min(names, key=lambda name: asked[name])
-                asked[using] += 1
-                queries.append(
-                    Query(
-                        vector=_as_query(point.vectors[using]),
-                        using=using,
-                        limit=self._settings.search_limit,
-                        filter=collection.transform.filter,
+        async with aclosing(self._pages(self._source, name, wanted)) as pages:
+            async for page in pages:
+                for point in page.points:
+                    names = [n for n in point.vectors if mapping is None or n in mapping]
+                    if not names:
+                        continue
+                    using = min(names, key=lambda name: asked[name])
+                    asked[using] += 1
+                    queries.append(
+                        Query(
+                            vector=_as_query(point.vectors[using]),
+                            using=using,
+                            limit=self._settings.search_limit,
+                            filter=collection.transform.filter,
+                        )
                     )
-                )
-            if len(queries) >= wanted:
-                break
+                if len(queries) >= wanted:
+                    break
         return queries[:wanted]
 
     def _warnings(

@@ -96,10 +96,13 @@ class PayloadRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request may carry; None where nothing is known but the store's own answer."""
+    """What one request that writes may carry; None where nothing is known but the store's own
+    answer.
+    """
 
     records_max: int | None = None
     bytes_max: int | None = None
+    """Of vectors and payloads, as they travel, about."""
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):

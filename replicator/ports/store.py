@@ -1,6 +1,7 @@
 """
 What a store can do. A connector implements capabilities, not "source" or "target": after the
-switch the roles are exchanged.
+switch the roles are exchanged. What reads is called by `stream.reading.Reader` and by nobody
+else.
 
 All methods are called from one event loop and may run concurrently with each other. Errors come
 translated into the tree of `errors`; nothing here retries, times or logs.
@@ -79,7 +80,8 @@ class StoreReader(Protocol):
         most `page_rows` rows, and fewer where they are large: it is bounded in bytes as well,
         and what the scan has given it does not hold any more. Every key that
         is present throughout the scan is returned, in a stable order; keys that come and go may
-        be. A scan of a collection that vanishes raises Refused.
+        be. A scan of a collection that vanishes raises Refused. However it ends, `aclose` is
+        called where the iterator has it: what is open at the server ends there.
         """
         ...
 
@@ -105,10 +107,6 @@ class StoreWriter(Protocol):
     @property
     def late_write_bound_s(self) -> float:
         """How long after an unknown outcome a write may still land."""
-        ...
-
-    async def describe(self, collection: str) -> CollectionSchema | None:
-        """As in StoreReader."""
         ...
 
     async def ensure(self, wanted: CollectionSchema) -> None:

@@ -18,15 +18,13 @@ from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Record
 from replicator.model.write import Delete, Write
 from replicator.ports.feed import ChangeFeed
-from replicator.ports.store import StoreReader
 from replicator.stream.coalesce import VersionWindow
-from replicator.stream.images import fetch_images
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Whole, Work
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PageSize, size_of
 from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
 
@@ -41,7 +39,7 @@ class Applier:
         *,
         routes: Mapping[str, Route],
         writer: Writer,
-        images: StoreReader,
+        images: Reader,
         feed: ChangeFeed,
         intake: Intake,
         letters: DeadLetters,
@@ -65,7 +63,6 @@ class Applier:
         self._letters = letters
         self._patience = patience
         self._show_after_s = show_after_s
-        self._image_size = PageSize()
 
     async def apply(
         self, lease: Lease, changes: Sequence[tuple[Key, ChangeEvent | None]]
@@ -79,9 +76,11 @@ class Applier:
         refused: dict[Key, Rejected] = {}
         begin = 0
         while begin < len(changes):
-            rows, end = self._image_size.rows(len(changes)), begin
-            while end < len(changes) and (rows > 0 or changes[end][1] is not None):
-                rows -= changes[end][1] is None
+            page, end = 0.0, begin
+            while end < len(changes) and (page < 1 or changes[end][1] is not None):
+                key, event = changes[end]
+                if event is None:
+                    page += 1 / self._images.room(key.collection, len(changes))
                 end += 1
             refused.update(await self._apply(lease, changes[begin:end]))
             begin = end
@@ -112,8 +111,8 @@ class Applier:
                 continue
             keys.setdefault(route.store, {})[write.id] = key
             group[write.id] = write
-        for collection, group in writes.items():
-            written = await self._writer.write(lease, collection, list(group.values()))
+        groups = {collection: list(group.values()) for collection, group in writes.items()}
+        for collection, written in (await self._writer.write_each(lease, groups)).items():
             self.absent += written.absent
             for point_id, reason in written.rejected.items():
                 refused[keys[collection][point_id]] = reason
@@ -186,8 +185,7 @@ class Applier:
         for key in keys:
             by_collection.setdefault(key.collection, []).append(key.id)
         for collection, ids in by_collection.items():
-            found, bad = await fetch_images(self._patience, self._images, collection, ids)
-            self._image_size.saw(len(found), sum(map(size_of, found.values())))
+            found, bad = await self._images.fetch(collection, ids)
             images.update(
                 (Key(collection, point_id), point) for point_id, point in found.items()
             )

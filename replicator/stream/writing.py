@@ -6,16 +6,21 @@ because a store that is away for minutes must cost no event. The outcome is unkn
 the late-write bound with the keys held, then try again. The batch is refused because of some
 record in it: cut it in halves until the record stands alone. Anything else is a defect, and
 stops the stream.
+
+A batch that is larger than the store takes in one request is cut before it is sent
+(`requests`). Writes of several collections go side by side: a slow one does not hold up the
+others, and each keeps the laws of the lease and of the guard for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from replicator.errors import Recovery, Rejected, ReplicatorError, recovery
+from replicator.errors import Recovery, Rejected, ReplicatorError, first_cause, recovery
 from replicator.metrics import Metrics
 from replicator.model.finding import Blocker
 from replicator.model.point import PointId
@@ -25,6 +30,7 @@ from replicator.settings.settings import StreamSettings
 from replicator.stream.guard import WriteGuard
 from replicator.stream.limit import ConcurrencyLimit
 from replicator.stream.ownership import Lease, Revoked
+from replicator.stream.requests import requests_of
 from replicator.stream.waits import Waits
 
 
@@ -78,7 +84,7 @@ class Writer:
         Raises Revoked once the lease is, with nothing sent since, and nothing in flight.
         """
         written = Written()
-        parts = [tuple(writes)] if writes else []
+        parts = list(requests_of(writes, self._store.traits.limits))[::-1]
         while parts:
             part = parts.pop()
             try:
@@ -89,6 +95,36 @@ class Writer:
                 else:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
+        return written
+
+    async def write_each(
+        self, lease: Lease, groups: Mapping[str, Sequence[Write]]
+    ) -> dict[str, Written]:
+        """
+        As `write`, of several collections side by side. A lease that is revoked ends each as it
+        would alone: what is in flight is answered before Revoked is raised. Whatever else one
+        of them raises ends the others at once, and what they had sent is left to the guard, as
+        when all of it is cancelled.
+        """
+        if len(groups) == 1:
+            [(collection, writes)] = groups.items()
+            return {collection: await self.write(lease, collection, writes)}
+        written: dict[str, Written] = {}
+
+        async def one(collection: str, writes: Sequence[Write]) -> None:
+            # The lease is revoked for the others too; cancelled by us, they would leave unknown
+            # what was about to be answered.
+            with contextlib.suppress(Revoked):
+                written[collection] = await self.write(lease, collection, writes)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for collection, writes in groups.items():
+                    group.create_task(one(collection, writes), name=f"write {collection}")
+        except BaseExceptionGroup as errors:
+            raise first_cause(errors) from errors
+        if len(written) < len(groups):
+            raise Revoked
         return written
 
     async def administer(self, lease: Lease, request: Callable[[], Awaitable[None]]) -> None:

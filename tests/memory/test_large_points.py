@@ -17,8 +17,9 @@ import pytest
 
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.jsonl.store import JsonlStore
+from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.kind import QdrantSettings
-from replicator.connectors.qdrant.store import QdrantStore, failures
+from replicator.connectors.qdrant.store import QdrantStore
 from replicator.model.point import MultiVector, Point
 from replicator.model.schema import (
     CollectionSchema,

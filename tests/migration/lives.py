@@ -36,12 +36,12 @@ async def killed(world: World, phase: Phase = Phase.STREAMING) -> AsyncIterator[
 
 
 def scans_of(world: World) -> list[float]:
-    """When the copy scans the source, from now on; what looks at a few rows only is no copy."""
+    """When the copy scans the source, from now on. What cuts it into other parts is no copy."""
     times: list[float] = []
     scan = world.images._store.scan
 
     def noted(*arguments: Any) -> Any:
-        if arguments[2] == world.settings.backfill.page_rows:
+        if arguments[0].spec.endswith(f"/{world.settings.backfill.chunks}"):
             times.append(now())
         return scan(*arguments)
 

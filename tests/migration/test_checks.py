@@ -21,6 +21,7 @@ from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorS
 from replicator.model.write import Upsert
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration
+from replicator.stream.reading import Reader
 from replicator.stream.transform import Transform
 from replicator.testing.memory_feed import MemoryFeed
 from replicator.testing.memory_store import MEMORY
@@ -42,8 +43,8 @@ async def check(
     source, target = parts or [world.source.attach(), world.target.attach()]
     return await run_checks(
         world.settings,
-        source=source,  # type: ignore[arg-type]
-        target=target,  # type: ignore[arg-type]
+        source=Reader(source),  # type: ignore[arg-type]
+        target=Reader(target),  # type: ignore[arg-type]
         feed=feed or world.log.attach(),
         standing=Standing(record, positions or {world.log.name(0): 0}),
         wipe=wipe or [],
@@ -407,8 +408,8 @@ async def test_the_preflight_refuses_what_lasts_and_waits_for_what_is_away() -> 
     async def preflight() -> list[CheckFinding]:
         return await preflight_or_refuse(
             world.settings,
-            source=world.source.attach(),
-            target=world.target.attach(),
+            source=Reader(world.source.attach()),
+            target=Reader(world.target.attach()),
             feed=world.log.attach(),
         )
 

@@ -49,15 +49,15 @@ async def test_a_copy_whose_source_is_never_quiet_fails_and_the_next_one_ends_it
     world = World(feed=False)
     world.seed(1, 2, 3)
     writes = iter(range(100, 1000))
-    fetch = type(world.source.attach()).fetch
+    count = type(world.source.attach()).count
 
-    async def busy(self, collection, ids):  # type: ignore[no-untyped-def]
-        """Whoever compares finds one more row than was copied."""
+    async def busy(self, collection):  # type: ignore[no-untyped-def]
+        """Whoever begins to compare finds one more row than was copied."""
         world.source.write("books", Upsert(point(next(writes))))
-        return await fetch(self, collection, ids)
+        return await count(self, collection)
 
     with monkeypatch.context() as patching:
-        patching.setattr(type(world.source.attach()), "fetch", busy)
+        patching.setattr(type(world.source.attach()), "count", busy)
         with pytest.raises(ReplicatorError) as caught:
             async with world.running(Phase.COMPLETE):
                 pass

@@ -11,6 +11,7 @@ from replicator.errors import Refused, Retryable
 from replicator.migration.plan import Plan, make_plan
 from replicator.model.schema import Distance, IdKinds, VectorKind, VectorSchema
 from replicator.settings.transform import TransformSettings
+from replicator.stream.reading import Reader
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, virtual
 
@@ -31,8 +32,8 @@ class Uncounted:
 async def plan_of(world: World, source: object = None) -> Plan:
     return await make_plan(
         world.settings,
-        source=source or world.source.attach(),  # type: ignore[arg-type]
-        target=world.target.attach(),
+        source=Reader(source or world.source.attach()),  # type: ignore[arg-type]
+        target=Reader(world.target.attach()),
     )
 
 

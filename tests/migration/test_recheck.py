@@ -57,8 +57,8 @@ async def recheck(
         direction=direction,
         feed=world.log.attach(),
         intake=engine.intake(atlas, direction),
-        written=parts.target if forward else parts.source,
-        owner=parts.source if forward else parts.target,
+        written=engine.target if forward else engine.source,
+        owner=engine.source if forward else engine.target,
         likeness={
             name: likeness(atlas, name, direction, parts.settings.verify)
             for name in atlas.forward
@@ -66,7 +66,6 @@ async def recheck(
         writer=engine.writers[direction],
         lease=lease,
         state=world.state,
-        patience=engine.patience,
         keys_max=keys_max,
         bytes_max=bytes_max,
         versions=engine.versions,

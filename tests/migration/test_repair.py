@@ -5,11 +5,14 @@ was stored.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from replicator.codecs.events import encode
-from replicator.errors import Refused, Rejected
+from replicator.errors import Refused, Rejected, Unavailable
+from replicator.migration import upkeep
 from replicator.model.command import Cutover, DiscardLetters, Repair, RetryLetters
 from replicator.model.epoch import EpochEnd, Epochs
 from replicator.model.event import Key
@@ -64,6 +67,27 @@ async def test_a_whole_collection_can_be_copied_anew() -> None:
         world.spoil(Delete(7))
         assert await migration.do(Repair("books")) == 30
         assert len(world.payloads()) == 30
+
+
+@virtual
+async def test_the_repair_of_a_collection_outlasts_a_source_that_goes_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "_KEYS_PAGE", 10)
+    world = World()
+    world.seed(*range(300))
+    scan, failures = world.images._store.scan, iter([False, True, True])
+
+    async def failing(*arguments: Any) -> AsyncIterator[Any]:
+        async for page in scan(*arguments):
+            yield page
+            if next(failures, False):
+                raise Unavailable("store-unavailable", "it went away")
+
+    async with world.running() as migration:
+        world.images.scan = failing  # type: ignore[attr-defined]
+        assert await migration.do(Repair("books")) == 300
+        assert list(failures) == []
 
 
 @virtual

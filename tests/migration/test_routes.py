@@ -11,6 +11,7 @@ from replicator.migration.routes import draw_atlas
 from replicator.model.point import Point
 from replicator.model.schema import VectorSchema
 from replicator.model.write import Upsert
+from replicator.stream.reading import Reader
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, upsert, virtual
 
@@ -19,7 +20,9 @@ V = frozenset(["v"])
 
 async def demand(world: World) -> Demand:
     world.target.create(msgspec.structs.replace(BOOKS, name="books_v2"))
-    atlas = await draw_atlas(world.settings, world.source.attach(), world.target.attach())
+    atlas = await draw_atlas(
+        world.settings, Reader(world.source.attach()), Reader(world.target.attach())
+    )
     assert atlas.forward["books"].demand == atlas.reverse["books"].demand
     return atlas.forward["books"].demand
 

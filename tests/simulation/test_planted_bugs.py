@@ -128,6 +128,10 @@ def second_capture_keeps_the_old_target(patch: pytest.MonkeyPatch) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._store, name)
 
+        @property
+        def store(self) -> Any:
+            return Trusted(self._store.store)
+
         async def count(self, _collection: str) -> int:
             return 0
 

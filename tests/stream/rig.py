@@ -33,6 +33,7 @@ from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Ownership, Purpose
 from replicator.stream.patience import Patience
+from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.stream import Counters, Stream
 from replicator.stream.transform import Transform
@@ -248,10 +249,11 @@ class Rig:
             backoff_max_s=2.0,
         )
         self.images = Images(self.source.attach())
+        self.reader = Reader(self.images, patience=self.patience)  # type: ignore[arg-type]
         self.applier = Applier(
             routes=self.routes,
             writer=self.writer,
-            images=self.images,
+            images=self.reader,
             feed=self.feed,
             intake=self.intake,
             letters=self.letters,

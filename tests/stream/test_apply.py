@@ -64,6 +64,21 @@ async def test_changes_of_several_keys_are_one_write() -> None:
 
 
 @virtual
+async def test_changes_of_several_collections_are_written_side_by_side() -> None:
+    rig = Rig()
+    rig.target.create(msgspec.structs.replace(BOOKS, name="films"))
+    rig.routes["films"] = msgspec.structs.replace(
+        rig.routes["books"], collection="films", store="films"
+    )
+    rig.target.refuses = refuses_poison
+    rig.door.takes_s = 5.0
+    film = msgspec.structs.replace(upsert(1, poison="point"), key=Key("films", 1))
+    refused = await rig.applier.apply(rig.lease, [(key(1), upsert(1)), (film.key, film)])
+    assert (now(), list(refused)) == (5.0, [Key("films", 1)])
+    assert rig.payloads() == {1: {}}
+
+
+@virtual
 async def test_a_change_without_an_event_takes_the_sources_image() -> None:
     rig = Rig()
     rig.seed(point(1, a=1), target=False)

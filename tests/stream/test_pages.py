@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.errors import Rejected
-from replicator.model.point import MultiVector, Point, PointId, SparseVector
-from replicator.settings.settings import StreamSettings
-from replicator.stream.images import image_parts
+from replicator.model.point import MultiVector, Point, SparseVector
 from replicator.stream.pages import FIRST_ROWS, PageSize, size_of
-from replicator.stream.patience import Patience
 
 MB = 1 << 20
 
@@ -91,38 +86,3 @@ def test_the_size_of_a_point_counts_all_it_holds() -> None:
     }
     assert 1280 + 1000 <= size_of(Point(1, vectors, {"t": "y" * 1000})) < 1280 + 1100
     assert size_of(Point(1, {}, {"t": "\ud800" * 1000})) > 1000
-
-
-class Shelf:
-    """Large points, and how many of them are held outside at once."""
-
-    def __init__(self, row: int) -> None:
-        self.row = row
-        self.asked: list[int] = []
-
-    async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
-        self.asked.append(len(ids))
-        if 13 in ids:
-            raise Rejected("field-type", "no point", "payload")
-        return {i: Point(i, {"": b"x" * self.row}, {}) for i in ids}
-
-
-def test_images_of_many_keys_come_in_parts_of_a_pages_size() -> None:
-    async def read() -> None:
-        shelf, got, bad = Shelf(MB), 0, []
-        parts = image_parts(
-            Patience(StreamSettings()),
-            shelf,  # type: ignore[arg-type]
-            "c",
-            list(range(100)),
-            PageSize(8 * MB),
-        )
-        async for ids, (found, unreadable) in parts:
-            assert found.keys() | unreadable.keys() == set(ids)
-            assert len(found) <= 8
-            got += len(found)
-            bad += list(unreadable)
-        assert (got, bad) == (99, [13])
-        assert max(shelf.asked) == 8
-
-    asyncio.run(read())

@@ -6,6 +6,7 @@ import asyncio
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.errors import (
@@ -18,10 +19,11 @@ from replicator.errors import (
     Unavailable,
 )
 from replicator.model.phase import Direction
+from replicator.model.traits import Limits
 from replicator.model.write import Delete, Patch, Upsert, Write
 from replicator.stream.ownership import Purpose, Revoked
 from replicator.testing.faults import Fault, Faults
-from tests.stream.rig import Rig, now, point, refuses_poison, virtual
+from tests.stream.rig import BOOKS, Rig, now, point, refuses_poison, virtual
 
 UNKNOWN = OutcomeUnknown("outcome-unknown", "the reply is lost")
 AWAY = Unavailable("target-unavailable", "the target is away")
@@ -330,3 +332,107 @@ async def test_a_wipe_waits_until_no_earlier_write_may_land() -> None:
     rig.writer.guard.suspect()
     await rig.writer.administer(rig.lease, wipe)
     assert asked == [5.0]
+
+
+# -- what one request may hold -------------------------------------------------------------
+
+
+def limited(rig: Rig, limits: Limits) -> None:
+    """The target takes no more in one request."""
+    rig.target.traits = msgspec.structs.replace(rig.target.traits, limits=limits)
+
+
+@virtual
+async def test_a_batch_is_cut_into_requests_that_the_store_takes() -> None:
+    rig = Rig()
+    limited(rig, Limits(records_max=3))
+    await rig.writer.write(rig.lease, "books", [image(n) for n in range(8)])
+    assert rig.door.ids == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert set(rig.payloads()) == set(range(8))
+
+
+@virtual
+async def test_what_became_of_each_request_is_told_as_of_one_batch() -> None:
+    rig = Rig()
+    limited(rig, Limits(records_max=2))
+    rig.target.refuses = refuses_poison
+    writes = [
+        Patch(id=1, set={"a": 1}),
+        image(2, poison="point"),
+        image(3),
+        image(4, poison="batch"),
+        Patch(id=5, set={"a": 1}),
+    ]
+    written = await rig.writer.write(rig.lease, "books", writes)
+    assert (set(written.rejected), written.absent) == ({2, 4}, 2)
+    assert set(rig.payloads()) == {3}
+
+
+@virtual
+async def test_a_record_that_is_too_large_by_itself_goes_alone() -> None:
+    rig = Rig()
+    limited(rig, Limits(bytes_max=1000))
+    writes = [image(1), image(2), image(3, text="x" * 5000), image(4)]
+    await rig.writer.write(rig.lease, "books", writes)
+    assert rig.door.ids == [[1, 2], [3], [4]]
+
+
+# -- several collections -------------------------------------------------------------------
+
+
+def two(rig: Rig) -> dict[str, list[Write]]:
+    """Writes to two collections."""
+    rig.target.create(msgspec.structs.replace(BOOKS, name="films"))
+    return {"books": [image(1)], "films": [image(2)]}
+
+
+@virtual
+async def test_a_slow_collection_does_not_hold_up_another() -> None:
+    rig = Rig()
+    rig.door.takes_s = 5.0
+    written = await rig.writer.write_each(rig.lease, two(rig))
+    assert set(written) == {"books", "films"}
+    assert now() == 5.0
+    assert (set(rig.target.points("books")), set(rig.target.points("films"))) == ({1}, {2})
+
+
+@virtual
+async def test_writes_of_several_collections_that_are_cancelled_are_left_to_the_guard() -> None:
+    rig = Rig(bound_s=5.0)
+    rig.door.held = {1, 2}
+    sent = asyncio.create_task(rig.writer.write_each(rig.lease, two(rig)))
+    await asyncio.sleep(1)
+    assert rig.writer.limit.taken == 2
+    sent.cancel()
+    await asyncio.wait([sent])
+    assert sent.cancelled()
+    assert (rig.writer.limit.taken, rig.writer.guard.left_s) == (0, 5.0)
+
+
+@virtual
+async def test_what_is_in_flight_is_answered_before_a_revoked_write_of_several_ends() -> None:
+    rig = Rig(bound_s=5.0)
+    rig.door.errors.append(AWAY)
+    rig.door.held = {2}
+    sent = asyncio.create_task(rig.writer.write_each(rig.lease, two(rig)))
+    await asyncio.sleep(0.05)  # the one waits in its backoff, the other is on its way
+    rig.lease.revoke()
+    await asyncio.sleep(3)
+    assert not sent.done()
+    rig.door.release()
+    with pytest.raises(Revoked):
+        await sent
+    assert now() == 3.05
+    assert rig.writer.guard.is_clear
+    assert [set(rig.target.points(name)) for name in ("books", "films")] == [set(), {2}]
+
+
+@virtual
+async def test_what_no_waiting_mends_in_one_collection_ends_the_others_at_once() -> None:
+    rig = Rig(bound_s=5.0)
+    rig.door.errors.append(Blocked("target-missing", "gone"))
+    rig.door.held = {2}
+    with pytest.raises(Blocked):
+        await rig.writer.write_each(rig.lease, two(rig))
+    assert rig.writer.limit.taken == 0
+    assert not rig.writer.guard.is_clear

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -92,7 +92,7 @@ class JsonlStore:
 
     async def scan(
         self, chunk: Chunk, after: str | None, page_rows: int
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """
         Points in the order of their ids, integers first, each as it is when its page is read;
         then, in the first chunk, the lines that are no points and have no id.
@@ -109,11 +109,13 @@ class JsonlStore:
 
     async def scan_keys(
         self, chunk: Chunk, after: str | None, page_rows: int, fields: Sequence[str] = ()
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """As `KeyReader.scan_keys`: from the index, unless there are fields to be read."""
         if fields:
-            async for page in self.scan(chunk, after, page_rows):
-                yield page
+            async with aclosing(self.scan(chunk, after, page_rows)) as pages:
+                async for page in pages:
+                    yield page
+                    del page
             return
         rows = await self._do(lambda: rows_of(self._existing(chunk.collection), chunk, after))
         for start in range(0, max(len(rows), 1), page_rows):

@@ -138,15 +138,26 @@ class Reading:
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids exist."""
-        request = wire().GetPoints(collection_name=collection, timeout=self._channel.timeout_s)
-        _want(request, True, ())
-        for point_id in ids:
-            if can_hold(point_id):
+        size = self._size(collection, True)
+        wanted = [point_id for point_id in ids if can_hold(point_id)]
+        there: set[PointId] = set()
+        while wanted:
+            some = wanted[: size.rows(len(wanted))]
+            request = wire().GetPoints(
+                collection_name=collection, timeout=self._channel.timeout_s
+            )
+            _want(request, True, ())
+            for point_id in some:
                 write_id(request.ids.add(), point_id)
-        if not request.ids:
-            return set()
-        reply = await self._channel.read("Points", "Get", request)
-        return {read_id(point.id) for point in reply.result}
+            try:
+                reply = await self._channel.read("Points", "Get", request)
+            except Refused as exc:
+                if not _keeps(size, exc, len(some)):
+                    raise
+                continue
+            there.update(read_id(point.id) for point in reply.result)
+            wanted = wanted[len(some) :]
+        return there
 
     async def sample(self, collection: str, count: int) -> list[PointId]:
         """About so many ids at random; fewer where the server gives no more at once."""
