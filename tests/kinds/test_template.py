@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from replicator.model.write import Upsert, WriteBatch
 from replicator.ports.store import Store
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
-from replicator.wiring import build, open_stores, preflight
+from replicator.wiring import build, make_stores, preflight
 from tests.kinds.conftest import brings
 
 TEMPLATE = Path(__file__).parent / "template_store"
@@ -77,6 +79,17 @@ async def fill(store: Store, points: list[Point]) -> None:
     await store.apply(WriteBatch("docs", tuple(map(Upsert, points))))
 
 
+@asynccontextmanager
+async def both(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
+    """The stores themselves."""
+    source, target = make_stores(settings)
+    try:
+        yield source, target
+    finally:
+        await source.close()
+        await target.close()
+
+
 async def content(store: Store) -> dict[PointId, Point]:
     chunks = await store.split("docs", 3)
     pages = [page for chunk in chunks async for page in store.scan(chunk, None, 100)]
@@ -86,12 +99,12 @@ async def content(store: Store) -> dict[PointId, Point]:
 async def test_a_collection_goes_there_and_back_unchanged(folder: Path) -> None:
     there = settings(folder, "in.jsonl", "middle.shelf")
     back = settings(folder, "middle.shelf", "out.jsonl")
-    async with open_stores(there) as (source, _):
+    async with both(there) as (source, _):
         await fill(source, POINTS)
         wanted = await content(source)
     assert await migrate(there) is Phase.COMPLETE
     assert await migrate(back) is Phase.COMPLETE
-    async with open_stores(back) as (middle, target):
+    async with both(back) as (middle, target):
         assert await content(middle) == wanted
         assert await content(target) == wanted
 
@@ -99,7 +112,7 @@ async def test_a_collection_goes_there_and_back_unchanged(folder: Path) -> None:
 async def test_what_the_store_cannot_hold_is_kept_as_a_dead_letter(folder: Path) -> None:
     told = settings(folder, "in.jsonl", "out.shelf")
     nested = Point("nested", {"": struct.pack("<2f", 1, 1)}, {"a": {"b": 1}})
-    async with open_stores(told) as (source, _):
+    async with both(told) as (source, _):
         await fill(source, [POINTS[0], nested])
     async with build(told) as assembly:
         with pytest.raises(ReplicatorError, match="1 keys are missing"):
@@ -113,7 +126,7 @@ async def test_what_the_store_cannot_hold_is_kept_as_a_dead_letter(folder: Path)
 
 async def test_an_id_that_the_store_cannot_hold_becomes_another(folder: Path) -> None:
     told = settings(folder, "in.jsonl", "out.shelf")
-    async with open_stores(told) as (source, target):
+    async with both(told) as (source, target):
         await fill(source, [Point(7, POINTS[0].vectors, {})])
         assert await migrate(told) is Phase.COMPLETE
         [(_, point)] = (await content(target)).items()
@@ -125,7 +138,7 @@ async def test_a_collection_that_the_store_cannot_make_is_found_beforehand(
 ) -> None:
     told = settings(folder, "in.jsonl", "out.shelf")
     two = dict.fromkeys("ab", VectorSchema(size=2, distance=Distance.DOT))
-    async with open_stores(told) as (source, _):
+    async with both(told) as (source, _):
         await source.ensure(CollectionSchema(name="docs", vectors=two, ids=WHOLE.ids))
     [found] = [each for each in await preflight(told) if each.severity is Severity.BLOCKS]
     assert found.code == "unsupported"
