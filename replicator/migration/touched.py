@@ -111,8 +111,8 @@ class Touched:
                     if isinstance(event, ChangeEvent):
                         yield event
         except Blocked as error:
-            if error.code == "patch-on-compacted":
-                raise
+            if error.code != "log-truncated":
+                raise  # what no verification mends
             raise Refused(
                 "log-truncated", f"{error.message}; verify again, then try again"
             ) from error

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from replicator.errors import Refused, Rejected
+from replicator.errors import Blocked, Refused, Rejected
 from replicator.migration.likeness import likeness
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.model.command import Pause
@@ -168,6 +168,22 @@ async def test_a_log_that_lost_the_beginning_asks_for_another_verification() -> 
             await recheck(world)
         assert caught.value.code == "log-truncated"
         assert "verify again" in caught.value.message
+
+
+@virtual
+async def test_another_log_is_no_reason_for_another_verification() -> None:
+    """A log without id, made anew while its readers were away: it ends before the range."""
+    world = World()
+    world.log.identified = False
+    async with world.running():
+        world.write(upsert(1), upsert(2), upsert(3))
+        await world.until_applied()
+        ends = world.log.bounds()
+        world.log.make_anew()
+        world.log.bounds = lambda: ends  # type: ignore[method-assign]
+        with pytest.raises(Blocked) as caught:
+            await recheck(world, begin=2)
+        assert caught.value.code == "log-replaced"
 
 
 @virtual
