@@ -31,7 +31,7 @@ from replicator.model.command import (
 from replicator.model.fact import FactCode
 from replicator.model.letter import LetterState
 from replicator.model.phase import Direction, Phase
-from replicator.model.record import MigrationRecord
+from replicator.model.record import ChunkState, MigrationRecord
 from tests.migration.lives import cut_over, ready, stamped, streams
 from tests.migration.rig import World
 from tests.stream.rig import upsert, virtual
@@ -243,7 +243,7 @@ async def test_while_the_state_is_recalled_letters_are_discarded_and_nothing_is_
     world.restart()
     chunks, may_recall = world.state.chunks, asyncio.Event()
 
-    async def slow() -> Any:
+    async def slow() -> list[ChunkState]:
         await may_recall.wait()
         return await chunks()
 
