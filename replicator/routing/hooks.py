@@ -12,6 +12,7 @@ from typing import IO
 from replicator.errors import Refused, Retryable
 from replicator.model.phase import Direction
 from replicator.routing.request import request
+from replicator.settings.credentials import without
 from replicator.settings.cutover import HookSettings, HooksSettings
 
 _TAIL_BYTES = 2000
@@ -67,13 +68,13 @@ class Hooks:
             except TimeoutError as exc:
                 await _kill(process)
                 raise _failed(
-                    step, f"not done after {hook.timeout}; it was killed{_tail(words)}"
+                    step, f"not done after {hook.timeout}; it was killed{_tail(words, hook)}"
                 ) from exc
             except asyncio.CancelledError:
                 await _kill(process)
                 raise
             if code != 0:
-                raise _failed(step, f"exit status {code}{_tail(words)}")
+                raise _failed(step, f"exit status {code}{_tail(words, hook)}")
 
     async def _call(self, step: str, hook: HookSettings, direction: Direction) -> None:
         body = {"step": step, "name": self._name, "direction": direction.value}
@@ -93,10 +94,14 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _tail(words: IO[bytes]) -> str:
+def _tail(words: IO[bytes], hook: HookSettings) -> str:
+    """The last words. What the command was given is not shown anywhere, and so not here."""
+    arguments = (hook.command or [])[1:]
+    told = [*arguments, *(each.partition("=")[2] for each in arguments)]
     size = words.seek(0, os.SEEK_END)
-    words.seek(max(0, size - _TAIL_BYTES))
-    text = words.read().decode("utf-8", "replace").strip()
+    # What is to be hidden is read whole, also where it begins before what is shown.
+    words.seek(max(0, size - _TAIL_BYTES - max(len(each.encode()) for each in ("", *told))))
+    text = without(words.read().decode("utf-8", "replace"), told)[-_TAIL_BYTES:].strip()
     return f": {text}" if text else ""
 
 
