@@ -11,9 +11,11 @@ ARGS ?=
 # How many seeds the simulation runs, and for how long the soak goes on.
 SEEDS ?= 10000
 MINUTES ?= 30
+# Which release of the broker, as Maven names it; its own when empty.
+KAFKA_VERSION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test test-cluster lint format docs bench simulate mutants failpoints soak clean
+.PHONY: help demo demo-kafka test test-kafka test-cluster lint format docs bench simulate mutants failpoints soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not cluster"
+
+test-kafka: $(READY) ## KAFKA_VERSION=4.0.0: what needs a real broker, on that release of it
+	KAFKA_VERSION=$(KAFKA_VERSION) $(BIN)/python -m pytest tests/feeds/kafka tests/endtoend/test_blocked.py
 
 test-cluster: $(READY) ## the tests that need three Kafka brokers: elections, replicas, TLS
 	$(BIN)/python -m pytest -m cluster tests/feeds/kafka_cluster

@@ -19,6 +19,7 @@ from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
 from replicator.settings.cutover import AliasSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.redaction import secrets_of
 from replicator.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
             ),
             fence=make_fence(settings, person),
             switch=make_switch(settings, person, target),
-            hooks=Hooks(settings.hooks, settings.name),
+            hooks=Hooks(settings.hooks, settings.name, told=secrets_of(settings)),
             person=person,
         )
         yield Assembly(migration, metrics)

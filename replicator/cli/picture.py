@@ -129,10 +129,11 @@ def _figures(status: Status) -> Iterator[tuple[str, str]]:
     yield "dead letters", f"{count(stream.dead_letters)} open{letters}"
     verify = status.verify
     at = "never" if verify.at is None else moment(verify.at)
+    hot = f"; {count(verify.hot)} changed at every look" if verify.hot else ""
     yield (
         "verified",
         f"{at} (generation {verify.generation}), now {verify.phase}: {count(verify.missing)}"
-        f" missing, {count(verify.extra)} extra, {count(verify.different)} different",
+        f" missing, {count(verify.extra)} extra, {count(verify.different)} different{hot}",
     )
     if status.retention.headroom_s is not None:
         yield "log kept for", f"{span(status.retention.headroom_s)} more than needed"

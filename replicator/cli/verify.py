@@ -186,6 +186,8 @@ def _show(report: Report) -> None:
         out.print(
             f"{report.uncarried:,} source rows cannot be carried: replicator dead-letters list"
         )
+    if report.hot:
+        out.print(f"{report.hot:,} keys changed at every look: neither findings nor equal")
     if report.counts:
         rows = (
             (name, screen.count(source), screen.count(target))

@@ -10,7 +10,8 @@ target ready reads no row, and uses the time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from replicator import failpoints
 from replicator.errors import Blocked, Refused
@@ -74,11 +75,7 @@ class CopyJob:
         # start.
         settle_s = engine.show_after_s if fresh else 0.0
         settled_at = asyncio.get_running_loop().time() + settle_s
-        with engine.waits.waiting(
-            "settle",
-            "letting every change from before the capture become readable",
-            seconds=settle_s,
-        ):
+        with self._settling(settle_s):
             if not fresh:
                 await lease.while_held(engine.identity.look_patiently())
             else:
@@ -100,6 +97,22 @@ class CopyJob:
             await engine.identity.claim(lease)
             await lease.sleep(settled_at - asyncio.get_running_loop().time())
         await failpoints.reached("copy.before-first-row")
+
+    @contextmanager
+    def _settling(self, seconds: float) -> Iterator[None]:
+        """Show `settle` for as long as it lasts: making the target ready may take longer, and
+        shows what it waits for itself.
+        """
+        waits = self._engine.waits
+        if seconds > 0:
+            message = "letting every change from before the capture become readable"
+            waits.begin(self, "settle", message, seconds=seconds)
+        ending = asyncio.get_running_loop().call_later(seconds, waits.over, self)
+        try:
+            yield
+        finally:
+            ending.cancel()
+            waits.over(self)
 
     async def _look_again(self) -> None:
         """The preflight, for what has changed since the capture: what follows may wipe the

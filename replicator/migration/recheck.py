@@ -23,8 +23,8 @@ import msgspec
 
 from replicator.errors import Refused, Rejected
 from replicator.migration.likeness import Likeness
-from replicator.migration.reference_fold import LastWord, size_of
-from replicator.migration.touched import Touched
+from replicator.migration.reference_fold import size_of
+from replicator.migration.touched import Touched, Touches
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.phase import Direction
 from replicator.model.point import PointId
@@ -35,13 +35,12 @@ from replicator.ports.state import StateStore
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.ownership import Lease
+from replicator.stream.pages import PageSize
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
 
 _BATCH = 256
-_FIRST_BATCH = 16
-"""Keys that are compared first, to learn how large their points are."""
 
 
 class Rechecked(msgspec.Struct):
@@ -104,7 +103,9 @@ class Recheck:
         self._versions = versions if versions is not None else VersionWindow(0)
         self._by_images = direction is Direction.FORWARD and owner.staleness_s == 0
         """The owner shows at once what it holds: of the log only the keys are needed."""
-        self._batch = _FIRST_BATCH
+        # Both stores' points are held at once, and an eighth of the budget is for them.
+        self._share = max(1, bytes_max // 8)
+        self._sizes: dict[str, PageSize] = {}
 
     async def run(self, begin: Positions, end: Positions) -> Rechecked:
         """Raises Refused("recheck-mismatch"), and Refused("log-truncated") when the log lost
@@ -124,42 +125,53 @@ class Recheck:
         async for found in touched.passes(words=not self._by_images):
             done.passes += 1
             done.keys += len(found)
-            keys = list(found)
-            while keys:
-                batch, keys = keys[: self._batch], keys[self._batch :]
-                await self._compare(batch, found, touched, done)
+            by_collection: dict[str, list[Key]] = {}
+            for key in found:
+                by_collection.setdefault(key.collection, []).append(key)
+            for collection, keys in by_collection.items():
+                place = 0
+                while place < len(keys):
+                    some = keys[place : place + _BATCH]
+                    batch = some[: self._count(collection, some, found)]
+                    await self._compare(collection, batch, found, touched, done)
+                    place += len(batch)
+            del found  # the next pass is read before it would be forgotten
         return done
+
+    def _count(self, collection: str, keys: Sequence[Key], found: Touches) -> int:
+        """
+        How many to compare at once. What was read last tells how large points are; and the log,
+        where large ones follow many small ones.
+        """
+        size = self._sizes.setdefault(collection, PageSize(self._share))
+        most, left = size.rows(len(keys)), self._share
+        for count, key in enumerate(keys[:most]):
+            left -= 2 * found[key].bytes
+            if left < 0:
+                return max(1, count)
+        return most
 
     async def _compare(
         self,
+        collection: str,
         keys: Sequence[Key],
-        words: Mapping[Key, LastWord | None],
+        found: Touches,
         touched: Touched,
         done: Rechecked,
     ) -> None:
         # Waived by name, or the gate had not opened.
         lettered = {letter.event_key for letter in await self._state.letters_of(keys)}
-        by_collection: dict[str, list[Key]] = {}
-        for key in keys:
-            if key not in lettered:
-                by_collection.setdefault(key.collection, []).append(key)
-        bytes_read = 0
-        for collection, group in by_collection.items():
-            look = _Look(
-                self._intake.routes[collection], self._likeness[collection], touched, done
+        look = _Look(self._intake.routes[collection], self._likeness[collection], touched, done)
+        compared = [key for key in keys if key not in lettered]
+        for key, detail in (await self._look_at(look, compared, found)).items():
+            raise Refused(
+                "recheck-mismatch",
+                f"{key.collection}/{key.id} differs after it was written again: {detail}",
             )
-            for key, detail in (await self._look_at(look, group, words)).items():
-                raise Refused(
-                    "recheck-mismatch",
-                    f"{key.collection}/{key.id} differs after it was written again: {detail}",
-                )
-            bytes_read += look.bytes_read
-        # Both stores' points are held at once, and an eighth of the budget is for them.
-        each = max(1, bytes_read // max(1, len(keys)))
-        self._batch = min(_BATCH, max(1, self._bytes_max // 8 // each))
+        self._sizes[collection].saw(len(compared), look.bytes_read)
 
     async def _look_at(
-        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
+        self, look: _Look, keys: Sequence[Key], words: Touches
     ) -> dict[Key, str]:
         """Write once more what differs; what differs even then."""
         wanted = await self._wanted(look, keys, words)
@@ -201,12 +213,12 @@ class Recheck:
         }
 
     async def _wanted(
-        self, look: _Look, keys: Sequence[Key], words: Mapping[Key, LastWord | None]
+        self, look: _Look, keys: Sequence[Key], words: Touches
     ) -> dict[Key, Write]:
         """What each key ought to hold, as the write that would make it so."""
         if self._by_images:
             return await self._images(look, keys)
-        events = {key: word.event(key) for key in keys if (word := words[key]) is not None}
+        events = {key: word.event(key) for key in keys if (word := words[key].word) is not None}
         if self._direction is Direction.REVERSE:
             return self._of_log(look, events)
         of_image = [
@@ -255,8 +267,8 @@ class Recheck:
         words = await look.touched.words(frozenset(keys))
         events: dict[Key, ChangeEvent | None] = {}
         for key in keys:
-            word = words.get(key)
-            event = None if word is None else word.event(key)
+            touch = words.get(key)
+            event = touch.word.event(key) if touch is not None and touch.word else None
             if event is None or look.route.transform.needs_image(event):
                 look.done.unreadable += 1
             else:

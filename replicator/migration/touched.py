@@ -9,7 +9,9 @@ is given up, and two of half its keys take its place.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+
+import msgspec
 
 from replicator.codecs.keys import encode_key
 from replicator.errors import Blocked, Refused
@@ -27,6 +29,17 @@ _KEY_BYTES = 300
 
 class _TooMany(Exception):
     """More than one pass may hold."""
+
+
+class Touch(msgspec.Struct):
+    """What is kept of a key."""
+
+    word: LastWord | None
+    bytes: int = 0
+    """Of its largest record: what its image may take, as far as the log tells."""
+
+
+Touches = Mapping[Key, Touch]
 
 
 class Touched:
@@ -54,7 +67,7 @@ class Touched:
         self._keys_max = keys_max
         self._bytes_max = bytes_max
 
-    async def passes(self, *, words: bool) -> AsyncIterator[dict[Key, LastWord | None]]:
+    async def passes(self, *, words: bool) -> AsyncIterator[Touches]:
         """Every key once, with its word if `words`."""
         parts = [(0, 1)]
         while parts:
@@ -65,28 +78,28 @@ class Touched:
                 parts += [(residue + modulus, modulus * 2), (residue, modulus * 2)]
             else:
                 yield found
+                del found  # before the next is read: one pass at a time is held
 
-    async def words(self, keys: Collection[Key]) -> dict[Key, LastWord | None]:
-        """The words of a few keys."""
+    async def words(self, keys: Collection[Key]) -> Touches:
+        """A few keys, with their words."""
         return await self._read(keys.__contains__, True, _HASHES)
 
-    async def _read(
-        self, ours: Callable[[Key], bool], words: bool, modulus: int
-    ) -> dict[Key, LastWord | None]:
-        found: dict[Key, LastWord | None] = {}
+    async def _read(self, ours: Callable[[Key], bool], words: bool, modulus: int) -> Touches:
+        found: dict[Key, Touch] = {}
         held = largest = 0
         for partition, stop in self._end.items():
-            async for event in self._events(
+            async for event, size in self._events(
                 partition, self._begin.get(partition, stop), stop, ours
             ):
                 if event.key not in found:
                     if len(found) >= self._keys_max and modulus < _HASHES:
                         raise _TooMany
                     word = LastWord(self._versions.of(event.key)) if words else None
-                    found[event.key] = word
+                    found[event.key] = Touch(word)
                     held += _KEY_BYTES
-                word = found[event.key]
-                if word is not None:
+                touch = found[event.key]
+                touch.bytes = max(touch.bytes, size)
+                if (word := touch.word) is not None:
                     held -= word.bytes
                     word.read(event)
                     held += word.bytes
@@ -98,7 +111,8 @@ class Touched:
 
     async def _events(
         self, partition: Partition, start: int, stop: int, ours: Callable[[Key], bool]
-    ) -> AsyncIterator[ChangeEvent]:
+    ) -> AsyncIterator[tuple[ChangeEvent, int]]:
+        """Each with the bytes of its record."""
         if start >= stop:
             return
         try:
@@ -109,10 +123,10 @@ class Touched:
                         continue
                     event = self._intake.event(record)
                     if isinstance(event, ChangeEvent):
-                        yield event
+                        yield event, record.size
         except Blocked as error:
-            if error.code == "patch-on-compacted":
-                raise
+            if error.code != "log-truncated":
+                raise  # what no verification mends
             raise Refused(
                 "log-truncated", f"{error.message}; verify again, then try again"
             ) from error

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from replicator.errors import Blocked, Fatal, Refused, ReplicatorError
 from replicator.migration.engine import Engine
 from replicator.migration.healing import heal_copy
@@ -172,12 +174,16 @@ class Upkeep:
             )
 
     async def count_findings(self) -> None:
-        """Show how many findings are kept."""
+        """Show how many findings are kept, and of how many keys the last verification knows
+        nothing.
+        """
         counts = await self._parts.state.finding_counts()
         progress = self._verification
         progress.missing = counts.get("missing", 0)
         progress.extra = counts.get("extra", 0)
         progress.different = counts.get("different", 0)
+        raw = await self._parts.state.get("report")
+        progress.hot = 0 if raw is None else msgspec.json.decode(raw, type=Report).hot
 
     async def repair(self, collection: str | None) -> int:
         """Copy keys anew: those with findings, or a whole source collection."""

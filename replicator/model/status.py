@@ -90,6 +90,8 @@ class VerifyStatus(msgspec.Struct, kw_only=True):
     missing: int = 0
     extra: int = 0
     different: int = 0
+    hot: int = 0
+    """Keys that changed at every look of the last verification: neither findings nor equal."""
     at: float | None = None
     """When the last full generation was completed, as seconds since the epoch."""
     configuration: int | None = None

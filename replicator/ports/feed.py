@@ -59,9 +59,10 @@ class ChangeFeed(Protocol):
     async def open(self, positions: Mapping[Partition, int]) -> None:
         """
         Start reading at these positions, every partition of the topic. Raises
-        Blocked("log-truncated") when the log no longer holds one, Blocked("partitions-changed")
-        when the partitions are not these, Blocked("log-replaced") when it is another log. May
-        be called again: it forgets what was buffered and starts over at the positions given.
+        Blocked("log-truncated") when the log begins after one, Blocked("partitions-changed")
+        when the partitions are not these, Blocked("log-replaced") when it is another log or
+        ends before one. May be called again: it forgets what was buffered and starts over at
+        the positions given.
         """
         ...
 
@@ -90,8 +91,7 @@ class ChangeFeed(Protocol):
     def read(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
         """
         The records with start ≤ offset < end, in order, independent of `open` and `poll`; then
-        it ends. Raises Blocked("log-truncated") when `start` is no longer held,
-        Blocked("log-replaced").
+        it ends. Raises Blocked as `open` does.
         """
         ...
 

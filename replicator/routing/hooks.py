@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
 from replicator.errors import Refused, Retryable
 from replicator.model.phase import Direction
 from replicator.routing.request import request
+from replicator.settings.credentials import without
 from replicator.settings.cutover import HookSettings, HooksSettings
 
 _TAIL_BYTES = 2000
@@ -21,9 +23,11 @@ _TAIL_BYTES = 2000
 class Hooks:
     """The hooks of one migration."""
 
-    def __init__(self, settings: HooksSettings, name: str) -> None:
+    def __init__(self, settings: HooksSettings, name: str, *, told: Sequence[str] = ()) -> None:
+        """`told`: secrets that a command may find in the environment, and repeat."""
         self._settings = settings
         self._name = name
+        self._told = told
 
     async def run(self, step: str, direction: Direction) -> None:
         """
@@ -67,13 +71,14 @@ class Hooks:
             except TimeoutError as exc:
                 await _kill(process)
                 raise _failed(
-                    step, f"not done after {hook.timeout}; it was killed{_tail(words)}"
+                    step,
+                    f"not done after {hook.timeout}; it was killed{self._tail(words, hook)}",
                 ) from exc
             except asyncio.CancelledError:
                 await _kill(process)
                 raise
             if code != 0:
-                raise _failed(step, f"exit status {code}{_tail(words)}")
+                raise _failed(step, f"exit status {code}{self._tail(words, hook)}")
 
     async def _call(self, step: str, hook: HookSettings, direction: Direction) -> None:
         body = {"step": step, "name": self._name, "direction": direction.value}
@@ -86,18 +91,21 @@ class Hooks:
         if not reply.ok:
             raise _failed(step, f"the URL answered {reply}")
 
+    def _tail(self, words: IO[bytes], hook: HookSettings) -> str:
+        """The last words. What the command was given is not shown anywhere, and so not here."""
+        arguments = (hook.command or [])[1:]
+        told = [*arguments, *(each.partition("=")[2] for each in arguments), *self._told]
+        size = words.seek(0, os.SEEK_END)
+        # What is to be hidden is read whole, also where it begins before what is shown.
+        words.seek(max(0, size - _TAIL_BYTES - max(len(each.encode()) for each in ("", *told))))
+        text = without(words.read().decode("utf-8", "replace"), told)[-_TAIL_BYTES:].strip()
+        return f": {text}" if text else ""
+
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
-
-
-def _tail(words: IO[bytes]) -> str:
-    size = words.seek(0, os.SEEK_END)
-    words.seek(max(0, size - _TAIL_BYTES))
-    text = words.read().decode("utf-8", "replace").strip()
-    return f": {text}" if text else ""
 
 
 def _failed(step: str, message: str) -> Refused:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import msgspec
 
 from replicator.errors import Refused, Retryable, Unavailable
+from replicator.settings.credentials import without
 from replicator.settings.units import Secret
 
 _BODY_BYTES_MAX = 64 << 10
@@ -32,6 +33,8 @@ class Reply(msgspec.Struct, frozen=True):
 
     status: int
     body: bytes
+    told: tuple[str, ...] = ()
+    """What the request told in confidence: a reply may repeat it."""
 
     @property
     def ok(self) -> bool:
@@ -44,7 +47,7 @@ class Reply(msgspec.Struct, frozen=True):
         return self.status in _BUSY
 
     def __str__(self) -> str:
-        text = self.body[:_SHOWN_MAX].decode("utf-8", "replace").strip()
+        text = without(self.body.decode("utf-8", "replace"), self.told).strip()[:_SHOWN_MAX]
         return f"status {self.status}" + (f": {text}" if text else "")
 
 
@@ -78,7 +81,8 @@ async def request(
             aiohttp.ClientSession(headers=headers, timeout=limits) as session,
             session.request(method, url, data=data, allow_redirects=False) as answer,
         ):
-            return Reply(answer.status, await _beginning(answer.content))
+            said = await _beginning(answer.content)
+            return Reply(answer.status, said, _told(url, token))
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
         raise Unavailable(code, f"{what}: {exc}") from exc
     except (ValueError, aiohttp.NonHttpUrlClientError) as exc:
@@ -94,6 +98,15 @@ async def _beginning(content: aiohttp.StreamReader) -> bytes:
     while len(body) < _BODY_BYTES_MAX and (part := await content.read(_BODY_BYTES_MAX)):
         body += part
     return bytes(body)
+
+
+def _told(url: str, token: Secret | None) -> tuple[str, ...]:
+    """The parts of a request that may be credentials."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    values = [value for _, value in parse_qsl(parts.query)]
+    secret = token.reveal() if token else ""
+    return secret, user, *user.split(":"), parts.query, *values
 
 
 def _without_secrets(url: str) -> str:

@@ -6,8 +6,12 @@ wherever in a text the URL stands; and which secrets can be sent at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 HIDDEN = "***"
+_HIDDEN_CHARS_MIN = 4
+"""Of what is hidden where somebody repeats it. Less is a flag or a number, and no secret; to
+hide it would leave nothing to read."""
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)"
@@ -25,6 +29,14 @@ def without_credentials(text: str) -> str:
     if "://" in text:
         text = _URL.sub(_hidden, text)
     return _USER.sub(f"{HIDDEN}@", text) if "@" in text else text
+
+
+def without(text: str, told: Iterable[str]) -> str:
+    """The text, of whoever was told these in confidence, with each of them hidden in it."""
+    for each in sorted(told, key=len, reverse=True):
+        if len(each) >= _HIDDEN_CHARS_MIN:
+            text = text.replace(each, HIDDEN)
+    return without_credentials(text)
 
 
 def _hidden(match: re.Match[str]) -> str:

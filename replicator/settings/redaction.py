@@ -23,6 +23,22 @@ def redacted(settings: Settings) -> dict[str, Any]:
     return shown
 
 
+def secrets_of(value: object) -> list[str]:
+    """Every secret in settings, revealed: to be hidden where somebody repeats one."""
+    match value:
+        case Secret():
+            return [value.reveal()]
+        case msgspec.Struct():
+            parts = [getattr(value, name) for name in value.__struct_fields__]
+        case dict():
+            parts = list(value.values())
+        case list() | tuple():
+            parts = list(value)
+        case _:
+            parts = []
+    return [secret for part in parts for secret in secrets_of(part)]
+
+
 def _shown(value: object) -> Any:
     match value:
         case HookSettings(command=[program, *arguments]):

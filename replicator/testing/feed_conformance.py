@@ -352,14 +352,23 @@ class FeedConformance:
             await self._read(feed, partition, begin, begin + 6)
         assert blocked.value.code == "log-truncated"
 
-    async def test_a_position_past_the_end_blocks(
+    async def test_a_position_past_the_end_is_one_of_another_log(
         self, feed: ChangeFeed, partition: Partition
     ) -> None:
         positions = await ends(feed)
 
         with pytest.raises(Blocked) as blocked:
             await feed.open({**positions, partition: positions[partition] + 1})
-        assert blocked.value.code == "log-truncated"
+        assert blocked.value.code == "log-replaced"
+
+    async def test_a_range_that_begins_past_the_end_is_one_of_another_log(
+        self, feed: ChangeFeed, partition: Partition
+    ) -> None:
+        end = (await feed.bounds())[partition].end
+
+        with pytest.raises(Blocked) as blocked:
+            await self._read(feed, partition, end + 1, end + 2)
+        assert blocked.value.code == "log-replaced"
 
     async def test_positions_of_other_partitions_block(self, feed: ChangeFeed) -> None:
         positions = await starts(feed)

@@ -6,7 +6,7 @@ neither Java nor Docker has to be there. The broker is one KRaft node on loopbac
 buffers: up in a few seconds, meant for tests and the demo, never for data that matters.
 
 `shared_broker` gives all workers of a test run one broker, or the cluster that
-`KAFKA_BOOTSTRAP_SERVERS` names.
+`KAFKA_BOOTSTRAP_SERVERS` names. `KAFKA_VERSION` chooses another release of the broker.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from replicator.errors import Fatal, Refused
 from replicator.settings.feeds import KafkaSettings
 from replicator.settings.units import Duration
 
-KAFKA = "org.apache.kafka:kafka_2.13:4.0.0"
+KAFKA = "org.apache.kafka:kafka_2.13"
+VERSION = "4.0.0"
+"""The release that is started where `KAFKA_VERSION` names no other."""
 
 READY_WITHIN_S = 90.0
 """A start takes three seconds on an idle machine; a busy one may need many times that."""
@@ -350,22 +352,23 @@ def _java() -> Path:
 def _class_path() -> str:
     """Kafka's jars, fetched at the first call on this machine."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    listing = cache / "vector-replicator" / f"{KAFKA.replace(':', '_')}.jars"
+    release = f"{KAFKA}:{os.environ.get('KAFKA_VERSION') or VERSION}"
+    listing = cache / "vector-replicator" / f"{release.replace(':', '_')}.jars"
     listing.parent.mkdir(parents=True, exist_ok=True)
     with _locked(listing.with_suffix(".lock")):
         jars = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
         if not jars or not all(Path(jar).exists() for jar in jars):
-            jars = _fetch()
+            jars = _fetch(release)
             listing.write_text("\n".join(jars), encoding="utf-8")
     return os.pathsep.join(jars)
 
 
-def _fetch() -> list[str]:
+def _fetch(release: str) -> list[str]:
     try:
         import jgo  # noqa: PLC0415 - an extra, needed by tests and the demo only
     except ImportError as exc:
         raise Refused("extra-missing", f"the broker needs the package jgo: {exc}") from exc
-    return [str(artifact.resolve()) for artifact in jgo.resolve(KAFKA)]
+    return [str(artifact.resolve()) for artifact in jgo.resolve(release)]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -89,6 +89,7 @@ class MemoryControl:
         self.entries: list[JournalEntry] = []
         self.kept: dict[int, tuple[DeadLetter, RejectedRecord]] = {}
         self.found: list[Finding] = []
+        self.hot = 0
         self.last_report: Report | None = None
         self.tunables = {"backfill.rate_max": "0.0"}
         self.requests: list[object] = []
@@ -207,7 +208,7 @@ class MemoryControl:
         return self.tunables
 
     async def _verify(self, command: Verify) -> Report:
-        """Finds what was put into `found`."""
+        """Finds what was put into `found` and `hot`."""
         await self._begin(command)
         kinds = [finding.kind.value for finding in self.found]
         self.last_report = Report(
@@ -219,6 +220,7 @@ class MemoryControl:
             missing=kinds.count("missing"),
             extra=kinds.count("extra"),
             different=kinds.count("different"),
+            hot=self.hot,
             findings=self.found,
         )
         self.reported.set()

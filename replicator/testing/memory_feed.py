@@ -319,8 +319,8 @@ class MemoryFeed:
             await self._travel()
             self._check_identity()
             log = self._log.log_of(partition)
-            if place < log.start:
-                raise _truncated(partition, place, log.start)
+            if not log.start <= place <= log.end:
+                raise _not_held(partition, place, log.start, log.end)
             until = min(end, log.stable)
             if place >= until:
                 await self._log.changed(0.1)
@@ -393,8 +393,9 @@ class MemoryFeed:
                 f"{self._log.topic} has {len(bounds)} partitions, not {len(self._positions)}",
             )
         for partition, place in self._positions.items():
-            if not bounds[partition].start <= place <= bounds[partition].end:
-                raise _truncated(partition, place, bounds[partition].start)
+            held = bounds[partition]
+            if not held.start <= place <= held.end:
+                raise _not_held(partition, place, held.start, held.end)
 
     def _alive(self) -> None:
         if not self._attached:
@@ -413,5 +414,8 @@ def _away() -> Unavailable:
     return Unavailable("feed-unavailable", "the broker does not answer")
 
 
-def _truncated(partition: Partition, place: int, start: int) -> Blocked:
-    return Blocked("log-truncated", f"{partition} starts at {start}, our position is {place}")
+def _not_held(partition: Partition, place: int, start: int, end: int) -> Blocked:
+    return Blocked(
+        "log-truncated" if place < start else "log-replaced",
+        f"{partition} starts at {start} and ends at {end}, our position is {place}",
+    )

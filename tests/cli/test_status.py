@@ -52,6 +52,14 @@ def test_unknown_lag_is_never_shown_as_a_number(
     assert ["lag", "unknown"] in lines
 
 
+def test_keys_that_kept_changing_are_shown_beside_the_findings(
+    replicator: Run, control: MemoryControl
+) -> None:
+    assert "at every look" not in replicator("status").stdout
+    control.shown.verify.hot = 3
+    assert "0 different; 3 changed at every look" in replicator("status").stdout
+
+
 def test_what_blocks_comes_with_what_to_do(replicator: Run, control: MemoryControl) -> None:
     control.shown.phase = Phase.BLOCKED
     control.shown.reason = "t/0 begins at 9"

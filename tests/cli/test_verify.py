@@ -49,6 +49,16 @@ def test_findings_exit_with_1_and_are_shown_up_to_a_screen(
     assert len(msgspec.json.decode(result.stdout)["findings"]) == 30
 
 
+def test_keys_that_kept_changing_are_no_findings_and_are_shown(
+    replicator: Run, control: MemoryControl
+) -> None:
+    control.hot = 1200
+    result = replicator("verify")
+    assert result.exit_code == 0
+    assert "1,200 keys changed at every look" in result.stdout
+    assert msgspec.json.decode(replicator("verify", "--json").stdout)["hot"] == 1200
+
+
 def test_repair_says_how_many_keys(replicator: Run, control: MemoryControl) -> None:
     control.found = [finding(1), finding(2)]
     assert "repaired 2 keys" in replicator("repair").stdout

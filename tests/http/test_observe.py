@@ -96,6 +96,7 @@ async def test_the_status_has_every_key_of_the_contract_and_unknown_is_null(
         "missing",
         "extra",
         "different",
+        "hot",
         "at",
     }
 
@@ -167,6 +168,8 @@ async def test_the_page_is_one_file_that_asks_nobody_but_us(
     assert not re.search(r"(src|href)=\"?(https?:)?//", html)
     for phase in set(Phase) - {Phase.STREAMING, Phase.BACKFILL}:
         assert re.search(rf"\b{phase.value}\b", html), f"the page does not know {phase}"
+    for field in ("missing", "extra", "different", "hot"):
+        assert f"v.{field}" in html, f"the page does not show {field} keys"
 
 
 async def test_what_does_not_exist_is_said_in_our_own_form(

@@ -29,7 +29,9 @@ from replicator.model.command import (
     Resume,
 )
 from replicator.model.fact import FactCode
+from replicator.model.letter import LetterState
 from replicator.model.phase import Direction, Phase
+from replicator.model.record import ChunkState, MigrationRecord
 from tests.migration.lives import cut_over, ready, stamped, streams
 from tests.migration.rig import World
 from tests.stream.rig import upsert, virtual
@@ -198,6 +200,67 @@ async def test_a_command_does_what_the_status_says_of_it(
         now = world.record
         for name in ("phase", "direction", "paused", "facts", "epochs", "voided"):
             assert getattr(now, name) == getattr(before, name), name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@virtual
+async def test_a_command_given_while_the_migration_is_starting_is_told_to_come_again(
+    command: type[AnyCommand],
+) -> None:
+    world = World()
+    async with process(world):
+        await with_a_letter(world)
+    world.restart()
+    load, may_load = world.state.load, asyncio.Event()
+
+    async def slow() -> MigrationRecord | None:
+        await may_load.wait()
+        return await load()
+
+    world.state.load = slow  # type: ignore[method-assign]
+    starting = asyncio.create_task(world.migration.run())
+    await asyncio.sleep(1)
+    before = await load()
+    asked = Acknowledge("log-replaced") if command is Acknowledge else None
+    with pytest.raises(Refused, match="still starting") as caught:
+        await world.migration.do(asked or await given(command, world.migration))
+    assert caught.value.code == "phase-refused"
+    assert await load() == before
+    assert [letter.state for letter in await world.state.letters()] == [LetterState.OPEN]
+    may_load.set()
+    await world.until(lambda: world._is_in(Phase.STREAMING))
+    world.migration.request_drain()
+    await starting
+
+
+@virtual
+async def test_while_the_state_is_recalled_letters_are_discarded_and_nothing_is_cancelled() -> (
+    None
+):
+    world = World()
+    async with process(world):
+        await with_a_letter(world)
+    world.restart()
+    chunks, may_recall = world.state.chunks, asyncio.Event()
+
+    async def slow() -> list[ChunkState]:
+        await may_recall.wait()
+        return await chunks()
+
+    world.state.chunks = slow  # type: ignore[method-assign]
+    migration = world.migration
+    starting = asyncio.create_task(migration.run())
+    await world.until(lambda: migration._have_begun is not None)
+    await asyncio.sleep(1)
+    assert await migration.do(CancelVerification()) is False
+    [letter] = await world.state.letters()
+    assert await migration.do(DiscardLetters((letter.number,))) == 1
+    assert await migration.do(DiscardLetters((letter.number,))) == 0
+    may_recall.set()
+    await world.until(lambda: world._is_in(Phase.STREAMING))
+    assert migration.engine.letters.open == 0
+    migration.request_drain()
+    await starting
 
 
 @virtual

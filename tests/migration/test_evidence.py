@@ -249,6 +249,14 @@ async def test_keys_that_changed_at_every_look_are_reported_and_journalled() -> 
         assert (report.hot, report.different, report.missing) == (1, 0, 0)
         entries = [entry for entry in await world.entries() if entry.step == "verify"]
         assert entries[-1].evidence["hot"] == 1
+        assert (await migration.status()).verify.hot == 1
+        world.door.fetch = fetch  # type: ignore[attr-defined]
+    world.restart()
+    async with world.running() as migration:
+        assert (await migration.status()).verify.hot == 1
+        await world.until_applied()
+        await world.verify()
+        assert (await migration.status()).verify.hot == 0
 
 
 # -- facts ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from replicator.errors import Refused, Rejected
+from replicator.errors import Blocked, Refused, Rejected
 from replicator.migration.likeness import likeness
 from replicator.migration.recheck import Recheck, Rechecked
 from replicator.model.command import Pause
@@ -168,6 +168,22 @@ async def test_a_log_that_lost_the_beginning_asks_for_another_verification() -> 
             await recheck(world)
         assert caught.value.code == "log-truncated"
         assert "verify again" in caught.value.message
+
+
+@virtual
+async def test_another_log_is_no_reason_for_another_verification() -> None:
+    """A log without id, made anew while its readers were away: it ends before the range."""
+    world = World()
+    world.log.identified = False
+    async with world.running():
+        world.write(upsert(1), upsert(2), upsert(3))
+        await world.until_applied()
+        ends = world.log.bounds()
+        world.log.make_anew()
+        world.log.bounds = lambda: ends  # type: ignore[method-assign]
+        with pytest.raises(Blocked) as caught:
+            await recheck(world, begin=2)
+        assert caught.value.code == "log-replaced"
 
 
 @virtual
@@ -441,12 +457,27 @@ async def test_points_that_turn_out_large_are_compared_in_smaller_batches() -> N
     world = World()
     async with world.running():
         world.write(*(upsert(number, text="x" * 1000) for number in range(60)))
+        world.write(*(patch(number, n=1) for number in range(60)))
         await world.until_applied()
         world.images.fetched.clear()
-        await recheck(world, bytes_max=64_000)
+        await recheck(world, begin=60, bytes_max=64_000)
         sizes = [len(ids) for _, ids in world.images.fetched]
-        assert sizes[0] == 16
+        assert sizes[0] == 8
         assert max(sizes[1:]) <= 4
+
+
+@virtual
+async def test_large_points_behind_many_small_ones_are_known_from_the_log() -> None:
+    world = World()
+    async with world.running():
+        world.write(*(upsert(number) for number in range(1000)))
+        world.write(*(upsert(number, text="x" * 10_000) for number in range(1000, 1030)))
+        await world.until_applied()
+        world.images.fetched.clear()
+        await recheck(world, keys_max=2000, bytes_max=1 << 20)
+        fetched = [set(ids) for _, ids in world.images.fetched]
+        assert max(map(len, fetched)) == 256
+        assert max(len(ids & set(range(1000, 1030))) for ids in fetched) == 6
 
 
 @virtual

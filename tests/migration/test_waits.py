@@ -79,6 +79,35 @@ async def test_settle_is_shown_with_its_end() -> None:
 
 
 @virtual
+async def test_no_wait_of_a_copy_is_shown_beyond_its_end() -> None:
+    """Making the target ready takes longer than `settle`."""
+    world = World(bound_s=40.0)
+    world.seed(1)
+    async with killed(world, Phase.BACKFILL):
+        pass
+    seen: set[str] = set()
+    async with world.running(Phase.BACKFILL) as migration:
+        while not world._is_in(Phase.STREAMING):
+            for wait in (await migration.status()).waits:
+                assert wait.until is None or wait.until >= world.clock(), wait
+                seen.add(wait.code)
+            await asyncio.sleep(SETTLE_S / 4)
+    assert seen == {"settle", "late-writes"}
+
+
+@virtual
+async def test_a_copy_that_goes_on_does_not_wait_for_settle() -> None:
+    world = World(bound_s=5.0)
+    world.seed(*range(200))
+    world.door.takes_s = 5.0
+    async with killed(world, Phase.BACKFILL):
+        await world.until(lambda: bool(world.payloads()))
+    async with world.running(Phase.BACKFILL) as migration:
+        await wait_for(world, "late-writes")
+        assert "settle" not in {wait.code for wait in (await migration.status()).waits}
+
+
+@virtual
 async def test_late_writes_are_shown_with_their_end_where_the_copy_waits_for_them() -> None:
     world = World(bound_s=40.0)
     world.seed(1)

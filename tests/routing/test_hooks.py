@@ -61,6 +61,19 @@ async def test_a_failing_command_shows_its_last_words() -> None:
     assert len(message) < 2100
 
 
+@pytest.mark.parametrize("filler", [0, 1990])
+async def test_what_a_command_was_given_is_hidden_where_it_repeats_it(filler: int) -> None:
+    code = (
+        "import sys; sys.stderr.write('at https://me:t0p-word@app/x?k=v denied: '"
+        " f'{sys.argv[1:-1]} ' + 'x' * int(sys.argv[-1])); sys.exit(1)"
+    )
+    given = ["--key=t0p-secret", "t0p-other", "-v", str(filler)]
+    message = await failure(hooks([*python(code), *given]))
+    assert "t0p" not in message
+    assert "op-" not in message
+    assert ("https://***@app/x?*** denied: ['***', '***', '-v']" in message) == (not filler)
+
+
 async def test_a_command_that_cannot_be_run_has_failed() -> None:
     assert "/no/such/program" in await failure(hooks(["/no/such/program"]))
 
@@ -129,6 +142,10 @@ async def test_a_url_that_says_no_or_nothing_has_failed(
 ) -> None:
     application.status, application.body = 418, b"not today"
     assert "status 418: not today" in await failure(hooks(url=application.url))
+    application.body = b"no such key: t0p-key"
+    assert "status 418: no such key: ***" in await failure(
+        hooks(url=application.url + "?key=t0p-key")
+    )
     application.mood = "hang"
     assert "no reply within" in await failure(hooks(url=application.url, timeout_s=0.2))
     assert "secret" not in await failure(hooks(url=nobody))

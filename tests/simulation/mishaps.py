@@ -126,9 +126,7 @@ class Mishaps(Steps):
             await asyncio.sleep(self.random.random() * 3)
         world.log.away = False
         world.may_start.set()
-        # A reader that is beyond the end of a log without an id is told that alone.
-        known = world.plan.identified
-        await self.stopped("log-replaced", *(() if known else ("log-truncated",)))
+        await self.stopped("log-replaced")
         read = world.state._data.positions
         assert read == before, f"read on in another log: {before} → {read}"
         await self.out_of_blocked()

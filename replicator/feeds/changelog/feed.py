@@ -8,7 +8,8 @@ rolled back gives its offsets back with its rows.
 
 What was deleted leaves a trace: a trigger raises `changes_log.start` above every deleted row.
 A position below that start may have lost an event, so it blocks. The end is taken from
-SQLite's own sequence, so a log that was pruned to its last row does not look like a new one.
+SQLite's own sequence, so a log that was pruned to its last row does not look like a new one;
+a position beyond it is one of another log.
 
 A log made anew, as another file or as new tables in the same one, has another identity. It is
 read after the rows of a page, so that rows are only ever returned when the log was still ours
@@ -118,7 +119,7 @@ class ChangelogFeed:
         self._opened = self._told or LogIdentity(await self._id())
         await self._check_identity()
         if not start <= position <= end:
-            raise self._truncated(position, start, end)
+            raise self._not_held(position, start, end)
         self._position, self._paused = position, False
 
     async def poll(self, records_max: int, timeout_s: float) -> Polled:
@@ -161,7 +162,7 @@ class ChangelogFeed:
         await self._check_identity()
         first, last, _ = await self._bounds(start)
         if start < first or start > last:
-            raise self._truncated(start, first, last)
+            raise self._not_held(start, first, last)
         while start < end:
             page = await self._page(start, end, records_max=1000)
             await self._check_identity()
@@ -210,7 +211,7 @@ class ChangelogFeed:
             return records
         start, end, more = await self._bounds(position)
         if not start <= position <= end:
-            raise self._truncated(position, start, end)
+            raise self._not_held(position, start, end)
         if not more:
             self._position, self._drained_at = end, version
         return []
@@ -225,7 +226,7 @@ class ChangelogFeed:
                 while size < PAGE_BYTES_MAX and (rows := await cursor.fetchmany(_CHUNK_ROWS)):
                     for offset, key, value, at_ms, start in rows:
                         if position < start:
-                            raise self._truncated(position, start, None)
+                            raise self._not_held(position, start, None)
                         record = Record(PARTITION, offset, key, value, at_ms)
                         records.append(record)
                         size += record.size
@@ -303,10 +304,10 @@ class ChangelogFeed:
             if connection is not None:
                 await connection.close()
 
-    def _truncated(self, position: int, start: int, end: int | None) -> Blocked:
+    def _not_held(self, position: int, start: int, end: int | None) -> Blocked:
         until = "" if end is None else f" and ends at {end}"
         return Blocked(
-            "log-truncated",
+            "log-truncated" if position < start else "log-replaced",
             f"position {position} is not held by the change log {self._path}, "
             f"which starts at {start}{until}",
         )

@@ -19,13 +19,15 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
 from uuid import UUID
 
-from replicator.errors import Blocked, Refused, Unavailable
+from aiokafka import errors as kafka
+
+from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable
 from replicator.feeds.kafka.cluster import Cluster
-from replicator.feeds.kafka.connection import Connection, partition_number
+from replicator.feeds.kafka.connection import Connection, partition_name, partition_number
 from replicator.feeds.kafka.group import GroupProgress
 from replicator.feeds.kafka.pin import TopicPin, shown
 from replicator.feeds.kafka.preflight import preflight, retention_s
-from replicator.feeds.kafka.range import RangeReader, truncated
+from replicator.feeds.kafka.range import RangeReader, not_held
 from replicator.feeds.kafka.stream import Stream
 from replicator.model.finding import CheckFinding
 from replicator.model.position import (
@@ -98,7 +100,7 @@ class KafkaFeed:
             raise self._changed(len(positions), len(bounds))
         for partition, position in positions.items():
             if not bounds[partition].start <= position <= bounds[partition].end:
-                raise truncated(partition, position, bounds[partition])
+                raise not_held(partition, position, bounds[partition])
         self._pin = TopicPin(self._topic, self._opened)
         stream = Stream(self._connection, self._topic, positions, self._pin)
         await stream.start()
@@ -122,10 +124,11 @@ class KafkaFeed:
         before = stream.positions()
         try:
             polled = await stream.poll(records_max, timeout_s)
-        except Blocked:
+        except Blocked as error:
             # A position that is not held is held no more, or is one of another topic.
             with contextlib.suppress(Unavailable, Refused):
                 await self._check_identity()
+                await self._check_end(error)
             raise
         try:
             await self._check_pin(polled)
@@ -170,9 +173,10 @@ class KafkaFeed:
                     if pin is not None and pin.by_name:
                         await self._check_identity()
                     yield page
-        except (Blocked, Unavailable):
+        except (Blocked, Unavailable) as error:
             # What it could not read may be so because it is another topic's by now.
             await self._check_identity()
+            await self._check_end(error)
             raise
 
     async def check(self) -> list[CheckFinding]:
@@ -204,6 +208,17 @@ class KafkaFeed:
             found = await self._cluster.topic_id(self._topic)
         if found != ours:
             raise self._replaced(found, ours)
+
+    async def _check_end(self, error: ReplicatorError) -> None:
+        """Of a position that a broker does not hold it does not say on which side it lies."""
+        cause = error.__cause__
+        if not isinstance(cause, kafka.OffsetOutOfRangeError):
+            return
+        bounds = await self.bounds()
+        for each, position in cause.args[0].items():
+            partition = partition_name(self._topic, each.partition)
+            if partition in bounds:
+                raise not_held(partition, position, bounds[partition]) from error
 
     async def _check_pin(self, polled: Polled) -> None:
         pin = self._pin

@@ -54,8 +54,8 @@ class RangeReader:
 
         The range is over when the client's own position has reached its end: the last offsets
         may be control records or aborted ones, and bring nothing. Raises
-        Blocked("log-truncated"), Unavailable("transaction-open") when an open transaction hides
-        the rest for longer than `request_timeout`, Unavailable("feed-unavailable").
+        Blocked as `not_held` says, Unavailable("transaction-open") when an open transaction
+        hides the rest for longer than `request_timeout`, Unavailable("feed-unavailable").
         """
         if not start_at < end <= self._ends.get(partition, 0):
             end = min(end, await self._end(partition, start_at))
@@ -104,7 +104,7 @@ class RangeReader:
         if bounds is None:
             raise Blocked("partitions-changed", f"topic {topic} has no partition {partition}")
         if not bounds.start <= start_at <= bounds.end:
-            raise truncated(partition, start_at, bounds)
+            raise not_held(partition, start_at, bounds)
         self._ends[partition] = bounds.end
         return bounds.end
 
@@ -211,10 +211,13 @@ class RangeReader:
         )
 
 
-def truncated(partition: Partition, position: int, bounds: Bounds) -> Blocked:
-    """The error of a position outside the log."""
+def not_held(partition: Partition, position: int, bounds: Bounds) -> Blocked:
+    """
+    The error of a position that the log did not hold, with its bounds then or later: one before
+    its start was truncated, and any other lay beyond its end, where only another log ends.
+    """
     return Blocked(
-        "log-truncated",
+        "log-truncated" if position < bounds.start else "log-replaced",
         f"position {position} of {partition} is not held by the log, which starts at "
         f"{bounds.start} and ends at {bounds.end}",
     )

@@ -5,11 +5,14 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jgo
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from replicator.errors import Fatal, Refused
+from replicator.testing import kafka_broker
 from replicator.testing.kafka_broker import KafkaBroker, create_topic, shared_broker
 
 pytestmark = pytest.mark.kafka
@@ -72,6 +75,25 @@ def test_a_missing_package_is_named(
         broker.start()
     assert refused.value.code == "extra-missing"
     broker.close()
+
+
+def test_another_release_of_the_broker_is_fetched_when_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def resolve(release: str) -> list[SimpleNamespace]:
+        asked.append(release)
+        (tmp_path / release).touch()
+        return [SimpleNamespace(resolve=lambda: tmp_path / release)]
+
+    monkeypatch.setattr(jgo, "resolve", resolve)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for version in ("", "9.8.7", "9.8.7", ""):
+        monkeypatch.setenv("KAFKA_VERSION", version)
+        jars = kafka_broker._class_path()
+        assert jars == str(tmp_path / f"{kafka_broker.KAFKA}:{version or kafka_broker.VERSION}")
+    assert [release.rpartition(":")[2] for release in asked] == [kafka_broker.VERSION, "9.8.7"]
 
 
 def join(directory: Path, joined: object, leave: object) -> None:

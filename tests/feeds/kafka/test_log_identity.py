@@ -173,6 +173,35 @@ async def test_a_broker_that_fetches_by_name_only_is_asked_for_the_id_after_each
     assert blocked.value.code == "log-replaced"
 
 
+@pytest.mark.parametrize("how", ["poll", "read"])
+async def test_a_topic_without_an_id_that_ends_before_our_position_is_another(
+    make_feed: MakeFeed,
+    log: KafkaEventLog,
+    renew: Renew,
+    broker_of: Callable[[Mapping[int, int]], None],
+    how: str,
+) -> None:
+    broker_of({_METADATA: 9, _FETCH: 12})
+    feed = make_feed()
+    assert await feed.identity() == LogIdentity(None)
+    [partition] = await apply(feed, log, 5)
+    assert [len(page) async for page in feed.read(partition, 0, 5)] == [5]
+    await renew()
+    await log.append([(KEY, b"of another")])
+
+    async def look() -> None:
+        while True:
+            if how == "poll":
+                await feed.poll(10, 0.5)
+            else:
+                assert [page async for page in feed.read(partition, 4, 5)] == []
+
+    with pytest.raises(Blocked) as blocked:
+        await asyncio.wait_for(look(), DEADLINE_S)
+    assert blocked.value.code == "log-replaced"
+    assert "position" in blocked.value.message
+
+
 async def test_records_whose_topic_could_not_be_asked_for_come_again(
     feed: KafkaFeed,
     log: KafkaEventLog,
