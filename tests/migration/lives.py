@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 
+from replicator.errors import Blocked
 from replicator.migration.migration import Migration
-from replicator.model.command import Cutover, Revert
+from replicator.model.command import Cutover, Pause, Resume, Revert
 from replicator.model.event import ChangeEvent
 from replicator.model.phase import Direction, Phase
 from replicator.settings.units import Duration
@@ -86,11 +88,33 @@ async def streams(world: World) -> None:
     await world.until(lambda: world.migration.engine.lag().records == 0)
 
 
+async def is_blocked(world: World, code: str) -> None:
+    """Until it is, and for this reason."""
+    await world.until(lambda: world.record.phase is Phase.BLOCKED)
+    assert world.record.reason_code == code
+
+
 async def codes(world: World, **request: Any) -> set[str]:
     """Why the gate is closed."""
     command = Cutover if world.record.direction is Direction.FORWARD else Revert
     asked = command(dry_run=True, **request)
     return {blocker.code for blocker in await world.migration.do(asked)}
+
+
+async def by_the_gate(world: World) -> None:
+    """What is another one is noticed so; `by_a_verification` and `by_a_new_stream` alike."""
+    assert "identity" in await codes(world)
+
+
+async def by_a_verification(world: World) -> None:
+    with pytest.raises(Blocked):
+        await world.verify()
+
+
+async def by_a_new_stream(world: World) -> None:
+    await world.migration.do(Pause())
+    world.write(upsert(3, n=3))  # which waits to be written
+    await world.migration.do(Resume())
 
 
 async def cut_over(world: World, **request: Any) -> None:
