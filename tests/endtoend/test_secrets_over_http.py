@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from replicator.http.server import HttpServer
+from replicator.kinds import variants
 from replicator.metrics import Metrics
 from replicator.settings.load import from_toml
 from replicator.settings.redaction import secrets_of
@@ -137,7 +138,8 @@ def kinds_of_secret(kind: object) -> set[str]:
         return {each for part in get_args(kind) for each in kinds_of_secret(part)}
     fields = msgspec.structs.fields(kind)
     own = {f"{kind.__name__}.{field.name}" for field in fields if field.type is Secret}
-    return own.union(*(kinds_of_secret(field.type) for field in fields))
+    parts = [*(field.type for field in fields), *variants().get(kind, {}).values()]
+    return own.union(*map(kinds_of_secret, parts))
 
 
 def secret_fields(value: object) -> set[str]:
@@ -160,7 +162,8 @@ def test_every_setting_that_is_a_secret_is_spied_on() -> None:
         "target": {"kind": "qdrant", "url": "http://h:1"},
         "collections": [{"source": "a", "target": "b"}],
     }
-    settings = from_toml(merged(whole, UNREACHABLE), ENVIRONMENT)
+    settings = from_toml(merged(whole, UNREACHABLE), ENVIRONMENT, variants())
+    assert "QdrantSettings.api_key" in kinds_of_secret(Settings)
     assert secret_fields(settings) == kinds_of_secret(Settings)
     assert all(secret.startswith(MARK) for secret in secrets_of(settings))
 
