@@ -323,7 +323,12 @@ class _Request(Generic[R]):
             self._sent.pop(self, None)
 
     def orphan(self, delay_s: float | None) -> None:
-        """The client is dead: what has not taken place does so after the delay, or never."""
+        """
+        The client is dead: what has not taken place does so after the delay, or never. What was
+        answered keeps its time: the bound runs from the answer.
+        """
+        if self.reply.done() and not self.reply.cancelled():
+            return
         for timer in self._timers:
             timer.cancel()
         if delay_s is None:
