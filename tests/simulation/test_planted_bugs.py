@@ -6,7 +6,6 @@ looks as if it proved something.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -222,22 +221,6 @@ def rest_released_by_resume(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Migration, "do", waking)
 
 
-def lease_not_checked_before_sending(patch: pytest.MonkeyPatch) -> None:
-    async def while_held(_lease: Lease, wait: Any) -> Any:
-        return await wait
-
-    async def sleep(_lease: Lease, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    patch.setattr(Lease, "check", lambda _lease: None)
-    patch.setattr(Lease, "while_held", while_held)
-    patch.setattr(Lease, "sleep", sleep)
-    patch.setattr(Lease, "is_revoked", property(lambda _lease: False))
-    # Nor does anybody wait for whoever writes on.
-    patch.setattr(Operations, "end_holding", _nothing)
-    _leases_side_by_side(patch)
-
-
 def holds_forgotten_at_a_stream_s_restart(patch: pytest.MonkeyPatch) -> None:
     right = Holds.join
 
@@ -393,7 +376,6 @@ def crashes(plan: Plan) -> bool:
 
 
 FOUND_AT: dict[Plant, int] = {
-    lease_not_checked_before_sending: 333,
     holds_forgotten_at_a_stream_s_restart: 716,
     lapse_forgotten: 175,
     bookmarks_not_compared: 179,
@@ -417,7 +399,6 @@ FOUND_AT: dict[Plant, int] = {
         (patch_of_an_absent_key_creates, any_seed),
         (fence_opened_before_the_switch_is_journalled, any_seed),
         (rest_released_by_resume, meddled),
-        (lease_not_checked_before_sending, meddled),
         (holds_forgotten_at_a_stream_s_restart, meddled),
         (own_keeps_the_vector, asked),
         (epoch_used_again, asked),
