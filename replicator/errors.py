@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from replicator.losses import LOSSES
+from replicator.losses import CONVERSIONS, LOSSES
 
 CODES: dict[str, str] = {
     # configuration and preflight
@@ -208,6 +208,7 @@ CODES: dict[str, str] = {
         "A configured name now stands for another collection; move the alias back, or abort."
     ),
     "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
+    "stale-reads": "Nothing: patches go on once the store shows what was written before them.",
     "route-asked": (
         "Nothing: the switch is asked where it points, and in which epoch; bring it back if it "
         "is away."
@@ -241,6 +242,7 @@ CODES: dict[str, str] = {
     "internal": "A defect in the replicator; report it with the log.",
     # settings of a collection that do not reach the target
     **LOSSES,
+    **CONVERSIONS,
 }
 
 

@@ -65,6 +65,13 @@ LOSSES: dict[str, str] = {
 }
 """Code → what is lost, and what can be done."""
 
+CONVERSIONS: dict[str, str] = {
+    "nested-as-json": "Nothing: no value is lost. A filter on what is within such a value finds"
+    " nothing at the target; keep what is searched for at the top level.",
+}
+"""Code → what to know of a value that the target holds in another form. Nothing is lost, so
+that `check` informs of it."""
+
 RESULTS_CHANGE = frozenset(
     f"loss-{name}"
     for name in (

@@ -89,6 +89,17 @@ def _values(payload: dict[str, Any], path: str) -> Iterator[tuple[str, str | Non
             waiting += [(join(at, place), None, each) for place, each in enumerate(value)]
 
 
+def fits_shape(value: object, rules: PayloadRules) -> bool:
+    """Whether the rules allow the maps and the lists of a value, whatever else it holds."""
+    if isinstance(value, dict):
+        return rules.nested and all(fits_shape(each, rules) for each in value.values())
+    if isinstance(value, list | tuple):
+        return _may_be_listed(value, rules.lists) and all(
+            fits_shape(each, rules) for each in value
+        )
+    return True
+
+
 def _may_be_listed(values: list[Any] | tuple[Any, ...], lists: Lists) -> bool:
     types = {type(value) for value in values}
     match lists:

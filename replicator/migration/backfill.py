@@ -35,6 +35,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, StoreWriter
+from replicator.ports.transform import Row
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
@@ -221,16 +222,13 @@ class Backfill:
         for row in page.rejected:
             key = None if row.id is None else Key(route.collection, row.id)
             refused.append(self._letters.of_row(key, row.error, row.raw, row.place))
-        for point in page.points:
-            key = Key(route.collection, point.id)
-            try:
-                write = route.row(key, point)
-            except Rejected as error:
-                refused.append(self._letters.of_row(key, error, None, ""))
-                continue
-            if isinstance(write, Upsert):  # what the filter leaves out is not there to delete
+        items = [Row(Key(route.collection, point.id), point) for point in page.points]
+        for item, write in zip(items, await route.writes(items, self._lease), strict=True):
+            if isinstance(write, Rejected):
+                refused.append(self._letters.of_row(item.key, write, None, ""))
+            elif isinstance(write, Upsert):  # what the filter leaves out is not to be deleted
                 writes[write.id] = write
-                keys[write.id] = key
+                keys[write.id] = item.key
         rows = len(page.points) + len(page.rejected)
         if writes:
             await failpoints.reached("backfill.before-write")

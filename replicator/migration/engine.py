@@ -65,8 +65,8 @@ class Engine:
         self.source = self._reader(parts.source, settings.source)
         self.target = self._reader(parts.target, settings.target)
         self.writers = {
-            Direction.FORWARD: self._writer(parts.target, settings.target),
-            Direction.REVERSE: self._writer(parts.source, settings.source),
+            Direction.FORWARD: self._writer(parts.target, settings.target, self.target),
+            Direction.REVERSE: self._writer(parts.source, settings.source, self.source),
         }
         self.letters = DeadLetters(
             parts.letter_log,
@@ -119,13 +119,14 @@ class Engine:
             page_bytes=settings.memory.page_bytes(settings.backfill.readers),
         )
 
-    def _writer(self, store: StoreWriter, of: StoreSettings) -> Writer:
+    def _writer(self, store: StoreWriter, of: StoreSettings, reads: Reader) -> Writer:
         return Writer(
             store,
             connector=str(of.__struct_config__.tag),
             settings=self.parts.settings.stream,
             metrics=self.parts.metrics,
             waits=self.waits,
+            reads=reads,
         )
 
     # -- facts -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
-from replicator.model.write import Write
+from replicator.ports.transform import Row
 from replicator.settings.settings import VerifySettings
 from replicator.stream.reading import Reader
 
@@ -80,13 +80,12 @@ class Mirror:
         carried is in the dead letters, and is not compared; their number is returned as well.
         """
         route = self._atlas.forward[collection]
-        expected: list[tuple[Key, Write]] = []
-        for point_id, point in rows:
-            key = Key(collection, point_id)
-            try:
-                expected.append((key, route.row(key, point)))
-            except Rejected:
-                continue
+        items = [Row(Key(collection, point_id), point) for point_id, point in rows]
+        expected = [
+            (item.key, wanted)
+            for item, wanted in zip(items, await route.writes(items), strict=True)
+            if not isinstance(wanted, Rejected)
+        ]
         ids = [wanted.id for _, wanted in expected]
         held, broken = await self._target.fetch(route.store, ids)
         gaps, like = [], self._likeness(collection)

@@ -13,7 +13,7 @@ from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import settings_of
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 _ROWS_PER_S = 3000.0
 """Rows a second of a copy on ordinary machines; the status shows the real rate."""
@@ -69,7 +69,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
         wanted = at_target or planned
-        transform = Transform(collection, wanted, schema)
+        transform = FieldTransform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)
         points = await source.count(collection.source)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
@@ -107,7 +107,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
     )
 
 
-def _vectors(schema: CollectionSchema, transform: Transform) -> dict[str, str]:
+def _vectors(schema: CollectionSchema, transform: FieldTransform) -> dict[str, str]:
     described = {}
     for name, vector in (schema.vectors or {}).items():
         size = "" if vector.size is None else f" {vector.size}"

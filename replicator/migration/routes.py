@@ -23,7 +23,7 @@ from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import neutral, with_options
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
-from replicator.stream.transform import IdentityTransform, Transform
+from replicator.stream.transform import FieldTransform, IdentityTransform
 
 _SAMPLE_ROWS = 16
 """Rows that tell whether points of the source have vectors at all. Few: each may be a megabyte,
@@ -61,7 +61,7 @@ async def wanted_target(
     The target collection as the source, the transform and the options ask for it, and as the
     target can make it. Raises Refused("config-invalid") for an option that it does not have.
     """
-    asked = Transform(collection, source, source).target_schema(source)
+    asked = FieldTransform(collection, source, source).target_schema(source)
     asked = with_options(asked, collection.target_options)
     if isinstance(target, Planner):
         planned = target.plan(asked)
@@ -119,7 +119,7 @@ async def draw_atlas(
         forward[name] = Route(
             collection=name,
             store=pinned.get(f"target/{collection.target}", collection.target),
-            transform=Transform(collection, at_target, schema),
+            transform=FieldTransform(collection, at_target, schema, target.traits.payload),
             vectors=schema.vectors,
             source=schema,
             demand=demand,

@@ -21,7 +21,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.ports.store import Page
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 _ROWS = 2000
 """Rows of each collection that are looked at: some seconds at most."""
@@ -37,7 +37,7 @@ async def sample_rows(
     collection: CollectionSettings,
     schema: CollectionSchema,
     there: CollectionSchema,
-    transform: Transform,
+    transform: FieldTransform,
     source: Reader,
 ) -> list[CheckFinding]:
     """Findings of the rows; `there` is the target collection as it is or will be. `source` is
@@ -68,7 +68,7 @@ class _Sample:
         collection: CollectionSettings,
         schema: CollectionSchema,
         there: CollectionSchema,
-        transform: Transform,
+        transform: FieldTransform,
     ) -> None:
         self._collection = collection
         self._schema = schema

@@ -182,8 +182,8 @@ class Verification:
         """Target points that the source does not have. Those it has were compared the other
         way.
         """
-        ids = self._atlas.forward[name].transform.ids
-        candidates = [ids.candidates(point.id, point.payload) for point in points]
+        transform = self._atlas.forward[name].transform
+        candidates = [transform.candidates(point.id, point.payload) for point in points]
         wanted = {source_id: None for group in candidates for source_id in group}
         unknown = await self._mirror.unknown(name, list(wanted))
         return [

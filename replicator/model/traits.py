@@ -115,8 +115,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     marks: bool
     """It keeps a mark of ours beside a collection."""
     patches: bool = True
-    """It changes parts of a point by itself. Elsewhere its connector reads, folds and writes.
-    """
+    """It changes parts of a point by itself. Elsewhere it is never given a Patch: the point is
+    read, changed and written whole, by the core (`stream.bases`)."""
     counts: bool = True
     """It counts a collection exactly. Elsewhere there is no count."""
     creates_on_write: bool = False

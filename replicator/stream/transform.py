@@ -1,9 +1,10 @@
 """
-The transform: how a source point becomes a target point, and a patch the same patch there.
+The transform by fields: how a source point becomes a target point, and a patch the same there.
 
-The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then the
-id. All but the filter treat a field or a vector by its name alone. That is what makes a patch
-portable: with T the transform, p a patch and x any image that T carries,
+The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then
+what the target's rules make texts of (`stream.nesting`), and the id. All but the
+filter treat a field or a vector by its name alone. That is what makes a patch portable: with T
+the transform, p a patch and x any image that T carries,
 
     T(p applied to x) = T(p) applied to T(x)
 
@@ -16,7 +17,8 @@ target and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from replicator.codecs.keys import canonical_id
 from replicator.errors import Rejected
@@ -24,26 +26,36 @@ from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.finding import CheckFinding
 from replicator.model.point import Payload, Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.model.write import Patch
+from replicator.model.traits import PayloadRules
+from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.ports.transform import Item, Row
 from replicator.settings.transform import CollectionSettings
 from replicator.stream import compatibility
 from replicator.stream.fields import FieldMap, refused
 from replicator.stream.filter import Filter
 from replicator.stream.ids import SOURCE_ID, IdMap
+from replicator.stream.nesting import Flat
 
 
-class Transform:
-    """The transform of one collection. Pure and immutable: one instance serves every lane."""
+class FieldTransform:
+    """
+    The port Transform by the steps of a collection's settings. Pure and immutable: one instance
+    serves every lane.
+    """
+
+    pure = True
 
     def __init__(
         self,
         settings: CollectionSettings,
         target: CollectionSchema,
         source: CollectionSchema | None = None,
+        rules: PayloadRules = PayloadRules(),  # noqa: B008 - a frozen value
     ) -> None:
         """
         `target` describes the store written: its ids decide which are mapped. `source`, where
-        it is known, tells which vectors and ids there are to lose.
+        it is known, tells which vectors and ids there are to lose. `rules`: what a payload can
+        hold at the target; what nests there no more becomes a text.
 
         Raises Refused("transform-invalid") for settings that contradict themselves.
         """
@@ -51,6 +63,7 @@ class Transform:
         self.settings = settings
         self.ids = IdMap(settings.ids, target, settings.source, source)
         self.fields = FieldMap(steps)
+        self._flat = Flat(rules)
         self._source = source
         self._target = target
         uuids = source is not None and source.texts_are_uuids
@@ -65,7 +78,12 @@ class Transform:
     @property
     def identity(self) -> bool:
         """Every point passes, with its fields and vectors; its id may still be mapped."""
-        return self._filter is None and self.fields.identity and self._vectors is None
+        return (
+            self._filter is None
+            and self.fields.identity
+            and self._flat.identity
+            and self._vectors is None
+        )
 
     @property
     def lossy(self) -> list[str]:
@@ -75,6 +93,37 @@ class Transform:
     def target_id(self, key: Key) -> PointId:
         """The id at the target. Raises Rejected("id-invalid")."""
         return self.ids.to_target(key)
+
+    def candidates(self, target_id: PointId, payload: Payload) -> list[PointId]:
+        """As `IdMap.candidates`."""
+        return self.ids.candidates(target_id, payload)
+
+    async def writes(self, items: Sequence[Item]) -> list[Write | Rejected]:
+        """As in Transform; never waits."""
+        return [self._write(item) for item in items]
+
+    def _write(self, item: Item) -> Write | Rejected:
+        try:
+            if isinstance(item, Row):
+                return self._image(item.key, item.point)
+            key = item.key
+            match item.op:
+                case Op.UPSERT:
+                    return self._image(key, Point(key.id, item.vectors, item.payload))
+                case Op.DELETE:
+                    return self._image(key, None)
+                case Op.PATCH:
+                    return self.patch(key, item)
+                case _:
+                    assert_never(item.op)
+        except Rejected as error:
+            return error
+
+    def _image(self, key: Key, point: Point | None) -> Write:
+        moved = None if point is None else self.point(key, point)
+        if moved is None:  # gone, or it no longer matches the filter: both are a delete
+            return Delete(self.target_id(key))
+        return Upsert(moved)
 
     def point(self, key: Key, point: Point) -> Point | None:
         """
@@ -86,7 +135,7 @@ class Transform:
         if self._filter is not None and not self._filter.matches(key.id, point.payload):
             return None
         target_id = self.target_id(key)
-        payload = self.fields.payload(point.payload)
+        payload = self._flat.fields(self.fields.payload(point.payload))
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
             payload = {**_without_source_id(source_id, payload), SOURCE_ID: source_id}
@@ -108,6 +157,7 @@ class Transform:
         assert not self.needs_image(event), "the image decides about this one"
         sets, unset = self.fields.unset(event.unset)
         sets.update(self.fields.set(event.set))
+        sets = self._flat.fields(sets)
         target_id = self.target_id(key)
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
@@ -149,7 +199,7 @@ class Transform:
         return [name for name in mapped if name is not None]
 
 
-class IdentityTransform(Transform):
+class IdentityTransform(FieldTransform):
     """
     The transform of the reverse window: events reach the old store in its own terms, whole,
     under their own ids, filtered or not.

@@ -24,7 +24,7 @@ from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.model.write import Receipt, WriteBatch
+from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.testing.faults import Fault
 
@@ -164,6 +164,9 @@ class AttachedStore:
         """Send the batch; its fate is drawn on the way."""
         ids = [write.id for write in batch.writes]
         assert len(set(ids)) == len(ids), "a batch holds one write per id"
+        if not self._store.traits.patches:
+            patches = [write for write in batch.writes if isinstance(write, Patch)]
+            assert not patches, "it is given whole points only"
         if len(ids) > 1 and self._store.faults.strikes(Fault.PARTIAL):
             cut = self._store.faults.random.randrange(1, len(ids))
             halves = [

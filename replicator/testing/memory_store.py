@@ -28,7 +28,15 @@ from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
-from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
+from replicator.model.write import (
+    Delete,
+    Patch,
+    Receipt,
+    Upsert,
+    Write,
+    WriteBatch,
+    apply_patch,
+)
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.memory_client import AttachedStore, order_of
 
@@ -173,7 +181,8 @@ class MemoryStore:
             case Patch():
                 if old is None:
                     return False
-                new = self._patched(held.schema, old, write)
+                vectors = self._stored(held.schema, write.vectors)
+                new = apply_patch(old, msgspec.structs.replace(write, vectors=vectors))
         if self.staleness_s:
             now = asyncio.get_running_loop().time()
             past = held.past.setdefault(write.id, [])
@@ -285,18 +294,6 @@ class MemoryStore:
         if held is None:
             raise Refused("target-missing", f"there is no collection {name!r}")
         return held
-
-    def _patched(self, schema: CollectionSchema, old: Point, patch: Patch) -> Point:
-        vectors = {**old.vectors, **self._stored(schema, patch.vectors)}
-        payload = {**old.payload, **patch.set}
-        for name, value in patch.set.items():
-            if value is None:
-                del payload[name]
-        for name in patch.unset_vectors:
-            vectors.pop(name, None)
-        for field in patch.unset:
-            payload.pop(field, None)
-        return Point(id=old.id, vectors=vectors, payload=payload)
 
     def _stored(self, schema: CollectionSchema, vectors: Vectors) -> Vectors:
         if not self.traits.vectors.normalises or schema.vectors is None:

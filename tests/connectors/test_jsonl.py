@@ -23,7 +23,7 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.search import Query
-from replicator.model.write import Delete, Patch, Upsert, WriteBatch
+from replicator.model.write import Delete, Upsert, WriteBatch
 from replicator.settings.units import Size
 
 
@@ -44,7 +44,7 @@ def wanted(capture_id: str | None = "c1", **vectors: VectorSchema) -> Collection
     )
 
 
-def batch(*writes: Upsert | Patch | Delete) -> WriteBatch:
+def batch(*writes: Upsert | Delete) -> WriteBatch:
     return WriteBatch("a", writes)
 
 
@@ -113,22 +113,6 @@ async def test_every_kind_of_vector_comes_back_bit_by_bit(make) -> None:
     await store.ensure(CollectionSchema(name="a", vectors=None, ids=IdKinds.STRING))
     await store.apply(batch(Upsert(kept)))
     assert await store.fetch("a", [kept.id, 7]) == {kept.id: kept}
-
-
-async def test_a_patch_changes_parts_and_one_of_an_absent_point_writes_nothing(
-    store: JsonlStore, file: Path
-) -> None:
-    await store.apply(batch(Upsert(point(1, a=1, b=2, c=3))))
-    receipt = await store.apply(
-        batch(Patch(id=1, set={"b": 5}, unset=("c",)), Patch(id=2, set={"b": 5}))
-    )
-    assert receipt.absent == (2,)
-    assert await store.fetch("a", [1, 2]) == {1: point(1, a=1, b=5)}
-    await store.apply(batch(Patch(id=1, vectors={"": dense(5, 6)})))
-    await store.apply(batch(Delete(1)))
-    before = file.read_bytes()
-    assert (await store.apply(batch(Patch(id=1, set={"b": 6})))).absent == (1,)
-    assert file.read_bytes() == before
 
 
 async def test_what_the_collection_cannot_hold_is_rejected_alone(store: JsonlStore) -> None:
@@ -505,17 +489,17 @@ async def test_a_reader_sees_what_another_process_appends_and_replaces(
 async def test_two_writers_of_one_file_lose_nothing(make) -> None:
     one, two = make(fsync=False), make(fsync=False)
     await one.ensure(wanted())
-    await one.apply(batch(Upsert(point(0, n=0))))
 
     async def count(store: JsonlStore, name: str) -> None:
         for n in range(25):
-            await store.apply(batch(Patch(id=0, set={name: n}), Upsert(point(f"{name}{n}"))))
+            await store.apply(batch(Upsert(point(name, n=n)), Upsert(point(f"{name}{n}"))))
             if n % 10 == 5:
                 await store.finish_bulk("a")
 
     await asyncio.gather(count(one, "one"), count(two, "two"))
-    assert (await one.fetch("a", [0]))[0].payload == {"n": 0, "one": 24, "two": 24}
-    assert await two.count("a") == 51
+    last = {name: point(name, n=24) for name in ("one", "two")}
+    assert await one.fetch("a", list(last)) == last
+    assert await two.count("a") == 52
 
 
 async def test_a_cancelled_write_lands_before_any_later_one(store: JsonlStore) -> None:

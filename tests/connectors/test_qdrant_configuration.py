@@ -27,7 +27,7 @@ from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precisi
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import configuration_differences, settings_of, with_options
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_state import MemoryStateStore
 
 SERVER = QdrantSettings()
@@ -56,7 +56,7 @@ def planned_for(
     source: CollectionSchema, collection: CollectionSettings | None = None
 ) -> CollectionSchema:
     collection = collection or CollectionSettings(source="a", target="b")
-    asked = Transform(collection, source, source).target_schema(source)
+    asked = FieldTransform(collection, source, source).target_schema(source)
     return plan(with_options(asked, collection.target_options), SERVER)
 
 
@@ -250,7 +250,7 @@ def test_a_store_of_another_kind_loses_what_changes_answers_by_name() -> None:
     info.config.params.sparse_vectors_config.map["words"].modifier = 1
     source = read_schema("a", info, 0)
     collection = CollectionSettings(source="a", target="b")
-    there = Transform(collection, source, source).target_schema(source)
+    there = FieldTransform(collection, source, source).target_schema(source)
     from replicator.stream.configuration import neutral
 
     found = {f.code: f.severity for f in losses(collection, source, neutral(there))}
@@ -311,9 +311,9 @@ def test_what_a_person_chose_is_no_loss() -> None:
 def test_the_settings_of_the_store_are_wishes_too_and_options_come_first() -> None:
     source = read_schema("a", info_of(), 0)
     server = QdrantSettings(shard_number=3, replication_factor=2)
-    asked = Transform(CollectionSettings(source="a", target="b"), source, source).target_schema(
-        source
-    )
+    asked = FieldTransform(
+        CollectionSettings(source="a", target="b"), source, source
+    ).target_schema(source)
     assert plan(asked, server).native["shard_number"] == 3
     chosen = plan(with_options(asked, {"shard_number": 5}), server)
     assert (chosen.native["shard_number"], chosen.native["replication_factor"]) == (5, 2)

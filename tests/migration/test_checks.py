@@ -22,7 +22,7 @@ from replicator.model.write import Upsert
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_feed import MemoryFeed
 from replicator.testing.memory_store import MEMORY
 from tests.migration.rig import World
@@ -188,12 +188,12 @@ async def test_two_keys_that_give_one_target_id_block() -> None:
     world = World()
     world.seed(1, 2, 3)
 
-    def one_id(_transform: Transform, _key: Key) -> PointId:
+    def one_id(_transform: FieldTransform, _key: Key) -> PointId:
         return 7
 
     with pytest.MonkeyPatch.context() as patching:
         # The mapping of ids is injective; only a defect, or a store that folds ids, gets here.
-        patching.setattr(Transform, "target_id", one_id)
+        patching.setattr(FieldTransform, "target_id", one_id)
         [finding] = await check(world)
     assert (finding.severity, finding.code) == (Severity.BLOCKS, "id-collision")
     assert finding.message.startswith("2 of")

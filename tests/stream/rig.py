@@ -36,7 +36,7 @@ from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.stream import Counters, Stream
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.stream.writing import Writer
 from replicator.testing.faults import Fault
 from replicator.testing.loop import VirtualLoop, run_virtual
@@ -227,7 +227,7 @@ class Rig:
             "books": Route(
                 collection="books",
                 store="books",
-                transform=Transform(collection, BOOKS, BOOKS),
+                transform=FieldTransform(collection, BOOKS, BOOKS),
                 vectors=BOOKS.vectors,
             )
         }

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import Point
-from replicator.model.write import Patch
-from replicator.stream.fold import apply_patch, fold
+from replicator.model.write import Patch, apply_patch
+from replicator.stream.fold import fold
 from tests.stream.strategies import State, effect, events, payloads, state_of, states, vectors
 
 KEY = Key("articles", 1)

@@ -17,10 +17,10 @@ from replicator.errors import Refused, Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.point import Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.write import apply_patch
 from replicator.settings.transform import CollectionSettings, TransformSettings
-from replicator.stream.fold import apply_patch
 from replicator.stream.ids import SOURCE_ID
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from tests.stream.strategies import NAMES, patches, payloads, scalars, vectors
 
 QDRANT = CollectionSchema(name="t", vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID)
@@ -57,10 +57,10 @@ transforms = st.builds(
 )
 
 
-def make(settings: TransformSettings) -> Transform:
+def make(settings: TransformSettings) -> FieldTransform:
     try:
         collection = CollectionSettings(source="articles", target="t", transform=settings)
-        return Transform(collection, QDRANT)
+        return FieldTransform(collection, QDRANT)
     except Refused:
         assume(False)
         raise
@@ -124,7 +124,7 @@ def pipeline(
     return vectors, renamed
 
 
-def carry(t: Transform, key: Key, image: Point) -> Point | Rejected | None:
+def carry(t: FieldTransform, key: Key, image: Point) -> Point | Rejected | None:
     try:
         return t.point(key, image)
     except Rejected as error:

@@ -31,7 +31,9 @@ class TestMemoryStore(StoreConformance):
 
 
 class TestStaleMemoryStore(TestMemoryStore):
-    traits = replace(MEMORY, marks=False, vectors=replace(MEMORY.vectors, normalises=False))
+    traits = replace(
+        MEMORY, marks=False, patches=False, vectors=replace(MEMORY.vectors, normalises=False)
+    )
 
     @pytest.fixture
     def store(self) -> AttachedStore:
@@ -57,6 +59,7 @@ class TestPoorMemoryStore(TestMemoryStore):
         ),
         limits=Limits(records_max=50),
         marks=False,
+        patches=False,
         counts=False,
         creates_on_write=True,
         filters=False,

@@ -35,7 +35,7 @@ from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.model.write import Patch, Receipt, WriteBatch
+from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.stream.pages import PAGE_BYTES
 
@@ -254,7 +254,6 @@ class JsonlStore:
             with log.exclusively() as descriptor:
                 lines: list[bytes] = []
                 rejected: list[tuple[PointId, Rejected]] = []
-                absent: list[PointId] = []
                 for one in batch.writes:
                     try:
                         line = line_of(log, one)
@@ -263,11 +262,9 @@ class JsonlStore:
                         continue
                     if line is not None:
                         lines.append(line)
-                    elif isinstance(one, Patch):
-                        absent.append(one.id)
                 if lines:
                     log.append(descriptor, lines)
-            return Receipt(tuple(rejected), tuple(absent))
+            return Receipt(tuple(rejected))
 
         return await self._do(write)
 
