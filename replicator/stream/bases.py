@@ -65,18 +65,10 @@ class _Recent(msgspec.Struct, frozen=True):
 class Bases:
     """Of one store. Shared by all who write it, as its `Writer` is."""
 
-    def __init__(
-        self,
-        reads: Reader,
-        guard: WriteGuard,
-        waits: Waits,
-        *,
-        recent_bytes: int = RECENT_BYTES,
-    ) -> None:
+    def __init__(self, reads: Reader, guard: WriteGuard, waits: Waits) -> None:
         self._reads = reads
         self._guard = guard
         self._waits = waits
-        self._recent_bytes = recent_bytes
         self._recent: OrderedDict[_Place, _Recent] = OrderedDict()
         """Oldest first; none that a read must show already, once it was looked at."""
         self._bytes = 0
@@ -173,7 +165,7 @@ class Bases:
         while self._recent:
             place, recent = next(iter(self._recent.items()))
             is_shown = recent.at + staleness_s <= now
-            if not is_shown and self._bytes <= self._recent_bytes:
+            if not is_shown and self._bytes <= RECENT_BYTES:
                 return
             # Invariant 10: what does not fit is waited for instead.
             del self._recent[place]

@@ -60,6 +60,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     """Vector name → dimension."""
     distance: Distance
     versioned: bool
+    flat: bool = False
+    """The target holds no maps and no lists."""
 
     @property
     def source(self) -> str:
@@ -87,6 +89,9 @@ class Plan(msgspec.Struct, kw_only=True):
     target_staleness_s: float
     late_write_bound_s: float
     marks: bool
+    source_patches: bool
+    target_patches: bool
+    """Whether the store changes parts of a point, or is given whole points only."""
     rates: dict[Fault, float]
     crashes: list[tuple[str, int]]
     """(point, occurrence) at which the process dies; at `step`, the loop's own steps."""
@@ -132,6 +137,12 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         _collection(random, number) for number in range(1 if random.random() < 0.6 else 2)
     ]
     marks = random.random() < 0.7 or story in {"restored", "second"}
+    # Of their own, so that they leave what a seed draws besides as it was before them.
+    kinds = Random(f"kinds {seed}")
+    source_patches, target_patches = kinds.random() < 0.7, kinds.random() < 0.6
+    flat = kinds.random() < 0.3
+    for collection in collections:
+        collection.flat = flat
     return Plan(
         seed=seed,
         story=story,
@@ -152,6 +163,8 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
         late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
         marks=marks,
+        source_patches=source_patches,
+        target_patches=target_patches,
         rates=_rates(random, story),
         crashes=_crashes(random, story),
         drains=[random.randint(100, 4000)] if random.random() < 0.2 else [],
