@@ -39,19 +39,27 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         says. Rows are judged first: stores accept what no event may carry, NaN for one.
         `lease`: no answer is waited for longer than it is held; raises Revoked.
         """
-        answers: list[Write | Rejected | None] = [self._judge(item) for item in items]
-        sound = [item for item, bad in zip(items, answers, strict=True) if bad is None]
-        carrying = self.transform.writes(sound)
+        unsound = {
+            place: error
+            for place, item in enumerate(items)
+            if isinstance(item, Row) and (error := self._flaw(item)) is not None
+        }
+        if unsound:
+            items = [item for place, item in enumerate(items) if place not in unsound]
+        carrying = self.transform.writes(items)
         if lease is None or self.transform.pure:
-            carried = iter(await carrying)
+            writes = await carrying
         else:
-            carried = iter(await lease.while_held(carrying))
-        return [next(carried) if bad is None else bad for bad in answers]
+            writes = await lease.while_held(carrying)
+        for place, error in unsound.items():
+            writes.insert(place, error)
+        return writes
 
-    def _judge(self, item: Item) -> Rejected | None:
-        if isinstance(item, Row) and item.point is not None:
-            try:
-                validate_point(item.point, self.vectors)
-            except Rejected as error:
-                return error
+    def _flaw(self, row: Row) -> Rejected | None:
+        if row.point is None:
+            return None
+        try:
+            validate_point(row.point, self.vectors)
+        except Rejected as error:
+            return error
         return None

@@ -18,7 +18,6 @@ target and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import assert_never
 
 from replicator.codecs.keys import canonical_id
 from replicator.errors import Rejected
@@ -100,27 +99,25 @@ class FieldTransform:
 
     async def writes(self, items: Sequence[Item]) -> list[Write | Rejected]:
         """As in Transform; never waits."""
-        return [self._write(item) for item in items]
+        writes: list[Write | Rejected] = []
+        for item in items:
+            try:
+                writes.append(self._write(item))
+            except Rejected as error:
+                writes.append(error)
+        return writes
 
-    def _write(self, item: Item) -> Write | Rejected:
-        try:
-            if isinstance(item, Row):
-                return self._image(item.key, item.point)
-            key = item.key
-            match item.op:
-                case Op.UPSERT:
-                    return self._image(key, Point(key.id, item.vectors, item.payload))
-                case Op.DELETE:
-                    return self._image(key, None)
-                case Op.PATCH:
-                    return self.patch(key, item)
-                case _:
-                    assert_never(item.op)
-        except Rejected as error:
-            return error
-
-    def _image(self, key: Key, point: Point | None) -> Write:
-        moved = None if point is None else self.point(key, point)
+    def _write(self, item: Item) -> Write:
+        key = item.key
+        if isinstance(item, Row):
+            image = item.point
+        elif item.op is Op.PATCH:
+            return self.patch(key, item)
+        elif item.op is Op.UPSERT:
+            image = Point(key.id, item.vectors, item.payload)
+        else:
+            image = None
+        moved = None if image is None else self.point(key, image)
         if moved is None:  # gone, or it no longer matches the filter: both are a delete
             return Delete(self.target_id(key))
         return Upsert(moved)

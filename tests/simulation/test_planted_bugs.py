@@ -31,6 +31,7 @@ from replicator.model.point import Point
 from replicator.model.position import Place, Positions
 from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
+from replicator.stream.bases import Bases
 from replicator.stream.guard import WriteGuard
 from replicator.stream.holds import Holds
 from replicator.stream.ownership import Lease, Ownership, Purpose
@@ -168,6 +169,14 @@ def patch_of_an_absent_key_creates(patch: pytest.MonkeyPatch) -> None:
         return receipt
 
     patch.setattr(Writer, "_until_answered", creating)
+
+
+def base_believed_however_stale(patch: pytest.MonkeyPatch) -> None:
+    async def at_once(_bases: Bases, _lease: Lease) -> None:
+        return
+
+    patch.setattr(Bases, "_until_shown", at_once)
+    patch.setattr(Bases, "answered", lambda *_: None)
 
 
 def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> None:
@@ -355,6 +364,10 @@ def loses_the_state(plan: Plan) -> bool:
     return plan.story in {"restored", "second"}
 
 
+def changes_a_stale_source_whole(plan: Plan) -> bool:
+    return not plan.source_patches and bool(plan.source_staleness_s)
+
+
 def meddled(plan: Plan) -> bool:
     return bool(plan.meddles)
 
@@ -398,6 +411,7 @@ FOUND_AT: dict[Plant, int] = {
         (retry_without_waiting_out_a_late_write, any_seed),
         (unclean_restart_writes_at_once, crashes),
         (patch_of_an_absent_key_creates, any_seed),
+        (base_believed_however_stale, changes_a_stale_source_whole),
         (fence_opened_before_the_switch_is_journalled, any_seed),
         (rest_released_by_resume, meddled),
         (holds_forgotten_at_a_stream_s_restart, meddled),
