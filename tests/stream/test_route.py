@@ -65,7 +65,7 @@ class Embedding:
             case Op.DELETE:
                 return Delete(item.key.id)
             case Op.PATCH:
-                return Patch(id=item.key.id, set=item.set)
+                return Patch(id=item.key.id, set=item.set, unset=item.unset)
 
     def _image(self, image: Point) -> Write | Rejected:
         text = image.payload.get("text", "")
