@@ -50,8 +50,7 @@ class TransformConformance:
         for items in (rows, events):
             writes = await transform.writes(items)
             places = [transform.target_id(item.key) for item in items]
-            assert all(isinstance(write, Upsert) for write in writes)
-            assert [getattr(write, "id", None) for write in writes] == places
+            assert [write.id for write in writes if isinstance(write, Upsert)] == places
             assert len(set(places)) == len(points)
 
     async def test_a_row_becomes_what_its_event_does(
@@ -75,7 +74,7 @@ class TransformConformance:
         self, transform: Transform, points: list[Point]
     ) -> None:
         point = points[0]
-        gone = [Row(Key("books", point.id), None), event(point, Op.DELETE)]
+        gone: list[Item] = [Row(Key("books", point.id), None), event(point, Op.DELETE)]
         place = transform.target_id(Key("books", point.id))
         assert await transform.writes(gone) == [Delete(place)] * 2
 
