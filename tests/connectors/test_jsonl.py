@@ -14,6 +14,7 @@ import pytest
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.jsonl.store import JsonlStore
 from replicator.errors import Refused, Rejected, Unavailable
+from replicator.model.phase import Direction
 from replicator.model.point import MultiVector, Point, SparseVector
 from replicator.model.schema import (
     CollectionSchema,
@@ -23,8 +24,13 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.search import Query
-from replicator.model.write import Delete, Upsert, WriteBatch
+from replicator.model.write import Delete, Patch, Upsert, WriteBatch
+from replicator.settings.settings import StreamSettings
 from replicator.settings.units import Size
+from replicator.stream.ownership import Ownership, Purpose
+from replicator.stream.reading import Reader
+from replicator.stream.writing import Writer, Written
+from tests.stream.rig import METRICS
 
 
 def dense(*values: float) -> bytes:
@@ -113,6 +119,29 @@ async def test_every_kind_of_vector_comes_back_bit_by_bit(make) -> None:
     await store.ensure(CollectionSchema(name="a", vectors=None, ids=IdKinds.STRING))
     await store.apply(batch(Upsert(kept)))
     assert await store.fetch("a", [kept.id, 7]) == {kept.id: kept}
+
+
+async def test_patches_come_as_the_whole_points_that_they_make(
+    store: JsonlStore, file: Path
+) -> None:
+    settings = StreamSettings()
+    writer = Writer(
+        store, connector="jsonl", settings=settings, metrics=METRICS, reads=Reader(store)
+    )
+    lease = Ownership().lease(Direction.FORWARD, Purpose.STREAM, 0)
+    await writer.write(lease, "a", [Upsert(point(1, a=1, b=2, c=3)), Upsert(point(2))])
+    patches = [
+        Patch(id=1, vectors={"": dense(5, 6)}, set={"b": 5, "a": None}, unset=("c",)),
+        Patch(id=2, unset_vectors=("",), set={"n": 1}),
+    ]
+    assert await writer.write(lease, "a", patches) == Written()
+    assert await store.fetch("a", [1, 2]) == {
+        1: point(1, 5.0, 6.0, b=5),
+        2: Point(2, {}, {"n": 1}),
+    }
+    before = file.read_bytes()
+    written = await writer.write(lease, "a", [Delete(3), Patch(id=3, set={"b": 6})])
+    assert (written.absent, file.read_bytes()) == (1, before)
 
 
 async def test_what_the_collection_cannot_hold_is_rejected_alone(store: JsonlStore) -> None:
