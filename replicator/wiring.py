@@ -227,7 +227,7 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
 
 
 async def make_plan(settings: Settings) -> Plan:
-    """What will be written where. Raises Refused, Retryable as `migration.preflight.plan` does."""
+    """What will be written where. Raises Refused, Retryable as `preflight.plan` does."""
     from replicator.migration.preflight import plan
 
     async with open_stores(settings) as (source, target):
