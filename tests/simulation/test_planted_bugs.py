@@ -35,8 +35,8 @@ from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
 from replicator.stream.guard import WriteGuard
 from replicator.stream.holds import Holds
+from replicator.stream.lanes import Lanes
 from replicator.stream.ownership import Lease, Ownership, Purpose
-from replicator.stream.stream import Stream
 from replicator.stream.writing import Writer
 from replicator.testing import memory_client, memory_state
 from replicator.testing.faults import Fault
@@ -53,10 +53,10 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def position_persisted_before_durable(patch: pytest.MonkeyPatch) -> None:
-    def positions(stream: Stream) -> Positions:
-        return {name: lane.watermark.tracked_to for name, lane in stream.lanes.items()}
+    def positions(lanes: Lanes) -> Positions:
+        return {name: lane.watermark.tracked_to for name, lane in lanes.of.items()}
 
-    patch.setattr(Stream, "positions", property(positions))
+    patch.setattr(Lanes, "positions", property(positions))
 
 
 def coalescer_keeps_the_first(patch: pytest.MonkeyPatch) -> None:
