@@ -36,6 +36,10 @@ CODES: dict[str, str] = {
     "state-locked": (
         "Another daemon runs on this state file; stop it first, or point at its own file."
     ),
+    "state-conflict": (
+        "Another process changed this state while this one worked on it: let one of them run, "
+        "on a file system that keeps locks."
+    ),
     "state-version": "The state file was written by a newer release; run that release.",
     "state-missing": "No migration is in this state file yet; start one with `replicator run`.",
     "state-failed": (

@@ -41,6 +41,9 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     name: str
     attempt: int = 1
     """Counts captures on this state: abort and a new run begin the next attempt."""
+    revision: int = 0
+    """Counts the changes of this record, over all attempts. A state keeps one only in the place
+    of the revision before it, so that of two processes on one state the later one stops."""
     phase: Phase = Phase.PLANNED
     direction: Direction = Direction.FORWARD
     paused: bool = False

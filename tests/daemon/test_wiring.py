@@ -77,7 +77,7 @@ async def test_a_switch_of_aliases_needs_a_store_that_has_them(tmp_path: Path) -
 async def test_a_held_state_is_refused_and_can_still_be_looked_at(tmp_path: Path) -> None:
     told = settings(tmp_path)
     assert (await load_standing(told)).record is None
-    record = MigrationRecord(name="articles", phase=Phase.REPLAY)
+    record = MigrationRecord(name="articles", revision=1, phase=Phase.REPLAY)
     entry = JournalEntry(
         at=0.0, phase=Phase.REPLAY, direction=Direction.FORWARD, step="phase", message=""
     )
