@@ -220,6 +220,10 @@ CODES: dict[str, str] = {
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
     ),
+    "fence-held": (
+        "The writer fence is closed for another attempt than this one: see which daemon made "
+        "it. The fence opens at its deadline, or by whoever made that attempt."
+    ),
     "fence-lapsed": (
         "The fence's deadline passed during the attempt; give it a longer --timeout, then try "
         "again."

@@ -16,20 +16,20 @@ import msgspec
 
 from replicator import __version__
 from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable, first_cause
-from replicator.migration.acknowledge import Acknowledgement
-from replicator.migration.advice import advised
-from replicator.migration.crossing import Crossing, Person
-from replicator.migration.cutover import StepHooks
-from replicator.migration.engine import Engine
-from replicator.migration.journal import Journal
-from replicator.migration.observe import ANSWER_S
-from replicator.migration.operations import Operations
+from replicator.migration.cutover.advice import advised
+from replicator.migration.cutover.crossing import Crossing, Person
+from replicator.migration.cutover.cutover import StepHooks
+from replicator.migration.evidence.journal import Journal
+from replicator.migration.evidence.unsettled import keep_unsettled, recall_unsettled
 from replicator.migration.parts import Parts
-from replicator.migration.supervisor import Supervisor
-from replicator.migration.tuning import tune
-from replicator.migration.unsettled import keep_unsettled, recall_unsettled
-from replicator.migration.upkeep import Upkeep
-from replicator.migration.view import view
+from replicator.migration.process.acknowledge import Acknowledgement
+from replicator.migration.process.engine import Engine
+from replicator.migration.process.observe import ANSWER_S
+from replicator.migration.process.operations import Operations
+from replicator.migration.process.supervisor import Supervisor
+from replicator.migration.process.tuning import tune
+from replicator.migration.process.upkeep import Upkeep
+from replicator.migration.process.view import view
 from replicator.model.command import (
     Abort,
     Acknowledge,
@@ -57,7 +57,7 @@ from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.report import Report
 from replicator.model.situation import Situation, possible, refusal, situation
 from replicator.model.status import Status, VerifyStatus
-from replicator.ports.store import Fence, Switch
+from replicator.ports.traffic import Fence, Switch
 from replicator.settings.feeds import feed_kind
 
 T = TypeVar("T")
@@ -213,6 +213,7 @@ class Migration:
                 tries=record.tries,
                 incarnation=record.incarnation,
                 fence_closed=record.fence_closed,
+                fence_token=record.fence_attempt,
                 fenced_at=record.fenced_at,
             )
             await journal.begin(following, "planned")

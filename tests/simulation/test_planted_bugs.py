@@ -13,15 +13,17 @@ import msgspec
 import pytest
 
 from replicator.errors import OutcomeUnknown, Recovery, recovery
-from replicator.migration import backfill, copying, log_identity
-from replicator.migration.crossing import Crossing
-from replicator.migration.cutover import Cutover
-from replicator.migration.engine import Engine
-from replicator.migration.identity import Identity
+from replicator.migration.copy import backfill
+from replicator.migration.cutover.crossing import Crossing
+from replicator.migration.cutover.cutover import Cutover
+from replicator.migration.equality.repair import Repair
+from replicator.migration.evidence import log_identity
+from replicator.migration.evidence.identity import Identity
+from replicator.migration.evidence.verified import read_verified
 from replicator.migration.migration import Migration
-from replicator.migration.operations import Operations
-from replicator.migration.repair import Repair
-from replicator.migration.verified import read_verified
+from replicator.migration.process import copying
+from replicator.migration.process.engine import Engine
+from replicator.migration.process.operations import Operations
 from replicator.model.command import Command, Resume
 from replicator.model.epoch import Epochs
 from replicator.model.event import ChangeEvent, Op
