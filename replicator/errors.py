@@ -158,6 +158,14 @@ CODES: dict[str, str] = {
     "field-type": "Give the field at the path the type that the contract says.",
     "field-unknown": "Use the nearest field that the message names, or leave it out.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
+    "table-truncated": (
+        "Verify in full and repair, which removes from the target what the table no longer "
+        "holds; then discard the letter."
+    ),
+    "row-incomplete": (
+        "Let the database tell whole rows (PostgreSQL: ALTER TABLE … REPLICA IDENTITY FULL); "
+        "repair heals the key."
+    ),
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
     "vector-unknown": (
         "Emit only vectors that the collection has, or map the name in the transform."

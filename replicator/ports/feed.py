@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from replicator.model.event import ChangeEvent, Key
 from replicator.model.letter import RejectedRecord
 from replicator.model.position import (
     Bookmark,
@@ -102,6 +103,27 @@ class ChangeFeed(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class Decoder(Protocol):
+    """
+    What turns a feed's records into events: which program wrote them. Pure; one for all lanes,
+    called from one loop.
+    """
+
+    def decode(self, record: Record) -> ChangeEvent | None:
+        """
+        The event, or None when it is of no collection that is listed. Raises Rejected with the
+        code and the path of what is wrong: the record is a dead letter then.
+        """
+        ...
+
+    def key(self, record: Record) -> Key | None:
+        """
+        The key that the record's event has, whether or not the rest of it can be read; None
+        where that cannot be said. Never raises.
+        """
         ...
 
 
