@@ -192,8 +192,11 @@ class DebeziumDecoder:
 
     def _touched(self, row: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         """The row with what was not touched as it was before, where that is told."""
+        # A null there is no value: what is kept apart from its row is none, and an identity
+        # that is not whole leaves columns null that it does not hold.
+        told = {name: value for name, value in before.items() if value is not None}
         return {
-            name: before.get(name, value) if value in self._untouched else value
+            name: told.get(name, value) if value in self._untouched else value
             for name, value in row.items()
         }
 

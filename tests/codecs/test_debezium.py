@@ -254,6 +254,9 @@ def test_what_was_not_touched_is_told_by_the_row_before_where_that_is_whole() ->
     assert (event.op, event.vectors) == (Op.UPSERT, {"": f32(1, 2.5)})
     before = {**ROW, "embedding": PLACEHOLDER}
     assert decoded(envelope("u", before, before)).op is Op.PATCH
+    before = {**dict.fromkeys(ROW), "id": 1}  # an identity that holds some columns only
+    event = decoded(envelope("u", {**ROW, "embedding": PLACEHOLDER}, before))
+    assert (event.op, event.unset_vectors) == (Op.PATCH, ())
 
 
 def test_a_payload_that_is_whole_beside_a_vector_that_is_not_told_is_no_patch() -> None:
