@@ -36,6 +36,10 @@ CODES: dict[str, str] = {
     "state-locked": (
         "Another daemon runs on this state file; stop it first, or point at its own file."
     ),
+    "state-conflict": (
+        "Another process changed this state while this one worked on it: let one of them run, "
+        "on a file system that keeps locks."
+    ),
     "state-version": "The state file was written by a newer release; run that release.",
     "state-missing": "No migration is in this state file yet; start one with `replicator run`.",
     "state-failed": (
@@ -154,6 +158,14 @@ CODES: dict[str, str] = {
     "field-type": "Give the field at the path the type that the contract says.",
     "field-unknown": "Use the nearest field that the message names, or leave it out.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
+    "table-truncated": (
+        "Verify in full and repair, which removes from the target what the table no longer "
+        "holds; then discard the letter."
+    ),
+    "row-incomplete": (
+        "Let the database tell whole rows (PostgreSQL: ALTER TABLE … REPLICA IDENTITY FULL); "
+        "repair heals the key."
+    ),
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
     "vector-unknown": (
         "Emit only vectors that the collection has, or map the name in the transform."
@@ -216,6 +228,10 @@ CODES: dict[str, str] = {
     "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
+    ),
+    "fence-held": (
+        "The writer fence is closed for another attempt than this one: see which daemon made "
+        "it. The fence opens at its deadline, or by whoever made that attempt."
     ),
     "fence-lapsed": (
         "The fence's deadline passed during the attempt; give it a longer --timeout, then try "

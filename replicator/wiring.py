@@ -108,7 +108,15 @@ def make_letter_log(settings: Settings) -> LetterLog:
 
 
 def make_event_log(settings: Settings) -> EventLog:
-    """The writing side of the feed. Raises Refused("unsupported") without a feed."""
+    """
+    The writing side of the feed. Raises Refused("unsupported") without a feed, and where a
+    database's change data capture writes it.
+    """
+    if not isinstance(settings.feed, NoFeedSettings) and settings.feed.decoder != "replicator":
+        raise Refused(
+            "unsupported",
+            f"feed.decoder is {settings.feed.decoder}: change the rows in the database instead",
+        )
     match settings.feed:
         case ChangelogSettings(path=path):
             from replicator.feeds.changelog import ChangelogEventLog

@@ -61,7 +61,8 @@ _MAP_FIRST = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
 class EventDecoder:
     """
-    Decode records of the collections that the migration lists.
+    Decode records of the collections that the migration lists: a `ports.feed.Decoder` of our
+    own events.
 
     `integer_ids`: source collection → whether its ids are integers; None where it holds
     integers and UUIDs. Values above `value_bytes_max` bytes are
@@ -72,7 +73,19 @@ class EventDecoder:
         self._listed = {
             collection_prefix(name): (name, integer) for name, integer in integer_ids.items()
         }
+        self._integer_ids = integer_ids
         self._value_bytes_max = value_bytes_max
+
+    def key(self, record: Record) -> Key | None:
+        """See `Decoder.key`."""
+        if record.key is None:
+            return None
+        collection = None
+        try:
+            collection = decode_key(record.key, None).collection
+            return decode_key(record.key, self._integer_ids.get(collection))
+        except Rejected:
+            return None
 
     def decode(self, record: Record) -> ChangeEvent | None:
         """

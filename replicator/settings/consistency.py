@@ -19,7 +19,7 @@ from replicator.settings.cutover import (
     HttpSettings,
     ManualSettings,
 )
-from replicator.settings.feeds import ChangelogSettings, KafkaSettings
+from replicator.settings.feeds import ChangelogSettings, KafkaSettings, TableSettings
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.settings import Settings
 from replicator.settings.stores import StoreSettings, store_address
@@ -122,12 +122,66 @@ def _check_feed(settings: Settings) -> None:
             _at_least("feed.poll_interval", feed.poll_interval, 0.001)
         case _:
             return
+    _check_tables(settings, feed.decoder, feed.tables)
     _at_least("feed.event_bytes_max", feed.event_bytes_max, 1)
     if feed.event_bytes_max > settings.stream.buffer_bytes:
         raise invalid(
             "feed.event_bytes_max",
             "is above stream.buffer_bytes: the largest event could never be held",
         )
+
+
+def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettings]) -> None:
+    if decoder == "replicator":
+        if tables:
+            raise invalid("feed.tables", "is read by the decoder `debezium` only")
+        return
+    seen: list[str] = []
+    listed = [collection.source for collection in settings.collections]
+    for number, table in enumerate(tables):
+        path = f"feed.tables[{number}]"
+        if table.collection not in listed:
+            near = difflib.get_close_matches(table.collection, listed, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise invalid(
+                f"{path}.collection",
+                f"{table.collection!r} is no source of [[collections]]{hint}",
+            )
+        if table.collection in seen:
+            raise invalid(f"{path}.collection", f"{table.collection!r} stands there twice")
+        seen.append(table.collection)
+        _check_columns(table, path)
+    for name in listed:
+        if name not in seen:
+            raise invalid("feed.tables", f"says nothing of the columns of {name!r}")
+
+
+def _check_columns(table: TableSettings, path: str) -> None:
+    if not table.key:
+        raise invalid(f"{path}.key", "names no column")
+    if table.payload and (table.fields or table.json):
+        key = "fields" if table.fields else "json"
+        raise invalid(f"{path}.{key}", "and `payload` exclude each other")
+    parts = {
+        "key": table.key,
+        "vectors": list(table.vectors),
+        "payload": [table.payload] if table.payload else [],
+        "fields": table.fields,
+    }
+    role: dict[str, str] = {}
+    for part, columns in parts.items():
+        for column in columns:
+            if column in role:
+                raise invalid(
+                    f"{path}.{part}", f"has the column {column!r}, as `{role[column]}` has"
+                )
+            role[column] = part
+    for column in table.json:
+        if role.get(column, "fields") != "fields" or (table.fields and column not in role):
+            raise invalid(f"{path}.json", f"{column!r} is no payload field")
+    names = list(table.vectors.values())
+    if len(set(names)) != len(names):
+        raise invalid(f"{path}.vectors", "gives two columns one vector name")
 
 
 def _check_http(settings: Settings) -> None:

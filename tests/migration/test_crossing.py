@@ -14,6 +14,7 @@ from replicator.codecs.events import encode
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OwnershipUnknown, Refused, Unavailable
 from replicator.model.command import Abort, Cutover, Revert
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.settings.units import Duration
@@ -371,11 +372,12 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
     """The holder counts from when it closed, not from when we heard of it."""
     world = World(cutover={"timeout": Duration(20)})
 
-    async def close(deadline_s: float, *_: str) -> None:
+    async def close(deadline_s: float, attempt: str) -> FenceAnswer:
         world.fence.calls.append("close")
-        world.fence.closed_until = now() + deadline_s
+        world.fence.closed_for, world.fence.closed_until = attempt, now() + deadline_s
         if world.record.phase is Phase.SWITCHING:
             await asyncio.sleep(70.0)  # longer than it holds
+        return FenceAnswer()
 
     world.fence.close = close  # type: ignore[method-assign]
     async with world.running() as migration:
@@ -466,12 +468,13 @@ async def test_a_hold_counts_from_when_it_was_asked_for() -> None:
     world = World()
     closings = 0
 
-    async def close(deadline_s: float, *_: str) -> None:
+    async def close(deadline_s: float, attempt: str) -> FenceAnswer:
         nonlocal closings
         closings += 1
-        world.fence.closed_until = now() + deadline_s
+        world.fence.closed_for, world.fence.closed_until = attempt, now() + deadline_s
         if closings == 2:
             await asyncio.sleep(deadline_s - 5.0)
+        return FenceAnswer()
 
     world.fence.close = close  # type: ignore[method-assign]
     async with world.running():

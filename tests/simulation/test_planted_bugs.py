@@ -187,7 +187,7 @@ def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> N
 
     async def early(cutover: Cutover, direction: Any) -> Positions:
         vector = await right(cutover, direction)
-        await cutover._fence.open("")
+        await cutover._fence.open(cutover._journal.record.fence_attempt)
         return vector
 
     patch.setattr(Cutover, "_fence_and_drain", early)

@@ -11,8 +11,19 @@ from replicator.testing.state_conformance import P0, StateConformance, entry, re
 
 class TestMemoryState(StateConformance):
     @pytest.fixture
-    def reopen(self):
-        disk = MemoryStateStore()
+    def disk(self):
+        return MemoryStateStore()
+
+    @pytest.fixture
+    def beside(self, disk: MemoryStateStore):
+        async def beside() -> MemoryStateStore:
+            disk.unlock()
+            return disk.attach()
+
+        return beside
+
+    @pytest.fixture
+    def reopen(self, disk: MemoryStateStore):
         opened: list[MemoryStateStore] = []
 
         async def reopen() -> MemoryStateStore:

@@ -244,7 +244,6 @@ class Rig:
         self.intake = Intake(
             decoder=EventDecoder({"books": True}, 4096),
             routes=self.routes,
-            integer_ids={"books": True},
             epochs=epochs or Epochs(current=epoch, offered=epoch),
             partitioner=partitioner,
         )

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from replicator import failpoints
-from replicator.codecs.events import EventDecoder
 from replicator.errors import Refused
 from replicator.migration.copy.pace import Pace
 from replicator.migration.equality.likeness import likeness
@@ -40,6 +39,7 @@ from replicator.settings.stores import StoreSettings
 from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.counters import Counters
+from replicator.stream.decoding import make_decoder, whose_events
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
@@ -171,9 +171,12 @@ class Engine:
         if self.atlas is None:
             return []
         return [
-            f"{name}: {sentence}"
-            for name, route in self.atlas.forward.items()
-            for sentence in route.transform.lossy
+            *whose_events(self.parts.settings.feed),
+            *(
+                f"{name}: {sentence}"
+                for name, route in self.atlas.forward.items()
+                for sentence in route.transform.lossy
+            ),
         ]
 
     def lag(self) -> LagStatus:
@@ -366,11 +369,8 @@ class Engine:
         """How events are read in a direction."""
         feed = self.parts.settings.feed
         return Intake(
-            decoder=EventDecoder(
-                atlas.integer_ids, int(getattr(feed, "event_bytes_max", 1 << 23))
-            ),
+            decoder=make_decoder(feed, atlas.integer_ids, direction),
             routes=atlas.routes(direction),
-            integer_ids=atlas.integer_ids,
             epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
             patches=not getattr(feed, "compacted_without_patches", False),
