@@ -24,6 +24,7 @@ GROUP = "replicator.stores"
 
 _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
+    "replicator.connectors.chroma.kind:CHROMA",
     "replicator.connectors.jsonl.kind:JSONL",
 )
 

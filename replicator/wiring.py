@@ -8,9 +8,9 @@ the daemon over HTTP pays for none of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from replicator import __version__, clock
 from replicator.errors import Refused
@@ -19,8 +19,10 @@ from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
 from replicator.settings.cutover import AliasSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.options import options_of
 from replicator.settings.redaction import secrets_of
 from replicator.settings.settings import Settings
+from replicator.settings.stores import StoreSettings
 
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
@@ -69,7 +71,23 @@ class Assembly:
 def make_stores(settings: Settings) -> tuple[Store, Store]:
     """The connectors of source and target."""
     page_bytes = settings.memory.page_bytes(settings.backfill.readers)
-    return open_store(settings.source, page_bytes), open_store(settings.target, page_bytes)
+    source = open_store(settings.source, page_bytes)
+    target = open_store(settings.target, page_bytes)
+    for each in settings.collections:
+        _choose(source, settings.source, each.source, each.source_options)
+        _choose(target, settings.target, each.target, each.target_options)
+    return source, target
+
+
+def _choose(
+    store: Store, settings: StoreSettings, collection: str, given: Mapping[str, Any]
+) -> None:
+    from replicator.ports.store import Optioned
+
+    options = options_of(settings, given, f"options of {collection}")
+    if options is not None:
+        assert isinstance(store, Optioned), "its kind has options"
+        store.choose(collection, options)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:

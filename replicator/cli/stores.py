@@ -88,7 +88,11 @@ def _vectors(rules: VectorRules) -> str:
 
 
 def _fidelity(rules: VectorRules) -> str:
-    told = "with length one under cosine" if rules.normalises else "as they were written"
+    told = "as they were written"
+    if rules.normalises:
+        told = "with length one under cosine"
+    elif rules.rounds:
+        told += ", but rounded under cosine"
     return told if rules.checks_dimensions else f"{told}; of any dimension"
 
 

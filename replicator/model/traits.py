@@ -53,6 +53,9 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """A collection says which vectors it has; files do not."""
     normalises: bool = False
     """Dense vectors under cosine come back with length one."""
+    rounds: bool = False
+    """Dense vectors under cosine come back with their length, but rounded: what is lost of a
+    component is far less than `verify.float_tolerance` is by default."""
     checks_dimensions: bool = True
     """A vector of another dimension than the collection's is rejected, and not kept."""
 

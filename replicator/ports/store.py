@@ -10,7 +10,7 @@ translated into the tree of `errors`; nothing here retries, times or logs.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -199,6 +199,17 @@ class Planner(Protocol):
         Put in force the settings that `ensure` kept back for the bulk load, in a collection
         that it made. Called after the copy and before `finish_bulk`; idempotent. Derives what
         is left to do from the plan and what is there, never from memory.
+        """
+        ...
+
+
+@runtime_checkable
+class Optioned(Protocol):
+    """A store of a kind whose collections have options (`StoreSettings.options`)."""
+
+    def choose(self, collection: str, options: Any) -> None:
+        """How a collection is kept. Called before the collection is asked for; one that is
+        never told of has every option at its default.
         """
         ...
 

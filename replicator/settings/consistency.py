@@ -20,9 +20,11 @@ from replicator.settings.cutover import (
     ManualSettings,
 )
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, TableSettings
+from replicator.settings.options import options_of
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.settings import Settings
 from replicator.settings.stores import StoreSettings, store_address
+from replicator.settings.transform import CollectionSettings
 from replicator.settings.transform_rules import check_transform
 from replicator.settings.units import Secret
 from replicator.settings.variants import kind_of
@@ -79,6 +81,7 @@ def _check_collections(settings: Settings) -> None:
             why = getattr(settings, role).unfit(name)
             if why is not None:
                 raise invalid(path, f"{name!r} {why}")
+            _check_options(f"{path}_options", settings, collection, role)
     if store_address(settings.source) == store_address(settings.target):
         sources = {collection.source for collection in settings.collections}
         for number, collection in enumerate(settings.collections):
@@ -87,6 +90,16 @@ def _check_collections(settings: Settings) -> None:
                     f"collections[{number}].target",
                     f"{collection.target!r} is read from the same store as a source",
                 )
+
+
+def _check_options(
+    path: str, settings: Settings, collection: CollectionSettings, role: str
+) -> None:
+    """At a target, a kind without options may have settings, which the store judges."""
+    given = getattr(collection, f"{role}_options")
+    options = options_of(getattr(settings, role), given, path)
+    if options is None and given and role == "source":
+        raise invalid(path, "this kind of store has none")
 
 
 def _check_accepted(path: str, codes: Sequence[str]) -> None:

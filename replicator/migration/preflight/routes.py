@@ -16,7 +16,7 @@ from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.ports.store import Planner
+from replicator.ports.store import Optioned, Planner
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
@@ -62,10 +62,11 @@ async def wanted_target(
     target can make it. Raises Refused("config-invalid") for an option that it does not have.
     """
     asked = FieldTransform(collection, source, source).target_schema(source)
-    asked = with_options(asked, collection.target_options)
+    # Options say how a collection is kept, and are no settings to make one with.
+    settings = {} if isinstance(target, Optioned) else collection.target_options
     if isinstance(target, Planner):
-        planned = target.plan(asked)
-    elif collection.target_options:
+        planned = target.plan(with_options(asked, settings))
+    elif settings:
         raise Refused(
             "config-invalid",
             f"target_options of {collection.target!r}: this kind of store has none",
