@@ -259,8 +259,14 @@ class MemoryStore:
         at = now - self.faults.within(self.staleness_s)
         return next((point for until, point in past if until > at), current)
 
-    def page(self, chunk: Chunk, after: tuple[bool, PointId] | None, rows: int) -> list[Point]:
-        """Up to `rows` points of a chunk in id order, those above `after`."""
+    def page(
+        self,
+        chunk: Chunk,
+        after: tuple[bool, PointId] | None,
+        rows: int,
+        passes: Callable[[Point], bool] = lambda _: True,
+    ) -> list[Point]:
+        """Up to `rows` points of a chunk in id order, those above `after` that pass."""
         held = self.collections.get(chunk.collection)
         if held is None:
             raise Refused("source-missing", f"there is no collection {chunk.collection!r}")
@@ -274,7 +280,8 @@ class MemoryStore:
         )
         found: list[Point] = []
         for _, point_id in orders:
-            if (point := self.seen(chunk.collection, point_id)) is not None:
+            point = self.seen(chunk.collection, point_id)
+            if point is not None and passes(point):
                 found.append(point)
                 if len(found) == rows:
                     break

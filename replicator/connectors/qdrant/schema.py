@@ -47,7 +47,6 @@ _SAYS_NOTHING = {"modifier": "None", "sharding_method": "Auto"}
 def read_schema(name: str, info: Message, points: int | None) -> CollectionSchema:
     """Translate a `CollectionInfo`; `points` is an exact count."""
     mark = _read_mark(info.config.metadata)
-    kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
     vectors = read_vector_schemas(info.config.params)
     native = _native(info)
     _part_strict_mode(native, vectors)
@@ -55,7 +54,7 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
     return CollectionSchema(
         name=name,
         vectors=vectors,
-        indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
+        indexes=read_indexes(info),
         index_options={
             field: options
             for field, index in info.payload_schema.items()
@@ -72,6 +71,12 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
         details=_details(info),
         **QDRANT.traits.facts(),
     )
+
+
+def read_indexes(info: Message) -> dict[str, str]:
+    """Payload field → the store-neutral type of its index."""
+    kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
+    return {field: kinds[index.data_type] for field, index in info.payload_schema.items()}
 
 
 def _read_mark(metadata: Mapping[str, Message]) -> Mark | None:
