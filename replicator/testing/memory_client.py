@@ -49,15 +49,18 @@ def order_of(point_id: PointId) -> tuple[bool, PointId]:
 class AttachedStore:
     """One incarnation's client of a MemoryStore: the store port."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, careful: AttachedStore | None = None) -> None:
+        """`careful`: the client of which this is the consistent reading."""
         self._store = store
         self._attached = True
-        self._sent: dict[_Request[Any], None] = {}
+        self._line = careful or self
+        self._careful = careful is not None
+        self._sent: dict[_Request[Any], None] = {} if careful is None else careful._sent
 
     @property
     def staleness_s(self) -> float:
-        """As the server was made."""
-        return self._store.staleness_s
+        """As the server was made; a careful reader meets none."""
+        return 0.0 if self._careful else self._store.staleness_s
 
     @property
     def traits(self) -> Traits:
@@ -121,7 +124,7 @@ class AttachedStore:
         place = None if after is None else order_of(json.loads(after))
         while True:
             await self._travel()
-            points = self._store.page(chunk, place, page_rows)
+            points = self._store.page(chunk, place, page_rows, careful=self._careful)
             last = len(points) < page_rows
             cursor = None if last else json.dumps(points[-1].id)
             yield Page(points=points, cursor=cursor)
@@ -137,7 +140,9 @@ class AttachedStore:
         place = None if after is None else order_of(json.loads(after))
         while True:
             await self._travel()
-            points = self._store.page(chunk, place, page_rows, passes)
+            points = self._store.page(
+                chunk, place, page_rows, passes=passes, careful=self._careful
+            )
             last = len(points) < page_rows
             yield Page(points=points, cursor=None if last else json.dumps(points[-1].id))
             if last:
@@ -170,7 +175,8 @@ class AttachedStore:
         return {
             point_id: point
             for point_id in ids
-            if (point := self._store.seen(collection, point_id)) is not None
+            if (point := self._store.seen(collection, point_id, careful=self._careful))
+            is not None
         }
 
     async def count(self, collection: str) -> int | None:
@@ -242,7 +248,7 @@ class AttachedStore:
 
     # -- the way there and back -------------------------------------------------------------
     def _alive(self) -> None:
-        if not self._attached:
+        if not self._line._attached:
             # What a dead process does next: nothing.
             raise asyncio.CancelledError
 
@@ -307,6 +313,14 @@ class AttachedStore:
             raise
         self._alive()
         return read_reply(reply)
+
+
+class StrongStore(AttachedStore):
+    """A client that can be asked for reads of what is true now, whatever the staleness."""
+
+    def consistent(self) -> StrongStore:
+        """As `ConsistentReader.consistent`."""
+        return StrongStore(self._store, self._line)
 
 
 class Reply(msgspec.Struct, Generic[R]):

@@ -30,7 +30,7 @@ from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, V
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore, order_of
+from replicator.testing.memory_client import AttachedStore, StrongStore, order_of
 
 R = TypeVar("R")
 
@@ -84,6 +84,7 @@ class MemoryStore:
         faults: Faults | None = None,
         staleness_s: float = 0.0,
         late_write_bound_s: float = 0.0,
+        strong: bool = False,
         traits: Traits = MEMORY,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
@@ -94,6 +95,8 @@ class MemoryStore:
         self.faults = faults or Faults()
         self.staleness_s = staleness_s
         self.late_write_bound_s = late_write_bound_s
+        self.strong = strong
+        """It can be asked for reads that show every write, whatever its staleness."""
         self.away = False
         """The store answers nobody."""
         self.refuses = refuses
@@ -107,7 +110,7 @@ class MemoryStore:
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
-        return AttachedStore(self)
+        return StrongStore(self) if self.strong else AttachedStore(self)
 
     # -- what the application and the tests do: at once, and without faults -----------------
     def create(self, wanted: CollectionSchema) -> None:
@@ -246,12 +249,14 @@ class MemoryStore:
         held.landed[write.id] = number
         return self.write(collection, write)
 
-    def seen(self, collection: str, point_id: PointId) -> Point | None:
-        """The point as some read of now may show it."""
+    def seen(
+        self, collection: str, point_id: PointId, *, careful: bool = False
+    ) -> Point | None:
+        """The point as some read of now may show it; a careful one, as it is."""
         held = self._collection(collection)
         current = held.points.get(point_id)
         past = held.past.get(point_id)
-        if not past:
+        if not past or careful:
             return current
         now = asyncio.get_running_loop().time()
         if past[-1][0] <= now - self.staleness_s or not self.faults.strikes(Fault.STALE_READ):
@@ -264,7 +269,9 @@ class MemoryStore:
         chunk: Chunk,
         after: tuple[bool, PointId] | None,
         rows: int,
+        *,
         passes: Callable[[Point], bool] = lambda _: True,
+        careful: bool = False,
     ) -> list[Point]:
         """Up to `rows` points of a chunk in id order, those above `after` that pass."""
         held = self.collections.get(chunk.collection)
@@ -280,7 +287,7 @@ class MemoryStore:
         )
         found: list[Point] = []
         for _, point_id in orders:
-            point = self.seen(chunk.collection, point_id)
+            point = self.seen(chunk.collection, point_id, careful=careful)
             if point is not None and passes(point):
                 found.append(point)
                 if len(found) == rows:

@@ -87,8 +87,8 @@ class Collections:
     async def count(self, name: str, where: Filter | None = None) -> int:
         """
         Of all points, or of those that match. Exact where strict mode allows it, else what the
-        server reckons, which is 0 for an empty collection alone. Raises Refused when there is no
-        such collection.
+        server reckons, which is 0 for an empty collection alone. Raises Refused when there is
+        no such collection.
         """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
