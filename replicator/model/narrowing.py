@@ -64,12 +64,14 @@ def _at_most(condition: Condition, sure: Sure) -> Condition | None:
         or (some is not None and len(_known(possible)) < some.least)
     ):
         return None
-    return Filter(
+    made = Filter(
         must=_known(must),
         should=_known(should),
         must_not=_known(must_not),
         some=None if some is None or not some.least else Some(_known(possible), some.least),
     )
+    # What an empty filter within a filter matches, stores do not agree on.
+    return None if made == Filter() else made
 
 
 def _known(conditions: list[Condition | None]) -> tuple[Condition, ...]:
