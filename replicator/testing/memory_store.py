@@ -26,7 +26,14 @@ from replicator.codecs.rules import check_collection, check_write
 from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    Mark,
+    Precision,
+    VectorKind,
+)
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
@@ -40,6 +47,7 @@ MEMORY = Traits(
         kinds=frozenset(VectorKind),
         several=True,
         none=True,
+        precisions=frozenset(Precision),
         normalises=True,
         checks_dimensions=False,
     ),

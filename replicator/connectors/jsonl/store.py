@@ -205,6 +205,7 @@ class JsonlStore:
                 wanted.index_options,
                 wanted.native_kind,
                 wanted.native,
+                wanted.restated,
             )
             header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
             log = self._log(wanted.name)
@@ -381,6 +382,7 @@ class JsonlStore:
             index_options=log.layout.index_options,
             native_kind=log.layout.native_kind,
             native=log.layout.native,
+            restated=log.layout.restated,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
             mark_epoch=log.header.mark_epoch if log.header else 0,

@@ -15,6 +15,7 @@ from replicator.connectors.qdrant.bulk import (
 )
 from replicator.connectors.qdrant.kind import QDRANT
 from replicator.connectors.qdrant.native import read_document, unnamed
+from replicator.connectors.qdrant.neutral import restate
 from replicator.connectors.qdrant.values import read_payload, read_value
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.model.schema import (
@@ -51,7 +52,7 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
     native = _native(info)
     _part_strict_mode(native, vectors)
     indexing = read_indexing(info)
-    return CollectionSchema(
+    schema = CollectionSchema(
         name=name,
         vectors=vectors,
         indexes=read_indexes(info),
@@ -71,6 +72,7 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
         details=_details(info),
         **QDRANT.traits.facts(),
     )
+    return restate(schema)
 
 
 def read_indexes(info: Message) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from replicator.model.schema import VectorSchema
 from replicator.model.write import Delete, Upsert
 from replicator.ports.store import Store
@@ -97,4 +95,9 @@ class Schemas(Suite):
 
 def _plain(vector: VectorSchema) -> VectorSchema:
     """Without what only its store says of it."""
-    return msgspec.structs.replace(vector, native={}, required=False)
+    return VectorSchema(
+        kind=vector.kind,
+        size=vector.size,
+        distance=vector.distance,
+        precision=vector.precision,
+    )
