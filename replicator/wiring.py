@@ -24,14 +24,15 @@ from replicator.settings.settings import Settings
 
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
-    from replicator.migration.plan import Plan
-    from replicator.migration.standing import Standing
+    from replicator.migration.evidence.standing import Standing
+    from replicator.migration.preflight.plan import Plan
     from replicator.model.finding import CheckFinding
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
-    from replicator.ports.store import Fence, Store, StoreWriter, Switch
-    from replicator.routing.person import Person
+    from replicator.ports.store import Store, StoreWriter
+    from replicator.ports.traffic import Fence, Switch
     from replicator.stream.reading import Reader
+    from replicator.traffic.person import Person
 
 
 class Service(Control, Protocol):
@@ -125,14 +126,14 @@ def make_event_log(settings: Settings) -> EventLog:
 
 async def open_state(settings: Settings, *, read_only: bool = False) -> StateStore:
     """The state, locked; or read-only, beside whoever holds it. Raises Refused, Fatal."""
-    from replicator.store.logged import LoggedStateStore
+    from replicator.state.logged import LoggedStateStore
 
     return await LoggedStateStore.open(settings.state.path, read_only)
 
 
 def state_is_held(settings: Settings) -> bool:
     """Whether a process holds the state just now, answering or not."""
-    from replicator.store.lock import StateLock
+    from replicator.state.lock import StateLock
 
     try:
         StateLock(Path(settings.state.path)).release()
@@ -153,9 +154,9 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
     from replicator.metrics import Metrics
     from replicator.migration.migration import Migration
     from replicator.migration.parts import Parts
-    from replicator.routing.hooks import Hooks
-    from replicator.routing.person import Person
     from replicator.settings.fingerprint import fingerprint
+    from replicator.traffic.hooks import Hooks
+    from replicator.traffic.person import Person
 
     metrics = Metrics(settings.name, __version__)
     person = Person()
@@ -202,9 +203,9 @@ async def open_stores(settings: Settings) -> AsyncIterator[tuple[Reader, Reader]
 
 async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
     """Every check there is, of what can be put together. What is away is a finding."""
-    from replicator.migration.checks import run_checks
-    from replicator.routing.person import Person
+    from replicator.migration.preflight.checks import run_checks
     from replicator.settings.fingerprint import fingerprint
+    from replicator.traffic.person import Person
 
     async with open_stores(settings) as (source, target):
         make_fence(settings, Person())
@@ -226,8 +227,8 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
 
 
 async def make_plan(settings: Settings) -> Plan:
-    """What will be written where. Raises Refused, Retryable as `migration.plan` does."""
-    from replicator.migration import plan
+    """What will be written where. Raises Refused, Retryable as `preflight.plan` does."""
+    from replicator.migration.preflight import plan
 
     async with open_stores(settings) as (source, target):
         return await plan.make_plan(settings, source=source, target=target)
@@ -235,7 +236,7 @@ async def make_plan(settings: Settings) -> Plan:
 
 async def load_standing(settings: Settings) -> Standing:
     """How the migration on this state stands, if there is one; beside a daemon too."""
-    from replicator.migration.standing import Standing, read_standing
+    from replicator.migration.evidence.standing import Standing, read_standing
 
     try:
         state = await open_state(settings, read_only=True)
@@ -251,7 +252,7 @@ async def load_standing(settings: Settings) -> Standing:
 
 def make_fence(settings: Settings, person: Person) -> Fence:
     """The writer fence."""
-    from replicator.routing.fences import HttpFence, ManualFence
+    from replicator.traffic.fences import HttpFence, ManualFence
 
     match settings.cutover.fence:
         case ManualSettings():
@@ -263,7 +264,7 @@ def make_fence(settings: Settings, person: Person) -> Fence:
 def make_switch(settings: Settings, person: Person, store: StoreWriter) -> Switch:
     """The traffic switch. Raises Refused("unsupported") where the store has no aliases."""
     from replicator.ports.store import AliasSwitch
-    from replicator.routing.switches import AliasSwitchover, HttpSwitch, ManualSwitch
+    from replicator.traffic.switches import AliasSwitchover, HttpSwitch, ManualSwitch
 
     match settings.cutover.switch:
         case ManualSettings():

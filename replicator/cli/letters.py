@@ -170,7 +170,7 @@ def discard(
 def _settings(exported: str | None, imported: str | None) -> Settings:
     """Whose dead letters: the migration's, or those of a copy to or from files."""
     from replicator.kinds import file_kinds
-    from replicator.migration.transfer import export_settings, import_settings
+    from replicator.migration.copy.transfer import export_settings, import_settings
 
     told = options.settings()
     if exported is not None and imported is not None:

@@ -28,6 +28,6 @@ def local_store(path: str, listen: str) -> None:
 
     Prints its address once it listens, and runs until SIGTERM or ^C.
     """
-    from replicator.testing.local_store.server import serve
+    from replicator.local_store.server import serve
 
     asyncio.run(serve(path, listen, click.echo))

@@ -15,8 +15,8 @@ import msgspec
 
 from replicator import __version__, clock
 from replicator.errors import Refused
-from replicator.migration.acknowledge import acknowledge_fact, latched, not_latched
-from replicator.migration.journal import Journal
+from replicator.migration.evidence.journal import Journal
+from replicator.migration.process.acknowledge import acknowledge_fact, latched, not_latched
 from replicator.model.command import (
     Abort,
     Acknowledge,

@@ -10,7 +10,7 @@ import click
 from replicator.cli import options, screen
 
 if TYPE_CHECKING:
-    from replicator.migration.plan import CollectionPlan, Plan
+    from replicator.migration.preflight.plan import CollectionPlan, Plan
 
 
 @click.command()

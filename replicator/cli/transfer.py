@@ -59,7 +59,11 @@ def export(
     DIRECTORY is NAME-export when absent. Nobody may write the store
     meanwhile. What is interrupted, or met a writer, goes on when it is run again.
     """
-    from replicator.migration.transfer import default_directory, export_settings, leave_manifest
+    from replicator.migration.copy.transfer import (
+        default_directory,
+        export_settings,
+        leave_manifest,
+    )
 
     told = options.settings()
     place = directory or default_directory(told)
@@ -105,7 +109,7 @@ def import_(
     itself, whatever they are called at this store. What is interrupted goes on when it is run
     again; so do rows that could not be carried, once they are mended.
     """
-    from replicator.migration.transfer import default_directory, import_settings
+    from replicator.migration.copy.transfer import default_directory, import_settings
 
     told = options.settings()
     place = directory or default_directory(told)
@@ -152,7 +156,7 @@ def _carry(
 async def _begin_again(label: str, settings: Settings, *, wiping: bool) -> None:
     """Raises Refused("phase-refused") where there is nothing left to do."""
     from replicator import clock
-    from replicator.migration.transfer import begin_again
+    from replicator.migration.copy.transfer import begin_again
     from replicator.model.phase import Phase
     from replicator.wiring import load_standing, open_state
 

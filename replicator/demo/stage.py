@@ -111,7 +111,7 @@ class Stage:
     async def _store(self, name: str) -> str:
         arguments = [
             "-m",
-            "replicator.testing.local_store",
+            "replicator.local_store",
             str(self.directory / name),
             "127.0.0.1:0",
         ]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.migration.advice import advice
+from replicator.migration.cutover.advice import advice
 from replicator.model.finding import Blocker, Finding
 from replicator.model.letter import DeadLetter, RejectedRecord
 from replicator.model.record import JournalEntry

@@ -64,7 +64,7 @@ def losses(
     """
     What of the source's configuration the target will not have, one finding a code.
 
-    `planned` is what the target makes of it (`migration.routes.wanted_target`), `at_target` the
+    `planned` is what the target makes of it (`preflight.routes.wanted_target`), `at_target` the
     collection that is there. A loss blocks until `accept` names it; in a collection that a
     person made, or at a store of another kind, only what changes answers does, and the rest
     informs. What is different in a collection that we made warns: it is made already, the

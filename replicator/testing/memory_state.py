@@ -27,7 +27,7 @@ from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import Direction
 from replicator.model.position import Bookmark, Partition, Place, Positions
 from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRecord
-from replicator.store.encoding import (
+from replicator.state.encoding import (
     entry_of,
     entry_text,
     key_text,

@@ -241,7 +241,7 @@ class Bench:
                 [
                     sys.executable,
                     "-m",
-                    "replicator.testing.local_store",
+                    "replicator.local_store",
                     directory,
                     "127.0.0.1:0",
                 ],

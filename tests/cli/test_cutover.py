@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.model.command import Answer, Cutover
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction

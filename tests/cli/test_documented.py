@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator.migration.tuning import TUNABLE
+from replicator.migration.process.tuning import TUNABLE
 from replicator.model.event import Key
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
 from replicator.model.phase import Phase

@@ -10,7 +10,7 @@ import pytest
 
 from replicator.cli.journal import after
 from replicator.kinds import variants
-from replicator.migration.journal import Journal
+from replicator.migration.evidence.journal import Journal
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.settings.load import load

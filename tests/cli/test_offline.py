@@ -19,7 +19,7 @@ from replicator.model.letter import RejectedRecord
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
-from replicator.store.sqlite import SqliteStateStore
+from replicator.state.sqlite import SqliteStateStore
 from replicator.testing.memory_control import EPOCH_S
 from tests.cli.conftest import Run, Served
 

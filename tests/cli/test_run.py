@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from replicator.feeds.changelog import ChangelogWriter
-from replicator.store.sqlite import SqliteStateStore
+from replicator.state.sqlite import SqliteStateStore
 from tests.cli.conftest import Run
 
 PROGRAM = [sys.executable, "-c", "from replicator.cli.main import main; main()"]

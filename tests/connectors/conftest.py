@@ -12,8 +12,8 @@ from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
+from replicator.local_store import LocalStoreServer
 from replicator.settings.units import Duration
-from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import PREFIX
 
 QDRANT_URL = os.environ.get("QDRANT_URL", "")

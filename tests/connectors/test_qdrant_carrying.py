@@ -18,8 +18,8 @@ from replicator.connectors.qdrant.native import write_document
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused
-from replicator.migration.compare import compare
-from replicator.migration.routes import is_one_collection, wanted_target
+from replicator.migration.equality.compare import compare
+from replicator.migration.preflight.routes import is_one_collection, wanted_target
 from replicator.model.point import Point, SparseVector
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Query

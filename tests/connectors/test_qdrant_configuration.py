@@ -21,7 +21,7 @@ from replicator.connectors.qdrant.native import read_document, write_document
 from replicator.connectors.qdrant.schema import read_schema
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import CODES, Refused
-from replicator.migration.planned import keep_plans, read_plans
+from replicator.migration.preflight.planned import keep_plans, read_plans
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
 from replicator.model.traits import VectorRules

@@ -24,11 +24,11 @@ from replicator.errors import (
     Retryable,
     Unavailable,
 )
+from replicator.local_store import LocalStoreServer
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.units import Duration
-from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import PLAIN, fresh_name, simple
 
 Status = grpc.StatusCode

@@ -16,6 +16,7 @@ from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, Rejected
+from replicator.local_store import LocalStoreServer
 from replicator.model.point import Point, SparseVector
 from replicator.model.schema import (
     CollectionSchema,
@@ -25,7 +26,6 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
-from replicator.testing.local_store import LocalStoreServer
 from replicator.testing.store_conformance import floats, fresh_name
 
 SHAPES = {

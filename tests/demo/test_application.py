@@ -30,10 +30,10 @@ from replicator.errors import Refused
 from replicator.model.event import Op
 from replicator.model.phase import Direction
 from replicator.model.position import Partition, Record
-from replicator.ports.store import Pointer
-from replicator.routing.fences import HttpFence
-from replicator.routing.switches import HttpSwitch
+from replicator.ports.traffic import Pointer
 from replicator.settings.cutover import HttpSettings
+from replicator.traffic.fences import HttpFence
+from replicator.traffic.switches import HttpSwitch
 
 POINTS = 300
 
@@ -142,7 +142,7 @@ async def test_after_the_switch_the_application_writes_the_target_in_its_own_sch
 
 
 async def test_the_application_keeps_the_protocol_of_fence_and_switch(tmp_path: Path) -> None:
-    """As `replicator.routing` speaks it."""
+    """As `replicator.traffic` speaks it."""
     settings = HttpSettings(url="")
     async with stage(tmp_path) as standing:
         address = standing.application.url

@@ -19,7 +19,7 @@ from replicator.errors import CHANGELOG_HINTS, CODES
 from replicator.failpoints import PLACES
 from replicator.kinds import kinds, variants
 from replicator.metrics import Metrics
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.settings.convert import default_of, members
 from replicator.settings.reference import field_docs, in_toml, reference
 

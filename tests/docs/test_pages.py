@@ -20,7 +20,7 @@ from replicator.cli.main import cli
 from replicator.errors import CODES
 from replicator.kinds import variants
 from replicator.losses import LOSSES
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
 from tests.docs.tables import DOCS, ROOT, declared_commands

@@ -85,7 +85,7 @@ class StoreServer:
     def __init__(self, directory: Path) -> None:
         self._port = free_port()
         self._child = Child(
-            ["-m", "replicator.testing.local_store", str(directory), f"127.0.0.1:{self._port}"],
+            ["-m", "replicator.local_store", str(directory), f"127.0.0.1:{self._port}"],
             directory.with_suffix(".log"),
         )
 

@@ -12,10 +12,10 @@ import pytest
 
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
+from replicator.local_store import LocalStoreServer
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert, WriteBatch
-from replicator.testing.local_store import LocalStoreServer
 
 MARKS = [f"S3cr3t{number}" for number in range(7)]
 

@@ -20,7 +20,7 @@ from replicator.feeds.changelog import (
 from replicator.feeds.changelog.feed import PAGE_BYTES_MAX
 from replicator.feeds.changelog.opening import connect
 from replicator.feeds.changelog.queries import schema
-from replicator.migration.log_identity import Standing, check_log
+from replicator.migration.evidence.log_identity import Standing, check_log
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord

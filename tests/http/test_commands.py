@@ -22,7 +22,7 @@ from replicator.errors import (
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.model.command import (
     Abort,
     Answer,

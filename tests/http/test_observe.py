@@ -10,7 +10,7 @@ from replicator.errors import CHANGELOG_HINTS, CODES, Fatal, Unavailable
 from replicator.http.client import HttpControl
 from replicator.http.server import HttpServer
 from replicator.metrics import Metrics
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.model.command import Pause, Resume
 from replicator.model.event import Key
 from replicator.model.finding import Blocker, Difference, Finding

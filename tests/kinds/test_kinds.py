@@ -18,7 +18,7 @@ from replicator.settings.settings import Settings
 from tests.kinds.conftest import brings
 
 ROOT = Path(replicator.__file__).parent
-OUTSIDE = ("demo", "testing", "cli/local_store.py", "kinds.py")
+OUTSIDE = ("demo", "testing", "local_store", "cli/local_store.py", "kinds.py")
 """The demonstration is an application, and the local store a product that speaks Qdrant."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from replicator.testing.local_store import LocalStoreServer
+from replicator.local_store import LocalStoreServer
 
 
 def client_of(server: LocalStoreServer) -> AsyncQdrantClient:

@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import models as m
 
-from replicator.testing.local_store import LocalStoreServer
+from replicator.local_store import LocalStoreServer
 from tests.local_store.conftest import client_of
 
 NAME = "limited"

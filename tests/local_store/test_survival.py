@@ -19,6 +19,9 @@ import qdrant_edge as edge
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.errors import Fatal, Refused
+from replicator.local_store import LocalStoreServer
+from replicator.local_store.registry import Contents, Registry, StoredCollection
+from replicator.local_store.shard import Shard
 from replicator.model.point import PointId
 from replicator.model.schema import (
     CollectionSchema,
@@ -27,9 +30,6 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.write import Delete, Patch, Upsert, WriteBatch
-from replicator.testing.local_store import LocalStoreServer
-from replicator.testing.local_store.registry import Contents, Registry, StoredCollection
-from replicator.testing.local_store.shard import Shard
 from replicator.testing.store_conformance import PLAIN, scanned, simple
 
 BOOKS = CollectionSchema(
@@ -47,7 +47,7 @@ async def process(path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
     running = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "replicator.testing.local_store",
+        "replicator.local_store",
         str(path),
         "127.0.0.1:0",
         stdout=asyncio.subprocess.PIPE,

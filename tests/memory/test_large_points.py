@@ -20,6 +20,7 @@ from replicator.connectors.jsonl.store import JsonlStore
 from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
+from replicator.local_store import LocalStoreServer
 from replicator.model.point import MultiVector, Point
 from replicator.model.schema import (
     CollectionSchema,
@@ -30,7 +31,6 @@ from replicator.model.schema import (
 )
 from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.units import Duration
-from replicator.testing.local_store import LocalStoreServer
 
 MB = 1 << 20
 WITHIN_S = 120.0

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from replicator.codecs.events import encode
-from replicator.migration.likeness import likeness
-from replicator.migration.recheck import Recheck
+from replicator.migration.equality.likeness import likeness
+from replicator.migration.equality.recheck import Recheck
 from replicator.model.command import Pause
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId

@@ -23,8 +23,7 @@ from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.report import Report
 from replicator.model.write import Delete, Patch, Upsert, Write
-from replicator.ports.store import Pointer
-from replicator.routing.person import Person
+from replicator.ports.traffic import Pointer
 from replicator.settings.cutover import CutoverSettings, HttpSettings
 from replicator.settings.feeds import KafkaSettings, NoFeedSettings
 from replicator.settings.settings import (
@@ -40,6 +39,7 @@ from replicator.testing.memory_feed import MemoryLog
 from replicator.testing.memory_letters import MemoryDeadLetters
 from replicator.testing.memory_state import MemoryStateStore
 from replicator.testing.memory_store import MemoryStore
+from replicator.traffic.person import Person
 from tests.stream.rig import BOOKS, METRICS, Door, Images, now, point
 
 SETTLE_S = 0.5

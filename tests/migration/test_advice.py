@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from replicator.errors import CHANGELOG_HINTS, CODES, hint_of
-from replicator.migration.advice import advised
-from replicator.migration.gate import BLOCKERS
+from replicator.migration.cutover.advice import advised
+from replicator.migration.cutover.gate import BLOCKERS
 from replicator.model.finding import Blocker
 
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from replicator.errors import CODES, Refused, Unavailable, is_permanent
-from replicator.migration.checks import preflight_or_refuse, run_checks
-from replicator.migration.standing import Standing
+from replicator.migration.evidence.standing import Standing
+from replicator.migration.preflight.checks import preflight_or_refuse, run_checks
 from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.phase import Phase

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from replicator.migration.compare import compare, compare_partial, scale_free
+from replicator.migration.equality.compare import compare, compare_partial, scale_free
 from replicator.model.point import MultiVector, Point, PointId, SparseVector, Vector
 from replicator.model.schema import (
     CollectionSchema,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.planned import read_plans
+from replicator.migration.preflight.planned import read_plans
 from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema, Distance, VectorSchema
 from tests.migration.rig import World

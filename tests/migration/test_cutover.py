@@ -18,7 +18,7 @@ from replicator.errors import (
     ReplicatorError,
     Retryable,
 )
-from replicator.migration.journal import Journal
+from replicator.migration.evidence.journal import Journal
 from replicator.model.command import Cutover, Own, Revert
 from replicator.model.epoch import EpochEnd
 from replicator.model.phase import Direction, Phase

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.gate import BLOCKERS, GateFacts, closed_by
+from replicator.migration.cutover.gate import BLOCKERS, GateFacts, closed_by
 from replicator.model.command import Acknowledge, Cutover, Revert
 from replicator.model.fact import Fact, FactCode
 from replicator.model.finding import Blocker

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from replicator.errors import ReplicatorError
-from replicator.migration.backfill import Backfill
+from replicator.migration.copy.backfill import Backfill
 from replicator.model.phase import Phase
 from replicator.model.schema import Distance
 from replicator.model.write import Delete, Upsert, Write

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.journal import Journal
+from replicator.migration.evidence.journal import Journal
 from replicator.model.command import Acknowledge, Resume
 from replicator.model.phase import Phase
 from replicator.model.position import Bounds, LogIdentity

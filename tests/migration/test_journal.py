@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from replicator.migration.journal import Journal
+from replicator.migration.evidence.journal import Journal
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.testing.memory_state import MemoryStateStore

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.errors import Blocked, Unavailable
-from replicator.migration.log_identity import (
+from replicator.migration.evidence.log_identity import (
     Evidence,
     Standing,
     Verdict,

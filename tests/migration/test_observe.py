@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from replicator.errors import Blocked, Fatal
-from replicator.migration.observe import Observer
+from replicator.migration.process.observe import Observer
 from replicator.model.position import Bounds, Partition, Positions
 from replicator.model.status import LagStatus, PartitionHealth, PartitionStatus
 from replicator.testing.memory_feed import MemoryFeed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.operations import Operations
+from replicator.migration.process.operations import Operations
 from replicator.model.command import (
     Abort,
     Command,

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from replicator.errors import Refused
-from replicator.migration.pace import Pace
-from replicator.migration.tuning import TUNABLE
+from replicator.migration.copy.pace import Pace
+from replicator.migration.process.tuning import TUNABLE
 from replicator.model.command import Pause, Resume, Tune
 from tests.migration.rig import World
 from tests.stream.rig import now, upsert, virtual

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Retryable
-from replicator.migration.plan import Plan, make_plan
+from replicator.migration.preflight.plan import Plan, make_plan
 from replicator.model.schema import Distance, IdKinds, VectorKind, VectorSchema
 from replicator.settings.transform import TransformSettings
 from replicator.stream.reading import Reader

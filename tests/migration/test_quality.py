@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.migration.quality import overlap, rank_agreement, recall
+from replicator.migration.equality.quality import overlap, rank_agreement, recall
 
 answers = st.lists(st.integers(0, 12) | st.sampled_from("xyz"), unique=True, max_size=10)
 

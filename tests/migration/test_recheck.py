@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from replicator.errors import Blocked, Refused, Rejected
-from replicator.migration.likeness import likeness
-from replicator.migration.recheck import Recheck, Rechecked
+from replicator.migration.equality.likeness import likeness
+from replicator.migration.equality.recheck import Recheck, Rechecked
 from replicator.model.command import Pause
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from replicator.codecs.events import encode
-from replicator.migration import reference_fold
-from replicator.migration.reference_fold import LastWord
+from replicator.migration.equality import reference_fold
+from replicator.migration.equality.reference_fold import LastWord
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Partition, Record
 from replicator.testing.loop import VirtualLoop, run_virtual

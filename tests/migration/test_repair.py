@@ -12,7 +12,7 @@ import pytest
 
 from replicator.codecs.events import encode
 from replicator.errors import Refused, Rejected, Unavailable
-from replicator.migration import upkeep
+from replicator.migration.process import upkeep
 from replicator.model.command import Cutover, DiscardLetters, Repair, RetryLetters
 from replicator.model.epoch import EpochEnd, Epochs
 from replicator.model.event import Key

@@ -7,7 +7,7 @@ import pytest
 
 from replicator.codecs.validation import Demand
 from replicator.errors import Refused
-from replicator.migration.routes import draw_atlas
+from replicator.migration.preflight.routes import draw_atlas
 from replicator.model.point import Point
 from replicator.model.schema import VectorSchema
 from replicator.model.write import Upsert

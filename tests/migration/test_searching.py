@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected, Retryable
-from replicator.migration.quality import expected, wilson
-from replicator.migration.searching import assign, below
+from replicator.migration.equality.quality import expected, wilson
+from replicator.migration.equality.searching import assign, below
 from replicator.model.command import Verify
 from replicator.model.point import Point, SparseVector
 from replicator.model.report import Report

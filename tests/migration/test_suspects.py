@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from replicator.migration.mirror import Gap
-from replicator.migration.suspects import Suspects
+from replicator.migration.equality.mirror import Gap
+from replicator.migration.equality.suspects import Suspects
 from replicator.model.command import Pause, Resume
 from replicator.model.finding import Difference
 from replicator.model.position import Polled, Positions

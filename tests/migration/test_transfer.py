@@ -10,7 +10,7 @@ import pytest
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.errors import Refused
-from replicator.migration.transfer import export_settings, import_settings
+from replicator.migration.copy.transfer import export_settings, import_settings
 from replicator.ports.kind import DirectoryOf
 from replicator.settings.feeds import ChangelogSettings, NoFeedSettings
 from replicator.settings.settings import BackfillSettings, Settings

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from replicator.errors import Refused, Rejected
-from replicator.migration import upkeep
+from replicator.migration.process import upkeep
 from replicator.model.command import Cutover, Pause, Repair, RetryLetters
 from replicator.model.phase import Phase
 from replicator.model.point import Point

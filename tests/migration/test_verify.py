@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
-from replicator.migration.planned import read_plans
-from replicator.migration.verify import Verified
+from replicator.migration.equality.verify import Verified
+from replicator.migration.preflight.planned import read_plans
 from replicator.model.command import Level
 from replicator.model.finding import Difference
 from replicator.model.phase import Phase

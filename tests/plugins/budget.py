@@ -30,10 +30,10 @@ BUDGETS_S = {
     "migration": 90,
     "model": 10,
     "mutants": 30,
-    "routing": 10,
+    "traffic": 10,
     "settings": 30,
     "simulation": 960,
-    "store": 10,
+    "state": 10,
     "stream": 60,
     "testing": 30,
 }

@@ -8,9 +8,9 @@ from contextvars import Context
 
 from replicator.errors import OutcomeUnknown, Refused, Retryable
 from replicator.model.phase import Direction
-from replicator.ports.store import Pointer
-from replicator.routing.person import Person
+from replicator.ports.traffic import Pointer
 from replicator.testing.faults import Fault, Faults
+from replicator.traffic.person import Person
 from tests.simulation.application import Application
 
 

@@ -23,9 +23,9 @@ from replicator.model.command import CancelVerification, Command, DiscardLetters
 from replicator.model.record import ChunkState, JournalEntry, MigrationRecord
 from replicator.model.situation import Situation, situation
 from replicator.ports.state import StateStore
-from replicator.routing.person import Person
 from replicator.testing.loop import NumberedTask
 from replicator.testing.memory_state import MemoryStateStore
+from replicator.traffic.person import Person
 from tests.simulation.controls import SimulatedFence, SimulatedHooks, SimulatedSwitch
 
 if TYPE_CHECKING:

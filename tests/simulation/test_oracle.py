@@ -122,7 +122,7 @@ def test_the_oracle_shares_nothing_with_what_it_judges() -> None:
         "replicator.stream",
         "replicator.migration",
         "replicator.codecs",
-        "replicator.store",
+        "replicator.state",
     )
     for name in ("oracle", "values"):
         path = Path(__file__).parent / f"{name}.py"

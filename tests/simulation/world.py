@@ -27,7 +27,7 @@ from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.model.traits import IdRules
 from replicator.model.write import Patch, Upsert, Write
-from replicator.store.encoding import record_of
+from replicator.state.encoding import record_of
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.loop import VirtualLoop
 from replicator.testing.memory_feed import MemoryLog

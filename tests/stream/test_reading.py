@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from replicator.errors import Fatal, Refused, Rejected, Unavailable
-from replicator.migration.pace import Pace
+from replicator.migration.copy.pace import Pace
 from replicator.model.filter import Filter, parse_filter
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId

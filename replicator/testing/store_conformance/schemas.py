@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicator.errors import Refused, Rejected
-from replicator.migration.compare import compare_vector
+from replicator.migration.equality.compare import compare_vector
 from replicator.model.point import Point
 from replicator.model.schema import Distance, VectorSchema
 from replicator.model.write import Delete, Upsert

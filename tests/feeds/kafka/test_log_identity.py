@@ -14,7 +14,7 @@ from replicator.errors import Blocked, Unavailable
 from replicator.feeds.kafka import KafkaEventLog, KafkaFeed, flexible
 from replicator.feeds.kafka import range as ranges
 from replicator.feeds.kafka.flexible import Versions
-from replicator.migration.log_identity import Standing, Verdict, check_log
+from replicator.migration.evidence.log_identity import Standing, Verdict, check_log
 from replicator.model.position import Bookmark, LogIdentity, Partition, Positions, bookmark_of
 from replicator.settings.units import Duration
 from replicator.testing.feed_conformance import (

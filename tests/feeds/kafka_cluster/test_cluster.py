@@ -10,7 +10,7 @@ import pytest
 
 from replicator.errors import Blocked, Retryable, Unavailable
 from replicator.feeds.kafka import KafkaEventLog, KafkaFeed
-from replicator.migration.log_identity import Standing, check_log
+from replicator.migration.evidence.log_identity import Standing, check_log
 from replicator.model.position import Partition, Record, bookmark_of
 from replicator.testing.feed_conformance import KEY, numbered, starts, take, values
 from replicator.testing.kafka_cluster import KafkaCluster
