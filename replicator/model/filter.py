@@ -170,13 +170,23 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 Condition = Filter | Field | HasId | HasVector | Nested
 
 
-def parse_filter(spec: Any, *, code: str = "transform-invalid") -> Filter:
+def parse_filter(spec: Any) -> Filter:
     """
-    The tree of a filter in its JSON form. Raises Refused(`code`) with the path of what is not
-    understood: a filter half applied would mean other points.
+    The tree of a migration's filter in its JSON form. Raises Refused("transform-invalid") with
+    the path of what is not understood: a filter half applied would mean other points.
     """
+    return _parsed(spec, frozenset({"has_id"}), "transform-invalid")
+
+
+def parse_search_filter(spec: Any) -> Filter:
+    """As `parse_filter`, of a search, which stores alone answer; Refused("bad-request")."""
+    return _parsed(spec, frozenset({"has_id", "has_vector"}), "bad-request")
+
+
+def _parsed(spec: Any, about: frozenset[str], code: str) -> Filter:
+    """`about`: conditions of the point itself that there may be."""
     try:
-        return _filter(spec, "filter", nested=False)
+        return _filter(spec, "filter", about=about)
     except _Misread as exc:
         raise Refused(code, str(exc)) from exc
 
@@ -194,44 +204,44 @@ class _Misread(Exception):
         super().__init__(f"{at}: {why}")
 
 
-def _filter(spec: Any, at: str, *, nested: bool) -> Filter:
+def _filter(spec: Any, at: str, *, about: frozenset[str]) -> Filter:
     if not isinstance(spec, dict):
         raise _Misread(at, "expected a map of must, should, must_not")
     for name in sorted(spec.keys() - _CLAUSES, key=str):
         raise _Misread(f"{at}.{name}", "there is no such clause")
     return Filter(
-        must=_conditions(spec.get("must"), f"{at}.must", nested=nested),
-        should=_conditions(spec.get("should"), f"{at}.should", nested=nested),
-        must_not=_conditions(spec.get("must_not"), f"{at}.must_not", nested=nested),
-        some=_some(spec.get("min_should"), f"{at}.min_should", nested=nested),
+        must=_conditions(spec.get("must"), f"{at}.must", about=about),
+        should=_conditions(spec.get("should"), f"{at}.should", about=about),
+        must_not=_conditions(spec.get("must_not"), f"{at}.must_not", about=about),
+        some=_some(spec.get("min_should"), f"{at}.min_should", about=about),
     )
 
 
-def _some(spec: Any, at: str, *, nested: bool) -> Some | None:
+def _some(spec: Any, at: str, *, about: frozenset[str]) -> Some | None:
     if spec is None:
         return None
     spec = _only(spec, frozenset({"conditions", "min_count"}), at)
-    conditions = _conditions(spec["conditions"], f"{at}.conditions", nested=nested)
+    conditions = _conditions(spec["conditions"], f"{at}.conditions", about=about)
     return Some(conditions, _count(spec["min_count"], f"{at}.min_count"))
 
 
-def _conditions(spec: Any, at: str, *, nested: bool) -> tuple[Condition, ...]:
+def _conditions(spec: Any, at: str, *, about: frozenset[str]) -> tuple[Condition, ...]:
     if spec is None:
         return ()
     if isinstance(spec, dict):
-        return (_condition(spec, at, nested=nested),)
+        return (_condition(spec, at, about=about),)
     if not isinstance(spec, list):
         raise _Misread(at, "expected a list of conditions")
     return tuple(
-        _condition(one, f"{at}[{place}]", nested=nested) for place, one in enumerate(spec)
+        _condition(one, f"{at}[{place}]", about=about) for place, one in enumerate(spec)
     )
 
 
-def _condition(spec: Any, at: str, *, nested: bool) -> Condition:
+def _condition(spec: Any, at: str, *, about: frozenset[str]) -> Condition:
     if not isinstance(spec, dict) or not spec:
         raise _Misread(at, "expected a condition")
     if spec.keys() <= _CLAUSES:
-        return _filter(spec, at, nested=nested)
+        return _filter(spec, at, about=about)
     if "key" in spec:
         return _field(spec, at)
     if len(spec) != 1:
@@ -243,14 +253,14 @@ def _condition(spec: Any, at: str, *, nested: bool) -> Condition:
             key = _only(body, frozenset({"key"}), at)["key"]
             test = IsEmpty() if kind == "is_empty" else IsNull()
             return Field(key, _path(key, f"{at}.key"), test)
-        case "has_id" if not nested:
+        case "has_id" if kind in about:
             return _has_id(body, at)
-        case "has_vector" if not nested and isinstance(body, str):
+        case "has_vector" if kind in about and isinstance(body, str):
             return HasVector(body)
         case "nested":
             body = _only(body, frozenset({"key", "filter"}), at)
             path = _path(body["key"], f"{at}.key")
-            inner = _filter(body["filter"], f"{at}.filter", nested=True)
+            inner = _filter(body["filter"], f"{at}.filter", about=frozenset())
             return Nested(body["key"], path, inner)
         case _:
             raise _Misread(at, "there is no such condition here")

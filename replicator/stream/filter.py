@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from replicator.codecs.keys import canonical_id
-from replicator.errors import Refused
 from replicator.model import filter as model
 from replicator.model.point import Payload, PointId
 from replicator.stream.condition import payload_test, values
@@ -39,7 +38,7 @@ class Filter:
 
 
 def compiled(condition: model.Condition, *, uuids: bool = False) -> Passing:
-    """The function that a tree stands for. Raises Refused for what only a search can ask."""
+    """The function that the tree of a migration's filter stands for."""
     match condition:
         case model.Filter():
             return _clauses(condition, uuids=uuids)
@@ -54,7 +53,7 @@ def compiled(condition: model.Condition, *, uuids: bool = False) -> Passing:
         case model.Nested(path=path, filter=inner):
             return _nested(path, compiled(inner, uuids=uuids))
         case model.HasVector():
-            raise Refused("transform-invalid", "filter: has_vector is for searches alone")
+            raise AssertionError("only the filter of a search asks for vectors")
 
 
 def _clauses(tree: model.Filter, *, uuids: bool) -> Passing:

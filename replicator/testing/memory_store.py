@@ -137,7 +137,12 @@ class MemoryStore:
         """The schema of a collection that is made as wanted."""
         traits = self.traits
         check_collection(wanted, traits.vectors)
-        vectors = wanted.vectors
+        vectors = wanted.vectors and {
+            name: msgspec.structs.replace(
+                vector, precision=traits.vectors.kept(vector.precision)
+            )
+            for name, vector in wanted.vectors.items()
+        }
         if vectors is not None and traits.vectors.demanded(len(vectors)):
             vectors = {
                 name: msgspec.structs.replace(vector, required=True)

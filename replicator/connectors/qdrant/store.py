@@ -16,7 +16,7 @@ from replicator.connectors.qdrant.reading import Reading
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.connectors.qdrant.writing import Writing
 from replicator.errors import Refused, ReplicatorError
-from replicator.model.filter import Filter, parse_filter
+from replicator.model.filter import Filter, parse_search_filter
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -191,7 +191,7 @@ class QdrantStore:
         if query.exact:
             request.params.exact = True
         if query.filter:
-            write_filter(request.filter, parse_filter(query.filter, code="bad-request"))
+            write_filter(request.filter, parse_search_filter(query.filter))
         return request
 
     async def point_alias(self, alias: str, collection: str) -> None:
