@@ -30,6 +30,13 @@ def check_collection(wanted: CollectionSchema, rules: VectorRules) -> None:
         raise Refused("unsupported", "a point has one vector here, which has no name")
     if not rules.unnamed and "" in vectors:
         raise Refused("unsupported", "every vector has a name here")
+    for name, vector in vectors.items():
+        if rules.dimensions_max is not None and (vector.size or 0) > rules.dimensions_max:
+            raise Refused(
+                "unsupported",
+                f"the vector {name!r} has {vector.size} dimensions, and the store holds up to"
+                f" {rules.dimensions_max}",
+            )
 
 
 def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:

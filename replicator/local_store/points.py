@@ -50,6 +50,7 @@ class Points:
             "Scroll": self.scroll,
             "Count": self.count,
             "Query": self.query,
+            "QueryBatch": self.query_batch,
         }
 
     async def update_batch(self, request: Message) -> Message:
@@ -163,6 +164,14 @@ class Points:
             return reply
 
         return await collection.shard.read(work)
+
+    async def query_batch(self, request: Message) -> Message:
+        """Several, each as `query`; one that fails spoils them all."""
+        reply = wire().QueryBatchResponse()
+        for query in request.query_points:
+            answer = await self.query(query)
+            reply.result.add().result.extend(answer.result)
+        return reply
 
     async def drain(self) -> None:
         """Wait for the writes that nobody waits for."""

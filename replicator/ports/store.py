@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from replicator.errors import Rejected
+from replicator.model.filter import Filter
 from replicator.model.finding import CheckFinding
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -166,6 +167,61 @@ class KeyReader(Protocol):
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids exist."""
+        ...
+
+
+@runtime_checkable
+class Narrower(Protocol):
+    """
+    A store that leaves out of a reading what a filter excludes, so that a part of a collection
+    costs no reading of the whole.
+
+    It leaves out only what is sure not to match (`model.narrowing`), and may give more: whoever
+    reads decides by the whole filter. A store that cannot tell, or is not allowed to look,
+    gives everything.
+    """
+
+    def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `StoreReader.scan`, of the points that may match; a cursor of the one goes on in
+        the other.
+        """
+        ...
+
+    async def count_where(self, collection: str, where: Filter) -> int | None:
+        """As `StoreReader.count`, of the points that `scan_where` gives."""
+        ...
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `StoreReader.fetch`, of points that need have nothing but these fields of the
+        payload; whether the rest of a row could be read does not matter.
+        """
+        ...
+
+
+@runtime_checkable
+class ConsistentReader(Protocol):
+    """A store that can be read with more care than it takes by itself."""
+
+    def consistent(self) -> Store:
+        """
+        The same store, whose reads by id and scans ask for as much agreement as it can give (a
+        quorum of replicas, the leader, a strong level), at its price. Its `staleness_s` says
+        how much they may lag still. It shares the connections of this one, which is closed
+        alone.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSearcher(Protocol):
+    """A store that answers several searches in one request."""
+
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """As `StoreSearcher.search` for each, in their order. Raises what one of them would."""
         ...
 
 

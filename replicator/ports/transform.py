@@ -7,13 +7,14 @@ anew, asks somebody else, costs time and money, and may be refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import msgspec
 
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
+from replicator.model.filter import Filter
 from replicator.model.point import Payload, Point, PointId
 from replicator.model.write import Write
 
@@ -26,6 +27,24 @@ class Row(msgspec.Struct, frozen=True):
 
 
 Item = ChangeEvent | Row
+
+
+class Passing(Protocol):
+    """Which of the source's points a transform carries."""
+
+    @property
+    def tree(self) -> Filter:
+        """What a reading of the source may be narrowed by."""
+        ...
+
+    @property
+    def fields(self) -> Set[str]:
+        """Top-level payload fields that decide: a patch that touches none changes nothing."""
+        ...
+
+    def matches(self, point_id: PointId, payload: Payload) -> bool:
+        """Whether the point is carried."""
+        ...
 
 
 class Transform(Protocol):
@@ -55,6 +74,11 @@ class Transform(Protocol):
     @property
     def pure(self) -> bool:
         """`writes` asks nobody and never waits."""
+        ...
+
+    @property
+    def filter(self) -> Passing | None:
+        """Which points are carried; None where all are."""
         ...
 
     @property

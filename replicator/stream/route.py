@@ -8,6 +8,7 @@ import msgspec
 
 from replicator.codecs.validation import Demand, validate_point
 from replicator.errors import Rejected
+from replicator.model.filter import Filter
 from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.model.write import Write
 from replicator.ports.transform import Item, Row, Transform
@@ -30,6 +31,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Tells which ids there are at all; None where that is not known."""
     demand: Demand = Demand()
     """Which vectors an event's image must bring beside those that its store demands."""
+
+    @property
+    def where(self) -> Filter | None:
+        """What a reading of the source may be narrowed by."""
+        passing = self.transform.filter
+        return None if passing is None else passing.tree
 
     async def writes(
         self, items: Sequence[Item], lease: Lease | None = None

@@ -85,6 +85,11 @@ class FieldTransform:
         )
 
     @property
+    def filter(self) -> Filter | None:
+        """Which points pass; None where all do."""
+        return self._filter
+
+    @property
     def lossy(self) -> list[str]:
         """Why the way back loses, one sentence for each reason; empty if it does not."""
         return compatibility.way_back_losses(self.settings.transform, self._source)

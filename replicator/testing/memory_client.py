@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from zlib import crc32
 
 import msgspec
 
 from replicator.errors import OutcomeUnknown, Refused, Rejected, Retryable, Unavailable
+from replicator.model.filter import Filter
 from replicator.model.point import Point, PointId, Vector
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
@@ -26,6 +28,7 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
+from replicator.stream.filter import Passing, compiled
 from replicator.testing.faults import Fault
 
 if TYPE_CHECKING:
@@ -46,15 +49,18 @@ def order_of(point_id: PointId) -> tuple[bool, PointId]:
 class AttachedStore:
     """One incarnation's client of a MemoryStore: the store port."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, careful: AttachedStore | None = None) -> None:
+        """`careful`: the client of which this is the consistent reading."""
         self._store = store
         self._attached = True
-        self._sent: dict[_Request[Any], None] = {}
+        self._line = careful or self
+        self._careful = careful is not None
+        self._sent: dict[_Request[Any], None] = {} if careful is None else careful._sent
 
     @property
     def staleness_s(self) -> float:
-        """As the server was made."""
-        return self._store.staleness_s
+        """As the server was made; a careful reader meets none."""
+        return 0.0 if self._careful else self._store.staleness_s
 
     @property
     def traits(self) -> Traits:
@@ -118,7 +124,7 @@ class AttachedStore:
         place = None if after is None else order_of(json.loads(after))
         while True:
             await self._travel()
-            points = self._store.page(chunk, place, page_rows)
+            points = self._store.page(chunk, place, page_rows, careful=self._careful)
             last = len(points) < page_rows
             cursor = None if last else json.dumps(points[-1].id)
             yield Page(points=points, cursor=cursor)
@@ -126,13 +132,51 @@ class AttachedStore:
                 return
             place = order_of(points[-1].id)
 
+    async def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `scan`, without most of what does not match: a store may give more."""
+        passes = partial(_may_match, compiled(where))
+        place = None if after is None else order_of(json.loads(after))
+        while True:
+            await self._travel()
+            points = self._store.page(
+                chunk, place, page_rows, passes=passes, careful=self._careful
+            )
+            last = len(points) < page_rows
+            yield Page(points=points, cursor=None if last else json.dumps(points[-1].id))
+            if last:
+                return
+            place = order_of(points[-1].id)
+
+    async def count_where(self, collection: str, where: Filter) -> int | None:
+        """As `count`, of what `scan_where` gives."""
+        await self._travel()
+        held = self._store.collections.get(collection)
+        if held is None or not self._store.traits.counts:
+            return None
+        passes = partial(_may_match, compiled(where))
+        return sum(map(passes, held.points.values()))
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `fetch`, of these fields alone."""
+        return {
+            point_id: Point(
+                point.id, {}, {name: v for name, v in point.payload.items() if name in fields}
+            )
+            for point_id, point in (await self.fetch(collection, ids)).items()
+        }
+
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """Each id as it was at its own moment within the staleness bound."""
         await self._travel()
         return {
             point_id: point
             for point_id in ids
-            if (point := self._store.seen(collection, point_id)) is not None
+            if (point := self._store.seen(collection, point_id, careful=self._careful))
+            is not None
         }
 
     async def count(self, collection: str) -> int | None:
@@ -207,7 +251,7 @@ class AttachedStore:
 
     # -- the way there and back -------------------------------------------------------------
     def _alive(self) -> None:
-        if not self._attached:
+        if not self._line._attached:
             # What a dead process does next: nothing.
             raise asyncio.CancelledError
 
@@ -272,6 +316,14 @@ class AttachedStore:
             raise
         self._alive()
         return read_reply(reply)
+
+
+class StrongStore(AttachedStore):
+    """A client that can be asked for reads of what is true now, whatever the staleness."""
+
+    def consistent(self) -> StrongStore:
+        """As `ConsistentReader.consistent`."""
+        return StrongStore(self._store, self._line)
 
 
 class Reply(msgspec.Struct, Generic[R]):
@@ -359,6 +411,10 @@ class _Request(Generic[R]):
     def _answer(self, reply: Reply[R]) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+
+def _may_match(passing: Passing, point: Point) -> bool:
+    return passing(point.id, point.payload) or crc32(str(point.id).encode()) % 4 == 0
 
 
 def _score(distance: Distance, one: Vector, other: Vector) -> float:

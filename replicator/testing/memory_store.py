@@ -26,7 +26,14 @@ from replicator.codecs.rules import check_collection, check_write
 from replicator.errors import Refused, Rejected
 from replicator.model.point import Point, PointId, Vector, Vectors
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    Mark,
+    Precision,
+    VectorKind,
+)
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import (
     Delete,
@@ -38,7 +45,7 @@ from replicator.model.write import (
     apply_patch,
 )
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore, order_of
+from replicator.testing.memory_client import AttachedStore, StrongStore, order_of
 
 R = TypeVar("R")
 
@@ -48,6 +55,7 @@ MEMORY = Traits(
         kinds=frozenset(VectorKind),
         several=True,
         none=True,
+        precisions=frozenset(Precision),
         normalises=True,
         checks_dimensions=False,
     ),
@@ -92,6 +100,7 @@ class MemoryStore:
         faults: Faults | None = None,
         staleness_s: float = 0.0,
         late_write_bound_s: float = 0.0,
+        strong: bool = False,
         traits: Traits = MEMORY,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
@@ -102,6 +111,8 @@ class MemoryStore:
         self.faults = faults or Faults()
         self.staleness_s = staleness_s
         self.late_write_bound_s = late_write_bound_s
+        self.strong = strong
+        """It can be asked for reads that show every write, whatever its staleness."""
         self.away = False
         """The store answers nobody."""
         self.refuses = refuses
@@ -115,7 +126,7 @@ class MemoryStore:
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
-        return AttachedStore(self)
+        return StrongStore(self) if self.strong else AttachedStore(self)
 
     # -- what the application and the tests do: at once, and without faults -----------------
     def create(self, wanted: CollectionSchema) -> None:
@@ -134,7 +145,12 @@ class MemoryStore:
         """The schema of a collection that is made as wanted."""
         traits = self.traits
         check_collection(wanted, traits.vectors)
-        vectors = wanted.vectors
+        vectors = wanted.vectors and {
+            name: msgspec.structs.replace(
+                vector, precision=traits.vectors.kept(vector.precision)
+            )
+            for name, vector in wanted.vectors.items()
+        }
         if vectors is not None and traits.vectors.demanded(len(vectors)):
             vectors = {
                 name: msgspec.structs.replace(vector, required=True)
@@ -255,12 +271,14 @@ class MemoryStore:
         held.landed[write.id] = number
         return self.write(collection, write)
 
-    def seen(self, collection: str, point_id: PointId) -> Point | None:
-        """The point as some read of now may show it."""
+    def seen(
+        self, collection: str, point_id: PointId, *, careful: bool = False
+    ) -> Point | None:
+        """The point as some read of now may show it; a careful one, as it is."""
         held = self._collection(collection)
         current = held.points.get(point_id)
         past = held.past.get(point_id)
-        if not past:
+        if not past or careful:
             return current
         now = asyncio.get_running_loop().time()
         if past[-1][0] <= now - self.staleness_s or not self.faults.strikes(Fault.STALE_READ):
@@ -268,8 +286,16 @@ class MemoryStore:
         at = now - self.faults.within(self.staleness_s)
         return next((point for until, point in past if until > at), current)
 
-    def page(self, chunk: Chunk, after: tuple[bool, PointId] | None, rows: int) -> list[Point]:
-        """Up to `rows` points of a chunk in id order, those above `after`."""
+    def page(
+        self,
+        chunk: Chunk,
+        after: tuple[bool, PointId] | None,
+        rows: int,
+        *,
+        passes: Callable[[Point], bool] = lambda _: True,
+        careful: bool = False,
+    ) -> list[Point]:
+        """Up to `rows` points of a chunk in id order, those above `after` that pass."""
         held = self.collections.get(chunk.collection)
         if held is None:
             raise Refused("source-missing", f"there is no collection {chunk.collection!r}")
@@ -283,7 +309,8 @@ class MemoryStore:
         )
         found: list[Point] = []
         for _, point_id in orders:
-            if (point := self.seen(chunk.collection, point_id)) is not None:
+            point = self.seen(chunk.collection, point_id, careful=careful)
+            if point is not None and passes(point):
                 found.append(point)
                 if len(found) == rows:
                     break

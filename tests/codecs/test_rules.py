@@ -78,6 +78,9 @@ def test_a_value_is_held_or_named(
         (VectorRules(several=True), {"": DENSE, "a": DENSE}, True),
         (VectorRules(several=True, unnamed=False), {"": DENSE}, False),
         (VectorRules(), None, True),
+        (VectorRules(dimensions_max=1), {"": DENSE}, True),
+        (VectorRules(dimensions_max=1), {"": VectorSchema(size=2)}, False),
+        (VectorRules(kinds=frozenset(VectorKind), dimensions_max=1), {"": SPARSE}, True),
     ],
 )
 def test_a_collection_is_held_or_refused(

@@ -24,9 +24,15 @@ from replicator.errors import CODES, Refused
 from replicator.migration.preflight.planned import keep_plans, read_plans
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
+from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import configuration_differences, settings_of, with_options
+from replicator.stream.configuration import (
+    configuration_differences,
+    neutral,
+    settings_of,
+    with_options,
+)
 from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_state import MemoryStateStore
 
@@ -246,16 +252,17 @@ def test_a_setting_that_only_the_server_knows_is_a_loss_and_not_dropped() -> Non
 
 
 def test_a_store_of_another_kind_loses_what_changes_answers_by_name() -> None:
-    info = info_of(hnsw_config={"m": 9})
+    info = info_of(hnsw_config={"m": 9, "full_scan_threshold": 7})
     info.config.params.sparse_vectors_config.map["words"].modifier = 1
     source = read_schema("a", info, 0)
     collection = CollectionSettings(source="a", target="b")
     there = FieldTransform(collection, source, source).target_schema(source)
-    from replicator.stream.configuration import neutral
-
-    found = {f.code: f.severity for f in losses(collection, source, neutral(there))}
+    found = {
+        f.code: f.severity for f in losses(collection, source, neutral(there, VectorRules()))
+    }
     assert found["loss-modifier"] is Severity.BLOCKS
     assert found["loss-hnsw"] is Severity.INFORMS
+    assert found["loss-vector-index-m"] is Severity.INFORMS
 
 
 # -- renames and wishes -----------------------------------------------------------------------

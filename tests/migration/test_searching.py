@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.equality.quality import expected, wilson
 from replicator.migration.equality.searching import assign, below
 from replicator.model.command import Verify
-from replicator.model.point import Point
+from replicator.model.point import Point, SparseVector
 from replicator.model.report import Report
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    VectorKind,
+    VectorSchema,
+)
 from replicator.model.search import Hit, Query
 from replicator.model.write import Upsert
 from tests.migration.rig import World
@@ -201,6 +209,87 @@ async def test_a_store_that_allows_no_more_hits_than_count_is_asked_for_those() 
             "exact",
             1.0,
         )
+
+
+def together(store: Any, error: Exception | None = None) -> tuple[list[int], list[Query]]:
+    """Let a store answer several at once; how many it was asked so, and what it was alone."""
+    plain = store.search
+    at_once: list[int] = []
+    alone: list[Query] = []
+
+    async def search(collection: str, query: Query) -> list[Hit]:
+        alone.append(query)
+        answer: list[Hit] = await plain(collection, query)
+        return answer
+
+    async def search_many(collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        at_once.append(len(queries))
+        if error is not None:
+            raise error
+        return [await plain(collection, query) for query in queries]
+
+    store.search, store.search_many = search, search_many
+    return at_once, alone
+
+
+@virtual
+async def test_searches_are_asked_together_where_a_store_answers_several() -> None:
+    one_by_one, at_once = World(verify={"queries": 40}), World(verify={"queries": 40})
+    source, target = together(at_once.images), together(at_once.door)
+    figures = []
+    for world in (one_by_one, at_once):
+        spread(world, 60)
+        async with world.running():
+            figures.append((await world.verify()).search["books"])
+            del figures[-1]["latency_ms"]
+    assert source == target == ([16, 16, 8], [])
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("unsupported", "no batches"),
+        Rejected("vector-unknown", "one of them"),
+        Retryable("store-unavailable", "too many"),
+    ],
+)
+@virtual
+async def test_where_several_are_not_answered_each_is_asked_alone(error: Exception) -> None:
+    world = World(verify={"queries": 40})
+    spread(world, 60)
+    at_once, alone = together(world.door, error)
+    async with world.running():
+        figures = (await world.verify()).search["books"]
+        assert at_once == [16]  # and not again: it may have taken as long as a store allows
+        assert len(alone) == figures["queries"] == 40
+        assert (figures["recall"], figures["method"]) == (1.0, "exact")
+
+
+@virtual
+async def test_sparse_vectors_are_asked_for_like_the_others() -> None:
+    world = World(verify={"queries": 8})
+    held = world.source.collections["books"]
+    kinds = {"v": VectorSchema(size=2), "words": VectorSchema(kind=VectorKind.SPARSE)}
+    held.schema = msgspec.structs.replace(held.schema, vectors=kinds)
+    for number in range(20):
+        words = SparseVector(struct.pack("<I", number), floats(1.0))
+        vectors = {"v": floats(number, 20 - number), "words": words}
+        world.source.write("books", Upsert(Point(number, vectors, {})))
+    async with world.running():
+        asked: list[Query] = []
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            asked.append(query)
+            return hits((1, 1.0))
+
+        world.images.search = world.door.search = search  # type: ignore[method-assign]
+        report = await world.verify()
+        assert report.search["books"]["queries"] == 8
+        assert {(query.using, type(query.vector)) for query in asked} == {
+            ("v", bytes),
+            ("words", SparseVector),
+        }
 
 
 @virtual

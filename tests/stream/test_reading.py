@@ -16,6 +16,7 @@ import pytest
 
 from replicator.errors import Fatal, Refused, Rejected, Unavailable
 from replicator.migration.copy.pace import Pace
+from replicator.model.filter import Filter, parse_filter
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -451,6 +452,69 @@ async def test_keys_are_read_with_points_where_the_store_can_do_no_less() -> Non
     # A row that is no point is there all the same; nor are all points held for it.
     assert await reader.present("books", [*range(20), 5000]) == set(range(20))
     assert max(len(ids) for _, ids in shelf.asked) <= 4
+
+
+# -- what a filter excludes ------------------------------------------------------------------
+
+EVEN = parse_filter({"must": [{"key": "even", "match": {"value": "yes"}}]})
+
+
+class Sorted(Shelf):
+    """One that can leave out the odd ones."""
+
+    async def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        self.asked.append(("where", [where is EVEN]))
+        async with aclosing(self.scan(chunk, after, page_rows)) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                even = [p for p in page.points if isinstance(p.id, int) and p.id % 2 == 0]
+                yield Page(even, page.cursor, page.rejected)
+
+    async def count_where(self, _collection: str, where: Filter) -> int:
+        assert where is EVEN
+        return len(self.ids) // 2
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        self.asked.append(("fields", list(fields)))
+        return await self.fetch(collection, ids)
+
+
+@virtual
+async def test_a_store_that_can_leaves_out_what_the_filter_excludes() -> None:
+    shelf = Sorted(20)
+    shelf.errors.append(AWAY)  # and it goes on as it began
+    reader = reader_of(shelf)
+    assert reader.narrows
+    assert await read(reader, where=EVEN) == list(range(0, 20, 2))
+    assert {what for what, _ in shelf.asked} == {"where"}
+    assert (await reader.count("books", EVEN), await reader.count("books")) == (10, 20)
+    assert shelf.open == 0
+
+
+@virtual
+async def test_a_store_that_cannot_gives_everything_and_counts_it() -> None:
+    reader = reader_of(Shelf(20))
+    assert not reader.narrows
+    assert await read(reader, where=EVEN) == list(range(20))
+    assert await reader.count("books", EVEN) == 20
+
+
+@virtual
+async def test_who_compares_asks_for_agreement_where_the_store_has_a_choice() -> None:
+    class Replicated(Shelf):
+        def consistent(self) -> Shelf:
+            return careful
+
+    careful, shelf = Sorted(3), Replicated(9)
+    reader = reader_of(shelf)
+    assert await read(reader.consistent) == list(range(3))
+    assert reader.consistent.narrows
+    assert await read(reader) == list(range(9))
+    alone = reader_of(careful)
+    assert await read(alone.consistent) == list(range(3))
 
 
 # -- search -------------------------------------------------------------------------------

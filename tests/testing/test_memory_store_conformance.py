@@ -41,6 +41,15 @@ class TestStaleMemoryStore(TestMemoryStore):
         return MemoryStore(traits=self.traits, staleness_s=0.02, faults=faults).attach()
 
 
+class TestStrongMemoryStore(TestMemoryStore):
+    """Reads lag, and those of who asks for more do not."""
+
+    @pytest.fixture
+    def store(self) -> AttachedStore:
+        faults = Faults(Random(2), {Fault.STALE_READ: 0.9})
+        return MemoryStore(staleness_s=0.02, strong=True, faults=faults).attach()
+
+
 class TestPoorMemoryStore(TestMemoryStore):
     """One unnamed dense vector, ids that are short texts, and a flat payload without nulls."""
 

@@ -15,7 +15,7 @@ import msgspec
 
 from replicator.connectors.chroma.api import Found, Metadata
 from replicator.connectors.chroma.kind import CHROMA
-from replicator.model.schema import CollectionSchema, Distance, Precision, VectorSchema
+from replicator.model.schema import CollectionSchema, Distance, VectorSchema
 from replicator.stream.configuration import neutral
 
 KIND = CHROMA.name
@@ -83,11 +83,9 @@ def plan(wanted: CollectionSchema, carried: Collection[str]) -> CollectionSchema
     """
     given = wanted.native if wanted.native_kind == KIND else {}
     native = {name: document for name, document in given.items() if name in carried}
-    made = neutral(wanted)
+    made = neutral(wanted, CHROMA.traits.vectors)
     vectors = {
-        name: msgspec.structs.replace(
-            vector, distance=vector.distance or DEFAULT, precision=Precision.FLOAT32
-        )
+        name: msgspec.structs.replace(vector, distance=vector.distance or DEFAULT)
         for name, vector in (made.vectors or {"": VectorSchema()}).items()
     }
     return msgspec.structs.replace(

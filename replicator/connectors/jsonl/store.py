@@ -166,13 +166,22 @@ class JsonlStore:
         return await self._do(lambda: len(self._existing(collection).offsets))
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
-        """By looking at every point; under cosine where the header names no distance."""
+        """As `search_many`."""
+        return (await self.search_many(collection, [query]))[0]
 
-        def look() -> list[Hit]:
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """
+        By looking at every point, once for all; under cosine where the header names no
+        distance.
+        """
+
+        def look() -> list[list[Hit]]:
             log = self._existing(collection)
-            declared = (log.layout.vectors or {}).get(query.using)
-            distance = (declared.distance if declared else None) or Distance.COSINE
-            return nearest(log.points(), query, distance)
+            declared = [(log.layout.vectors or {}).get(query.using) for query in queries]
+            distances = [
+                (vector.distance if vector else None) or Distance.COSINE for vector in declared
+            ]
+            return nearest(log.points(), queries, distances)
 
         return await self._do(look)
 
@@ -196,6 +205,7 @@ class JsonlStore:
                 wanted.index_options,
                 wanted.native_kind,
                 wanted.native,
+                wanted.restated,
             )
             header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
             log = self._log(wanted.name)
@@ -369,6 +379,7 @@ class JsonlStore:
             index_options=log.layout.index_options,
             native_kind=log.layout.native_kind,
             native=log.layout.native,
+            restated=log.layout.restated,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
             mark_epoch=log.header.mark_epoch if log.header else 0,

@@ -22,6 +22,7 @@ from replicator.connectors.qdrant.configuration import (
     plan,
     update,
 )
+from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.schema import (
     conflicts,
@@ -31,6 +32,7 @@ from replicator.connectors.qdrant.schema import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
+from replicator.model.filter import Filter
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.stream.configuration import configuration_differences
 
@@ -82,14 +84,17 @@ class Collections:
                 return None
             raise
 
-    async def count(self, name: str) -> int:
+    async def count(self, name: str, where: Filter | None = None) -> int:
         """
-        Exact where strict mode allows it, else what the server reckons, which is 0 for an empty
-        collection alone. Raises Refused when there is no such collection.
+        Of all points, or of those that match. Exact where strict mode allows it, else what the
+        server reckons, which is 0 for an empty collection alone. Raises Refused when there is
+        no such collection.
         """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
         )
+        if where is not None:
+            write_filter(request.filter, where)
         try:
             reply = await self._channel.read("Points", "Count", request)
         except (Rejected, Refused) as exc:

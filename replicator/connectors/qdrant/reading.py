@@ -9,19 +9,25 @@ on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 
 from replicator.connectors.qdrant import failures, ranges
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.filters import sure_of, write_filter
 from replicator.connectors.qdrant.points import can_hold, read_id, read_point, write_id
 from replicator.connectors.qdrant.ranges import IdRange
+from replicator.connectors.qdrant.schema import read_indexes
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected
+from replicator.model.filter import Filter
+from replicator.model.narrowing import at_least
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
 from replicator.stream.pages import PageSize
 
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _KEY_BYTES = 64
 """An id in a reply with all that goes with it, and what little payload is asked for."""
 
@@ -29,9 +35,14 @@ _KEY_BYTES = 64
 class Reading:
     """Reads over one channel."""
 
-    def __init__(self, channel: Channel, page_bytes: int) -> None:
+    def __init__(self, channel: Channel, page_bytes: int, *, consistent: bool = False) -> None:
+        """
+        `consistent`: only what a quorum of the replicas agrees on is read. All of them would
+        be more, and would not answer while one is away.
+        """
         self._channel = channel
         self._page_bytes = page_bytes
+        self._consistent = consistent
         self._sizes: dict[tuple[str, bool], PageSize] = {}
 
     async def scan(
@@ -39,22 +50,44 @@ class Reading:
         chunk: Chunk,
         after: str | None,
         page_rows: int,
+        *,
         keys_only: bool = False,
         fields: Sequence[str] = (),
+        where: Filter | None = None,
     ) -> AsyncIterator[Page]:
-        """Pages in the order of ids; `keys_only`: no vectors, and these payload fields."""
+        """
+        Pages in the order of ids; `keys_only`: no vectors, and these payload fields. `where`:
+        without points that are sure not to match.
+        """
         part = ranges.read_spec(chunk.spec)
         start = ranges.successor(ranges.read_cursor(after)) if after is not None else part.start
         if after is not None and start is None:
             return
+        indexes = await self._indexes(chunk.collection) if where is not None else {}
         while True:
             request = wire().ScrollPoints(
                 collection_name=chunk.collection, timeout=self._channel.timeout_s
             )
-            _want(request, keys_only, fields)
+            self._want(request, keys_only, fields)
             if start is not None:
                 write_id(request.offset, start)
-            page, start = await self._page(request, part, page_rows, keys_only)
+            if where is not None and (narrowed := at_least(where, sure_of(indexes))):
+                write_filter(request.filter, narrowed)
+            try:
+                page, following = await self._page(request, part, page_rows, keys_only)
+            except Refused:
+                if not request.HasField("filter"):
+                    raise
+                # Strict mode may want an index of what is filtered by. It only saves reading.
+                where = None
+                continue
+            if request.HasField("filter"):
+                before, indexes = indexes, await self._indexes(chunk.collection)
+                if indexes != before:
+                    # What answered is not known: an index that came meanwhile may not hold all
+                    # that matches.
+                    continue
+            start = following
             ends = page.cursor is None
             yield page
             # Not to be held while the next one is read.
@@ -78,7 +111,7 @@ class Reading:
                 size.was_too_large(request.limit)
                 if request.limit > 1:
                     continue
-                _want(request, True, ())
+                self._want(request, True, ())
                 reply = await self._channel.read("Points", "Scroll", request)
                 rejected = tuple(
                     RejectedRow(
@@ -112,7 +145,7 @@ class Reading:
             request = wire().GetPoints(
                 collection_name=collection, timeout=self._channel.timeout_s
             )
-            _want(request, False, ())
+            self._want(request, False, ())
             for point_id in some:
                 write_id(request.ids.add(), point_id)
             try:
@@ -136,17 +169,19 @@ class Reading:
             begin += len(some)
         return found
 
-    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
-        """Which of these ids exist."""
+    async def glance(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str] = ()
+    ) -> dict[PointId, Point]:
+        """The points of these ids that exist, with these payload fields and no vectors."""
         size = self._size(collection, True)
         wanted = [point_id for point_id in ids if can_hold(point_id)]
-        there: set[PointId] = set()
+        there: dict[PointId, Point] = {}
         while wanted:
             some = wanted[: size.rows(len(wanted))]
             request = wire().GetPoints(
                 collection_name=collection, timeout=self._channel.timeout_s
             )
-            _want(request, True, ())
+            self._want(request, True, fields)
             for point_id in some:
                 write_id(request.ids.add(), point_id)
             try:
@@ -155,9 +190,27 @@ class Reading:
                 if not _keeps(size, exc, len(some)):
                     raise
                 continue
-            there.update(read_id(point.id) for point in reply.result)
+            there.update({read_id(point.id): read_point(point) for point in reply.result})
             wanted = wanted[len(some) :]
         return there
+
+    async def narrowed(self, collection: str, where: Filter) -> Filter | None:
+        """What a scan by `where` asks for; None where that is every point."""
+        return at_least(where, sure_of(await self._indexes(collection)))
+
+    async def _indexes(self, collection: str) -> dict[str, str]:
+        request = wire().GetCollectionInfoRequest(collection_name=collection)
+        reply = await self._channel.read("Collections", "Get", request)
+        return read_indexes(reply.result)
+
+    def _want(self, request: Message, keys_only: bool, fields: Sequence[str]) -> None:
+        if keys_only and fields:
+            request.with_payload.include.fields[:] = map(_path_of, fields)
+        else:
+            request.with_payload.enable = not keys_only
+        request.with_vectors.enable = not keys_only
+        if self._consistent:
+            request.read_consistency.type = wire().enum("ReadConsistencyType")["Quorum"]
 
     async def sample(self, collection: str, count: int) -> list[PointId]:
         """About so many ids at random; fewer where the server gives no more at once."""
@@ -197,12 +250,9 @@ def _keeps(size: PageSize, error: Refused, asked: int) -> bool:
     return True
 
 
-def _want(request: Message, keys_only: bool, fields: Sequence[str]) -> None:
-    if keys_only and fields:
-        request.with_payload.include.fields[:] = fields
-    else:
-        request.with_payload.enable = not keys_only
-    request.with_vectors.enable = not keys_only
+def _path_of(field: str) -> str:
+    """A top-level field as the path that leads to it: what is no plain name is in quotes."""
+    return field if _PLAIN.fullmatch(field) else f'"{field}"'
 
 
 def _read_page(

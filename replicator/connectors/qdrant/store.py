@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import copy
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
@@ -12,9 +13,10 @@ from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.points import read_id, write_vector
 from replicator.connectors.qdrant.reading import Reading
-from replicator.connectors.qdrant.wire import wire
+from replicator.connectors.qdrant.wire import Message, wire
 from replicator.connectors.qdrant.writing import Writing
-from replicator.errors import ReplicatorError
+from replicator.errors import Refused, ReplicatorError
+from replicator.model.filter import Filter, parse_search_filter
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -47,6 +49,7 @@ class QdrantStore:
     def __init__(self, settings: QdrantSettings, page_bytes: int = PAGE_BYTES) -> None:
         """`page_bytes`: what a reply with points may hold, about."""
         self._settings = settings
+        self._page_bytes = page_bytes
         self._channel = Channel(settings)
         self._collections = Collections(self._channel, settings)
         self._reading = Reading(self._channel, page_bytes)
@@ -92,7 +95,34 @@ class QdrantStore:
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """As `KeyReader.present`."""
-        return await self._reading.present(collection, ids)
+        return set(await self._reading.glance(collection, ids))
+
+    def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `Narrower.scan_where`."""
+        return self._reading.scan(chunk, after, page_rows, where=where)
+
+    async def count_where(self, collection: str, where: Filter) -> int:
+        """As `Narrower.count_where`."""
+        narrowed = await self._reading.narrowed(collection, where)
+        try:
+            return await self._collections.count(collection, narrowed)
+        except Refused:
+            # As a scan does: it is then not narrowed.
+            return await self._collections.count(collection)
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `Narrower.fetch_fields`."""
+        return await self._reading.glance(collection, ids, fields)
+
+    def consistent(self) -> QdrantStore:
+        """As `ConsistentReader.consistent`: by a quorum of the replicas."""
+        careful = copy.copy(self)
+        careful._reading = Reading(self._channel, self._page_bytes, consistent=True)
+        return careful
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """The points that exist. An id that Qdrant cannot hold is absent."""
@@ -138,6 +168,20 @@ class QdrantStore:
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
         """The nearest points, best first: by the server's own index, or `exact`."""
+        request = self._query(collection, query)
+        reply = await self._channel.read("Points", "Query", request)
+        return _hits(reply.result)
+
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """As `BatchSearcher.search_many`."""
+        request = wire().QueryBatchPoints(
+            collection_name=collection, timeout=self._channel.timeout_s
+        )
+        request.query_points.extend(self._query(collection, query) for query in queries)
+        reply = await self._channel.read("Points", "QueryBatch", request)
+        return [_hits(answer.result) for answer in reply.result]
+
+    def _query(self, collection: str, query: Query) -> Message:
         request = wire().QueryPoints(
             collection_name=collection, limit=query.limit, timeout=self._channel.timeout_s
         )
@@ -147,9 +191,8 @@ class QdrantStore:
         if query.exact:
             request.params.exact = True
         if query.filter:
-            write_filter(request.filter, query.filter)
-        reply = await self._channel.read("Points", "Query", request)
-        return [Hit(read_id(point.id), point.score) for point in reply.result]
+            write_filter(request.filter, parse_search_filter(query.filter))
+        return request
 
     async def point_alias(self, alias: str, collection: str) -> None:
         """Move the alias in one request."""
@@ -214,3 +257,7 @@ class QdrantStore:
 
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:
         return CheckFinding(severity, code, f"qdrant {self._channel.address}", message)
+
+
+def _hits(points: Iterable[Message]) -> list[Hit]:
+    return [Hit(read_id(point.id), point.score) for point in points]

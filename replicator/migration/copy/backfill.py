@@ -185,7 +185,10 @@ class Backfill:
         return await self._state.chunks()
 
     async def _estimate(self) -> int | None:
-        counts = [await self._source.count(name) for name in self._atlas.forward]
+        counts = [
+            await self._source.count(name, route.where)
+            for name, route in self._atlas.forward.items()
+        ]
         return None if None in counts else sum(count or 0 for count in counts)
 
     async def _read_chunks(self, todo: list[ChunkState]) -> None:
@@ -201,6 +204,7 @@ class Backfill:
             state.chunk,
             state.cursor,
             self._settings.page_rows,
+            where=self._atlas.forward[state.chunk.collection].where,
             budget=self._pace,
             lease=self._lease,
         )

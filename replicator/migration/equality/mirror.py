@@ -46,16 +46,28 @@ class Mirror:
         atlas: Atlas,
         settings: VerifySettings,
     ) -> None:
-        self._source = source
-        self._target = target
+        self._source = source.consistent
+        self._target = target.consistent
         self._atlas = atlas
         self._settings = settings
         self._like: dict[str, Likeness] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
-        """Which of these ids the source does not have at all."""
+        """
+        Which of these ids the source does not have at all; or has, in points that a scan which
+        the filter narrows need not show, because they do not match it.
+        """
         name = self._atlas.at_source(collection)
-        return set(ids) - await self._source.present(name, ids)
+        passing = self._atlas.forward[collection].transform.filter
+        if passing is None or not self._source.narrows:
+            return set(ids) - await self._source.present(name, ids)
+        there = await self._source.fetch_fields(name, ids, sorted(passing.fields))
+        return {
+            point_id
+            for point_id in ids
+            if (point := there.get(point_id)) is None
+            or not passing.matches(point_id, point.payload)
+        }
 
     async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
         """The keys on which both stores differ, read now."""

@@ -92,8 +92,8 @@ class Recheck:
         self._direction = direction
         self._feed = feed
         self._intake = intake
-        self._written = written
-        self._owner = owner
+        self._written = written.consistent
+        self._owner = owner.consistent
         self._likeness = likeness
         self._writer = writer
         self._lease = lease

@@ -27,6 +27,7 @@ from replicator.migration.evidence.verified import Verified, keep_verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.migration.preflight.routes import Atlas, wanted_target
 from replicator.model.event import Key
+from replicator.model.filter import Filter
 from replicator.model.finding import Difference, Finding, SettingDifference
 from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
@@ -70,8 +71,8 @@ class Verification:
     ) -> None:
         """`context`: what the result rests on."""
         self._context = context
-        self._source = source
-        self._target = target
+        self._source = source.consistent
+        self._target = target.consistent
         self._atlas = atlas
         self._collections = collections
         self._mirror = mirror
@@ -100,8 +101,7 @@ class Verification:
         generation = progress.generation + 1
         try:
             if level == "full":
-                both = [count for pair in (await self._counts()).values() for count in pair]
-                progress.expected = None if None in both else sum(n or 0 for n in both)
+                progress.expected = await self._expected()
             if level != "counts":
                 per_chunk = None if level == "full" else self._settings.sample
                 await self._forward(per_chunk, generation)
@@ -143,7 +143,13 @@ class Verification:
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
             at_source = self._atlas.at_source(name)
-            reading = self._pages(self._source, at_source, rows_max, budget=self._pace)
+            reading = self._pages(
+                self._source,
+                at_source,
+                rows_max,
+                where=self._atlas.forward[name].where,
+                budget=self._pace,
+            )
             async with aclosing(reading) as pages:
                 async for page in pages:
                     rows = [(point.id, point) for point in page.points]
@@ -199,6 +205,7 @@ class Verification:
         rows_max: int | None,
         *,
         want: Want = Want.POINTS,
+        where: Filter | None = None,
         budget: RowBudget | None = None,
     ) -> AsyncGenerator[Page, None]:
         """Every page of a collection, or about `rows_max` rows spread over it. Keys come with
@@ -212,7 +219,13 @@ class Verification:
         for chunk in chunks:
             read = 0
             scan = store.scan(
-                chunk, None, page_rows, want=want, fields=(SOURCE_ID,), budget=budget
+                chunk,
+                None,
+                page_rows,
+                want=want,
+                fields=(SOURCE_ID,),
+                where=where,
+                budget=budget,
             )
             async with aclosing(scan) as pages:
                 async for page in pages:
@@ -275,6 +288,14 @@ class Verification:
             counts[name] = [at_source, await self._target.count(route.store)]
         return counts
 
+    async def _expected(self) -> int | None:
+        """How many rows will be read, both ways; None where a store cannot say."""
+        counts: list[int | None] = []
+        for name, route in self._atlas.forward.items():
+            counts.append(await self._source.count(self._atlas.at_source(name), route.where))
+            counts.append(await self._target.count(route.store))
+        return None if None in counts else sum(count or 0 for count in counts)
+
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
         """What of the targets' configuration is not as planned, by the source's word."""
         plans = await read_plans(self._state)
@@ -330,7 +351,9 @@ class Verification:
         if not wanted:
             return queries
         name = self._atlas.at_source(collection.source)
-        async with aclosing(self._pages(self._source, name, wanted)) as pages:
+        where = self._atlas.forward[collection.source].where
+        reading = self._pages(self._source, name, wanted, where=where)
+        async with aclosing(reading) as pages:
             async for page in pages:
                 for point in page.points:
                     names = [n for n in point.vectors if mapping is None or n in mapping]
@@ -370,6 +393,8 @@ class Verification:
                 )
             read = self._read.get(name, [])
             for store, own, seen in zip(("source", "target"), both, read, strict=False):
+                if store == "source" and filters[name] is not None and self._source.narrows:
+                    continue  # it did not show all that it counts
                 if quiet and own is not None and own != seen:
                     found.append(f"{name}: the {store} counts {own} points, and showed {seen}")
         for name, figures in search.items():

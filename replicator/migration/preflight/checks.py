@@ -26,7 +26,7 @@ from replicator.ports.store import Foresight, SelfCheck, StoreWriter, WriteCheck
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.compatibility import losses
+from replicator.stream.compatibility import losses, unheld
 from replicator.stream.filter_limits import differences
 from replicator.stream.nesting import conversions
 from replicator.stream.reading import Reader
@@ -232,6 +232,7 @@ async def _collection(
     findings += conversions(
         source.traits.payload, target.traits.payload, f"target/{collection.target}"
     )
+    findings += unheld(collection, wanted, target.traits.vectors)
     subject = f"collections/{collection.source}"
     findings += [
         CheckFinding(Severity.WARNS, "not-invertible", subject, sentence)

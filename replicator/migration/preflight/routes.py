@@ -16,7 +16,7 @@ from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.ports.store import Optioned, Planner
+from replicator.ports.store import Optioned, Planner, StoreWriter
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
@@ -53,7 +53,7 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
 async def wanted_target(
     collection: CollectionSettings,
     source: CollectionSchema,
-    target: object,
+    target: StoreWriter,
     *,
     capture_id: str | None,
 ) -> CollectionSchema:
@@ -72,7 +72,7 @@ async def wanted_target(
             f"target_options of {collection.target!r}: this kind of store has none",
         )
     else:
-        planned = neutral(asked)
+        planned = neutral(asked, target.traits.vectors)
     return msgspec.structs.replace(planned, name=collection.target, capture_id=capture_id)
 
 

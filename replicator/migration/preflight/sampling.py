@@ -49,7 +49,13 @@ async def sample_rows(
             chunks = await source.split(collection.source, _CHUNKS)
             for chunk in chunks:
                 quota = max(1, _ROWS // len(chunks))
-                async with aclosing(source.scan(chunk, None, min(_PAGE_ROWS, quota))) as pages:
+                scan = source.scan(
+                    chunk,
+                    None,
+                    min(_PAGE_ROWS, quota),
+                    where=None if transform.filter is None else transform.filter.tree,
+                )
+                async with aclosing(scan) as pages:
                     async for page in pages:
                         sample.look(page)
                         quota -= len(page.points)
