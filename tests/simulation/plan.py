@@ -138,9 +138,9 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     ]
     marks = random.random() < 0.7 or story in {"restored", "second"}
     # Of their own, so that they leave what a seed draws besides as it was before them.
-    kinds = Random(f"kinds {seed}")
-    source_patches, target_patches = kinds.random() < 0.7, kinds.random() < 0.6
-    flat = kinds.random() < 0.3
+    rules = Random(f"rules {seed}")
+    source_patches, target_patches = rules.random() < 0.75, rules.random() < 0.7
+    flat = rules.random() < 0.3
     for collection in collections:
         collection.flat = flat
     return Plan(

@@ -396,6 +396,7 @@ FOUND_AT: dict[Plant, int] = {
     lapse_forgotten: 305,
     bookmarks_not_compared: 179,
     letters_settled_across_partitions: 143,
+    base_believed_however_stale: 936,
 }
 """Where the rarest were last found: looked at first, and a hint only."""
 
