@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import msgspec
 
 from replicator.errors import Rejected
+from replicator.model.configuration import configuration_differences, lost_settings
 from replicator.model.finding import CheckFinding, SettingDifference, Severity
 from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
-from replicator.stream.configuration import configuration_differences, lost_settings
 from replicator.stream.fields import FieldMap
 
 _SHOWN = 5

@@ -32,6 +32,7 @@ from typing import Protocol, TypeVar
 
 from replicator.errors import Refused, Rejected, ReplicatorError, Retryable, recovery
 from replicator.metrics import Metrics
+from replicator.model.pages import PAGE_BYTES, PageSize, size_of
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema
@@ -39,7 +40,6 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.ports.store import KeyReader, Page, Store, StoreWriter
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PAGE_BYTES, PageSize, size_of
 from replicator.stream.patience import Patience
 
 T = TypeVar("T")

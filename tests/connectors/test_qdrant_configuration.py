@@ -22,11 +22,11 @@ from replicator.connectors.qdrant.schema import read_schema
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import CODES, Refused
 from replicator.migration.preflight.planned import keep_plans, read_plans
+from replicator.model.configuration import configuration_differences, settings_of, with_options
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import configuration_differences, settings_of, with_options
 from replicator.stream.transform import Transform
 from replicator.testing.memory_state import MemoryStateStore
 
@@ -251,7 +251,7 @@ def test_a_store_of_another_kind_loses_what_changes_answers_by_name() -> None:
     source = read_schema("a", info, 0)
     collection = CollectionSettings(source="a", target="b")
     there = Transform(collection, source, source).target_schema(source)
-    from replicator.stream.configuration import neutral
+    from replicator.model.configuration import neutral
 
     found = {f.code: f.severity for f in losses(collection, source, neutral(there))}
     assert found["loss-modifier"] is Severity.BLOCKS

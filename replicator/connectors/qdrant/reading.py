@@ -17,10 +17,10 @@ from replicator.connectors.qdrant.points import can_hold, read_id, read_point, w
 from replicator.connectors.qdrant.ranges import IdRange
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected
+from replicator.model.pages import PageSize
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
-from replicator.stream.pages import PageSize
 
 _KEY_BYTES = 64
 """An id in a reply with all that goes with it, and what little payload is asked for."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator.model.pages import FIRST_ROWS, PageSize, size_of
 from replicator.model.point import MultiVector, Point, SparseVector
-from replicator.stream.pages import FIRST_ROWS, PageSize, size_of
 
 MB = 1 << 20
 
