@@ -111,13 +111,13 @@ class Metrics:
         self._in_flight_records = gauge(
             "in_flight_records", "Records in writes under way."
         ).labels(**one)
-        self.in_flight_bytes = gauge("in_flight_bytes", "Bytes in writes under way.").labels(
+        self._in_flight_bytes = gauge("in_flight_bytes", "Bytes in writes under way.").labels(
             **one
         )
-        self.in_flight_limit = gauge(
+        self._in_flight_limit = gauge(
             "in_flight_limit", "Writes allowed at once just now."
         ).labels(**one)
-        self.buffer_bytes = gauge("buffer_bytes", "Bytes of events held in memory.").labels(
+        self._buffer_bytes = gauge("buffer_bytes", "Bytes of events held in memory.").labels(
             **one
         )
         self._backfill_estimated = gauge(
@@ -175,6 +175,9 @@ class Metrics:
         self._lag_records.set(math.inf if status.lag.records is None else status.lag.records)
         self._lag_seconds.set(math.inf if status.lag.seconds is None else status.lag.seconds)
         self._in_flight_records.set(status.stream.in_flight)
+        self._in_flight_bytes.set(status.stream.in_flight_bytes)
+        self._in_flight_limit.set(status.stream.in_flight_limit)
+        self._buffer_bytes.set(status.stream.buffer_bytes)
         self._backfill_estimated.set(_or_nan(status.backfill.estimated))
         self._dead_letters.set(status.stream.dead_letters)
         self._generation.set(status.verify.generation)

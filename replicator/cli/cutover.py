@@ -127,13 +127,13 @@ def _somebody_answers(settings: Settings, command: Cross) -> None:
 
 
 async def _run(settings: Settings, command: Cross) -> list[Blocker]:
+    from replicator.cli.attempt import Attempt
     from replicator.cli.connection import connection
-    from replicator.cli.crossing import Crossing
 
     async with connection(settings) as control:
         if command.dry_run:
             return await control.do(command)
-        return await Crossing(control, command.name).run(control.do(command))
+        return await Attempt(control, command.name).run(control.do(command))
 
 
 def _show(operation: str, blockers: list[Blocker]) -> None:

@@ -10,61 +10,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar, assert_never, cast
+from typing import Any, TypeVar
 
 import msgspec
 
 from replicator import __version__
-from replicator.errors import Blocked, Refused, ReplicatorError, Unavailable, first_cause
+from replicator.errors import Refused, ReplicatorError, first_cause
 from replicator.migration.cutover.advice import advised
 from replicator.migration.cutover.crossing import Crossing, Person
 from replicator.migration.cutover.cutover import StepHooks
+from replicator.migration.cutover.whereabouts import Whereabouts
 from replicator.migration.evidence.journal import Journal
 from replicator.migration.evidence.unsettled import keep_unsettled, recall_unsettled
 from replicator.migration.parts import Parts
-from replicator.migration.process.acknowledge import Acknowledgement
 from replicator.migration.process.engine import Engine
-from replicator.migration.process.observe import ANSWER_S
 from replicator.migration.process.operations import Operations
 from replicator.migration.process.supervisor import Supervisor
-from replicator.migration.process.tuning import tune
 from replicator.migration.process.upkeep import Upkeep
 from replicator.migration.process.view import view
+from replicator.migration.steering import Steering
 from replicator.model.command import (
-    Abort,
-    Acknowledge,
-    Answer,
-    AnyCommand,
-    CancelVerification,
     Command,
-    Complete,
     Cross,
-    Cutover,
-    DiscardLetters,
-    Own,
-    Pause,
-    Repair,
-    Resume,
-    RetryLetters,
-    Revert,
-    Tune,
     Verify,
 )
 from replicator.model.finding import Finding
 from replicator.model.letter import DeadLetter, LetterState, RejectedRecord
-from replicator.model.phase import PAUSABLE, Direction, Phase
+from replicator.model.phase import Direction, Phase
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.report import Report
-from replicator.model.situation import Situation, possible, refusal, situation
+from replicator.model.situation import possible
 from replicator.model.status import Status, VerifyStatus
 from replicator.ports.traffic import Fence, Switch
 from replicator.settings.feeds import feed_kind
 
 T = TypeVar("T")
-
-_SAY_IT_THEMSELVES = (Cross, CancelVerification, DiscardLetters, Answer)
-"""The gate says what is in the way with all its other reasons; where nothing is under way, open
-or asked, that is their answer."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -74,6 +54,7 @@ class Begun(msgspec.Struct, frozen=True):
     supervisor: Supervisor
     upkeep: Upkeep
     crossing: Crossing
+    steering: Steering
 
 
 class Migration:
@@ -127,7 +108,19 @@ class Migration:
             hooks=self._hooks,
             person=self._person,
         )
-        self._have_begun = Begun(engine, supervisor, upkeep, crossing)
+        whereabouts = Whereabouts(engine, self._switch)
+        supervisor.explain = whereabouts.explain
+        engine.route_epoch = whereabouts.route_epoch
+        steering = Steering(
+            engine,
+            supervisor,
+            self._operations,
+            upkeep=upkeep,
+            crossing=crossing,
+            whereabouts=whereabouts,
+            person=self._person,
+        )
+        self._have_begun = Begun(engine, supervisor, upkeep, crossing, steering)
         await recall_unsettled(state, engine.writers, self.parts.clock, was_clean=was_clean)
         engine.absolves = was_clean and engine.is_clear
         await self._recall()
@@ -248,7 +241,7 @@ class Migration:
         raw = await self.parts.state.get("estimate")
         progress.estimated = None if raw is None else msgspec.json.decode(raw, type=int | None)
 
-    # -- Control: looking ------------------------------------------------------------------
+    # -- Control ---------------------------------------------------------------------------
 
     async def status(self) -> Status:
         """The whole status, from memory."""
@@ -258,7 +251,7 @@ class Migration:
             verification=self.verification,
             fence=self._begun.crossing.status(),
         )
-        status.possible = possible(self._situation())
+        status.possible = possible(self._begun.steering.situation())
         kind = feed_kind(self.parts.settings.feed)
         status.not_ready = advised(status.not_ready, kind)
         status.blockers = advised(await self._begun.crossing.blockers(Cross()), kind)
@@ -289,164 +282,6 @@ class Migration:
         """The bytes of one."""
         return await self.parts.letter_log.load((await self._begun.upkeep.letter(number)).ref)
 
-    # -- Control: commands -----------------------------------------------------------------
-
     async def do(self, command: Command[T]) -> T:
-        """Do what is asked, once the rules have let it through."""
-        assert isinstance(command, AnyCommand), command
-        self._check(command)
-        return cast("T", await self._do(command))
-
-    # One branch for each command, and nothing but that.
-    async def _do(self, command: AnyCommand) -> object:  # noqa: C901, PLR0912
-        begun = self._begun
-        match command:
-            case Pause():
-                await self._pause()
-            case Resume():
-                await self._resume()
-            case Tune(changes):
-                return await self._tune(changes)
-            case Verify():
-                return await begun.upkeep.verify(command)
-            case CancelVerification():
-                return await self._operations.cancel("verify")
-            case Repair(collection):
-                return await begun.upkeep.repair(collection)
-            case RetryLetters(numbers):
-                return await begun.upkeep.retry(numbers)
-            case DiscardLetters(numbers):
-                return await self._discard(numbers)
-            case Cutover() | Revert():
-                blockers = await begun.crossing.cross(command)
-                return advised(blockers, feed_kind(self.parts.settings.feed))
-            case Complete():
-                await self._end_with(command, Phase.COMPLETE, "the reverse window is ended")
-            case Abort():
-                await self._operations.end("the migration is aborted")
-                self._check(command)
-                await self._end_with(command, Phase.ABORTED, "aborted by a person")
-            case Own():
-                await begun.crossing.own(command.direction)
-                begun.supervisor.wake()
-            case Acknowledge(code, note):
-                await Acknowledgement(self.engine).give(code, note)
-                begun.supervisor.wake()
-            case Answer(yes):
-                self._person.answer(yes)
-            case _:
-                assert_never(command)
-        return None
-
-    def _situation(self) -> Situation:
-        return situation(
-            self.record,
-            operation=self._operations.under_way,
-            asked=self._person.question is not None,
-            feed=self.parts.feed is not None,
-            letters=self.engine.letters.open > 0,
-        )
-
-    def _check(self, command: AnyCommand) -> None:
-        """Raises Refused while the migration is still starting, and where the rules say so."""
-        at = self._situation()
-        reason = refusal(type(command), at)
-        if reason is None or isinstance(command, _SAY_IT_THEMSELVES):
-            return
-        if isinstance(command, Resume) and not at.rests:
-            return  # there is nothing to resume, and that is no error
-        lossy = isinstance(command, Repair) and at.direction is Direction.REVERSE
-        raise Refused("not-invertible" if lossy else "phase-refused", reason)
-
-    async def _pause(self) -> None:
-        """Returns when nothing runs any more, operations that hold keys included."""
-
-        def paused(record: MigrationRecord) -> MigrationRecord | None:
-            if record.paused or record.phase not in PAUSABLE:
-                return None
-            return msgspec.structs.replace(record, paused=True)
-
-        await self.engine.journal.update("pause", "paused", paused)
-        if not self.record.paused:
-            raise self._overtaken()  # a cutover began before it was written down
-        self._begun.supervisor.wake()
-        await self._begun.supervisor.paused()
-
-    async def _resume(self) -> None:
-        record = self.record
-        if record.phase is Phase.BLOCKED:
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    await self._check_unblocked()
-            except TimeoutError as error:
-                raise Unavailable(
-                    "store-unavailable", f"no answer within {ANSWER_S:.0f} s; still BLOCKED"
-                ) from error
-            await self._move(
-                Phase.BLOCKED,
-                record.back_to or Phase.STREAMING,
-                "resumed after a new check",
-                back_to=None,
-            )
-        elif record.paused:
-            await self.engine.journal.change("resume", "resumed", paused=False)
-        else:
-            return
-        self._begun.supervisor.wake()
-
-    async def _check_unblocked(self) -> None:
-        """Raises Refused while log or collections are still not those of the capture."""
-        feed, record = self.parts.feed, self.record
-        if record.capture is None:
-            return
-        try:
-            await self.engine.identity.look()
-        except Blocked as error:
-            raise Refused(error.code, error.message) from error
-        if feed is None:
-            return
-        bounds = await feed.bounds()
-        if len(bounds) != record.capture.partitions:
-            raise Refused("partitions-changed", record.reason)
-        positions = await self.parts.state.positions()
-        behind = [p for p, at in bounds.items() if positions.get(p, -1) < at.start]
-        if behind:
-            raise Refused("log-truncated", f"the log begins after our position on {behind[0]}")
-
-    async def _tune(self, changes: dict[str, str]) -> dict[str, str]:
-        tuned = tune(self.engine, changes)
-        if changes:
-            await self.engine.journal.note("tune", "limits changed", **changes)
-        return tuned
-
-    async def _discard(self, numbers: Sequence[int]) -> int:
-        closed = await self.parts.state.close_letters(
-            numbers, LetterState.DISCARDED, "a person"
-        )
-        if closed:
-            await self.engine.journal.note(
-                "discard", f"{closed} dead letters were given up", numbers=list(numbers)
-            )
-        await self.engine.letters.recount()
-        return closed
-
-    async def _end_with(self, command: Complete | Abort, phase: Phase, message: str) -> None:
-        """Enter the last phase, if it is possible still when that is written down."""
-
-        def still(_: MigrationRecord) -> bool:
-            return refusal(type(command), self._situation()) is None
-
-        await self._move(self.record.phase, phase, message, when=still, paused=False)
-        self._begun.supervisor.wake()
-
-    async def _move(
-        self, current: Phase, following: Phase, message: str, **changes: Any
-    ) -> None:
-        """Enter a phase on a person's word. Raises Refused when another was entered first."""
-        if not await self.engine.journal.move(following, message, only_from=current, **changes):
-            raise self._overtaken()
-
-    def _overtaken(self) -> Refused:
-        return Refused(
-            "phase-refused", f"the phase is {self.record.phase.value} by now; look again"
-        )
+        """Do what is asked. Raises Refused while the migration is still starting."""
+        return await self._begun.steering.do(command)

@@ -44,6 +44,11 @@ class MemoryStatus(msgspec.Struct, kw_only=True):
 class StreamStatus(msgspec.Struct, kw_only=True):
     applied: int = 0
     in_flight: int = 0
+    in_flight_bytes: int = 0
+    in_flight_limit: int = 0
+    """Writes allowed at once just now."""
+    buffer_bytes: int = 0
+    """Of events that are not durable."""
     coalesced: int = 0
     retries: int = 0
     dead_letters: int = 0

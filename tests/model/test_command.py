@@ -16,7 +16,7 @@ import pytest
 
 from replicator.cli.main import cli
 from replicator.http.routes import ROUTES, route_of
-from replicator.migration.migration import Migration
+from replicator.migration.steering import Steering
 from replicator.model.command import (
     COMMANDS,
     Acknowledge,
@@ -80,7 +80,7 @@ def test_every_command_has_a_rule() -> None:
     assert set(_RULES) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("control", [Migration, MemoryControl])
+@pytest.mark.parametrize("control", [Steering, MemoryControl])
 def test_every_command_has_a_branch(control: type) -> None:
     assert {command.__name__ for command in COMMANDS} <= branches(control)
 

@@ -16,6 +16,7 @@ from replicator.errors import OutcomeUnknown, Recovery, recovery
 from replicator.migration.copy import backfill
 from replicator.migration.cutover.crossing import Crossing
 from replicator.migration.cutover.cutover import Cutover
+from replicator.migration.cutover.whereabouts import Whereabouts
 from replicator.migration.equality.repair import Repair
 from replicator.migration.evidence import log_identity
 from replicator.migration.evidence.identity import Identity
@@ -35,8 +36,8 @@ from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
 from replicator.stream.guard import WriteGuard
 from replicator.stream.holds import Holds
+from replicator.stream.lanes import Lanes
 from replicator.stream.ownership import Lease, Ownership, Purpose
-from replicator.stream.stream import Stream
 from replicator.stream.writing import Writer
 from replicator.testing import memory_client, memory_state
 from replicator.testing.faults import Fault
@@ -53,10 +54,10 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def position_persisted_before_durable(patch: pytest.MonkeyPatch) -> None:
-    def positions(stream: Stream) -> Positions:
-        return {name: lane.watermark.tracked_to for name, lane in stream.lanes.items()}
+    def positions(lanes: Lanes) -> Positions:
+        return {name: lane.watermark.tracked_to for name, lane in lanes.of.items()}
 
-    patch.setattr(Stream, "positions", property(positions))
+    patch.setattr(Lanes, "positions", property(positions))
 
 
 def coalescer_keeps_the_first(patch: pytest.MonkeyPatch) -> None:
@@ -251,20 +252,20 @@ def _leases_side_by_side(patch: pytest.MonkeyPatch) -> None:
 
 
 def own_keeps_the_vector(patch: pytest.MonkeyPatch) -> None:
-    right = Crossing.own
+    right = Whereabouts.own
 
-    async def keeping(crossing: Crossing, direction: Direction) -> None:
-        before = crossing._record
-        await right(crossing, direction)
+    async def keeping(where: Whereabouts, direction: Direction) -> None:
+        before = where._record
+        await right(where, direction)
         if direction is before.direction and before.epochs.offered > before.epochs.current:
             ended = before.epochs.enter(before.epochs.offered, before.fence_vector, moved=True)
-            await crossing._engine.journal.update(
+            await where._engine.journal.update(
                 "own",
                 "as before",
                 lambda record: msgspec.structs.replace(record, epochs=ended),
             )
 
-    patch.setattr(Crossing, "own", keeping)
+    patch.setattr(Whereabouts, "own", keeping)
 
 
 def epoch_used_again(patch: pytest.MonkeyPatch) -> None:

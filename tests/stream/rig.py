@@ -29,13 +29,14 @@ from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
+from replicator.stream.counters import Counters
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Ownership, Purpose
 from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
-from replicator.stream.stream import Counters, Stream
+from replicator.stream.stream import Stream
 from replicator.stream.transform import Transform
 from replicator.stream.writing import Writer
 from replicator.testing.faults import Fault

@@ -20,10 +20,10 @@ READING = {"Store", "StoreReader", "StoreSearcher", "KeyReader"}
 KNOWS = {
     "stream/reading.py": {"Store", "KeyReader"},
     "migration/parts.py": {"Store"},
-    "migration/engine.py": {"Store"},
+    "migration/process/engine.py": {"Store"},
 }
 """Who may know which of them."""
-HANDS_OVER = {"migration/engine.py": "__init__"}
+HANDS_OVER = {"migration/process/engine.py": "__init__"}
 """Where the stores of the parts are given to their readers and writers."""
 SCANS_OF_ITS_OWN = ("connectors/", "testing/")
 """Stores, and the suite that asks them without a reader."""

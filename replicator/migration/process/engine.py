@@ -39,12 +39,13 @@ from replicator.ports.store import Store, StoreWriter
 from replicator.settings.stores import StoreSettings
 from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
+from replicator.stream.counters import Counters
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
 from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
-from replicator.stream.stream import Counters, Stream
+from replicator.stream.stream import Stream
 from replicator.stream.waits import Waits
 from replicator.stream.writing import Writer
 

@@ -21,7 +21,8 @@ from replicator.model.status import (
     RetentionStatus,
 )
 from replicator.ports.feed import ChangeFeed, GroupWatch, Retention
-from replicator.stream.stream import Counters, Stream
+from replicator.stream.counters import Counters
+from replicator.stream.stream import Stream
 
 _FRESH_S = 30.0
 """Bounds older than this are not known. Sooner forgets them during a broker's ordinary

@@ -40,7 +40,7 @@ def tune(engine: Engine, changes: dict[str, str]) -> dict[str, str]:
     engine.stream_settings = settings
     engine.pace.rate_max = rate_max
     if engine.stream is not None:
-        engine.stream.settings = settings
+        engine.stream.tune(settings)
     for writer in engine.writers.values():
         writer.limit.maximum = settings.in_flight_max
     return {

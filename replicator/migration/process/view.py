@@ -39,6 +39,9 @@ def view(
         stream=StreamStatus(
             applied=counters.applied,
             in_flight=stream.in_flight if stream is not None else 0,
+            in_flight_bytes=stream.in_flight_bytes if stream is not None else 0,
+            in_flight_limit=writer.limit.now,
+            buffer_bytes=stream.buffered_bytes if stream is not None else 0,
             coalesced=counters.coalesced,
             retries=sum(w.retries for w in engine.writers.values()),
             dead_letters=engine.letters.open,
@@ -76,10 +79,6 @@ def view(
         )
         status.retention = engine.observer.retention(lag)
     status.ready = not status.not_ready
-    metrics = engine.parts.metrics
-    metrics.in_flight_limit.set(writer.limit.now)
-    metrics.in_flight_bytes.set(stream.in_flight_bytes if stream is not None else 0)
-    metrics.buffer_bytes.set(stream.buffered_bytes if stream is not None else 0)
     return status
 
 

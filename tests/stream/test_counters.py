@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from replicator.codecs.events import encode
-from replicator.stream.unknown import NAMES_MAX, OTHERS, UnknownFields
+from replicator.stream.counters import NAMES_MAX, OTHERS, UnknownFields
 from tests.stream.rig import Rig, upsert, virtual
 
 

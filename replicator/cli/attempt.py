@@ -32,7 +32,7 @@ _ENTRIES = 100
 """Journal entries looked at each time: a switch-over writes about twenty in all."""
 
 
-class Crossing:
+class Attempt:
     """Follow one attempt, on standard error; results belong to standard output."""
 
     def __init__(self, control: Control, operation: str) -> None:
