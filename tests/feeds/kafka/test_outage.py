@@ -116,7 +116,11 @@ async def test_a_restart_in_the_middle_of_a_stream_neither_loses_nor_repeats(
     await log.append(numbered(300))
     records = (await feed.poll(50, DEADLINE_S)).records
 
-    restarting = asyncio.create_task(asyncio.to_thread(lambda: (broker.stop(), broker.start())))
+    def restart() -> None:
+        broker.stop()
+        broker.start()
+
+    restarting = asyncio.create_task(asyncio.to_thread(restart))
     records += await patiently(feed, 300 - len(records))
     await restarting
     await append(log, [(b"articles/1", b"last")])
