@@ -58,7 +58,7 @@ class Fence:
         self.attempts: list[str] = []
         """Of the closings."""
         self.takes_s = 0.0
-        self.on_close: Callable[[], None] | None = None
+        self.on_close: Callable[[], object] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -211,7 +211,7 @@ class World:
             settings=self.settings,
             fingerprint="the same",
             source=self.images,  # type: ignore[arg-type]
-            target=self.door,  # type: ignore[arg-type]
+            target=self.door,
             feed=self.log.attach()
             if not isinstance(self.settings.feed, NoFeedSettings)
             else None,

@@ -220,7 +220,7 @@ async def test_behind_a_word_a_change_is_waited_for_as_long_as_the_source_may_hi
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"
@@ -233,7 +233,7 @@ async def test_an_enforced_fence_is_looked_behind_twice() -> None:
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"
@@ -377,7 +377,7 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
         if world.record.phase is Phase.SWITCHING:
             await asyncio.sleep(70.0)  # longer than it holds
 
-    world.fence.close = close  # type: ignore[method-assign]
+    world.fence.close = close  # type: ignore[method-assign,assignment]
     async with world.running() as migration:
         await world.verify()
         world.switch.takes_s = 100.0
@@ -473,7 +473,7 @@ async def test_a_hold_counts_from_when_it_was_asked_for() -> None:
         if closings == 2:
             await asyncio.sleep(deadline_s - 5.0)
 
-    world.fence.close = close  # type: ignore[method-assign]
+    world.fence.close = close  # type: ignore[method-assign,assignment]
     async with world.running():
         await world.verify()
         world.switch.takes_s = 150.0

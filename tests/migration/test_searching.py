@@ -114,7 +114,7 @@ async def test_a_target_that_finds_others_falls_short_and_says_so() -> None:
         async def search(collection: str, query: Query) -> list[Hit]:
             return hits(*((10_000 + n, 1.0) for n in range(query.limit)))
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert report.equal
         [sentence] = report.below
@@ -137,7 +137,7 @@ async def test_a_search_that_is_refused_is_not_compared_and_ends_nothing(
         async def search(collection: str, query: Query) -> list[Hit]:
             raise error
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert str(error) in report.search["books"]["not_compared"]["v"]
         assert any("search by v is not compared" in line for line in report.warnings)
@@ -173,9 +173,10 @@ async def test_a_store_that_may_not_look_at_every_point_is_asked_by_its_index() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.exact:
                 raise Retryable("store-unavailable", "it took too long")
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "index",
@@ -193,9 +194,10 @@ async def test_a_store_that_allows_no_more_hits_than_count_is_asked_for_those() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.limit > 10:
                 raise Refused("store-refused", 'Limit exceeded 20 > 10 for "limit"')
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.images.search = search  # type: ignore[method-assign]
+        world.images.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "exact",
@@ -226,7 +228,7 @@ async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not(
             await asyncio.sleep(30)
             raise Retryable("store-unavailable", "deadline exceeded")
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         async with asyncio.timeout(3600):
             report = await world.verify()
         assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
-from replicator.migration.equality.verify import Verified
+from replicator.migration.evidence.verified import Verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.model.command import Level
 from replicator.model.finding import Difference
