@@ -61,7 +61,8 @@ def hidden(extras: Iterable[str]) -> set[str]:
 
 def brought(requirements: Iterable[str]) -> set[str]:
     """The distributions that these requirements install, with all that they need."""
-    found, left = {canonicalize_name(PROJECT["name"])}, [(each, "") for each in requirements]
+    found: set[str] = {canonicalize_name(PROJECT["name"])}
+    left = [(each, "") for each in requirements]
     seen = set()
     while left:
         text, extra = left.pop()
