@@ -6,12 +6,12 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.testing.memory_state import Dead, MemoryStateStore
-from replicator.testing.state_conformance import P0, StateConformance, entry, record
+from replicator.testing.state_conformance import P0, Reopen, StateConformance, entry, record
 
 
 class TestMemoryState(StateConformance):
     @pytest.fixture
-    def reopen(self):
+    def reopen(self) -> Reopen:
         disk = MemoryStateStore()
         opened: list[MemoryStateStore] = []
 

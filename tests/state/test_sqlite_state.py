@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ from replicator.state.encoding import record_text
 from replicator.state.opening import APPLICATION_ID
 from replicator.state.queries import load_migrations, load_queries
 from replicator.state.sqlite import SqliteStateStore
-from replicator.testing.state_conformance import P0, StateConformance, entry, record, rejected
+from replicator.testing.state_conformance import (
+    P0,
+    Reopen,
+    StateConformance,
+    entry,
+    record,
+    rejected,
+)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 class TestSqliteState(StateConformance):
     @pytest.fixture
-    async def reopen(self, path: Path):
+    async def reopen(self, path: Path) -> AsyncIterator[Reopen]:
         opened: list[SqliteStateStore] = []
 
         async def reopen() -> SqliteStateStore:
@@ -77,6 +85,7 @@ async def test_every_write_that_returned_survives_kill_9(path: Path) -> None:
     reported = 0
     for lines in (1, 7, 20):
         process = child(path)
+        assert process.stdout is not None
         for _ in range(lines):
             reported = int(process.stdout.readline())
         process.kill()
@@ -121,6 +130,7 @@ async def test_status_reads_beside_a_running_daemon_and_sees_its_writes(path: Pa
 @pytest.mark.crash
 async def test_status_reads_what_a_killed_daemon_left_in_its_log(path: Path) -> None:
     process = child(path)
+    assert process.stdout is not None
     process.stdout.readline()
     process.kill()
     process.communicate()
@@ -253,7 +263,9 @@ async def test_every_query_is_valid_against_the_migrated_schema(path: Path) -> N
     ("query", "values"),
     [("settle", {"below": "{}", "direction": "forward"}), ("letters_of", {"keys": "[]"})],
 )
-async def test_letters_are_looked_up_by_key(path: Path, query: str, values: object) -> None:
+async def test_letters_are_looked_up_by_key(
+    path: Path, query: str, values: dict[str, str]
+) -> None:
     """A commit may name all keys of a second; it must not read every letter for each."""
     await (await SqliteStateStore.open(path)).close()
     database = sqlite3.connect(path)
