@@ -1,7 +1,7 @@
 """
 Reading points: pages of a scan, and points by their ids, each reply bounded in bytes.
 
-How many rows a request asks for follows the size of the rows seen before (`stream.pages`). A
+How many rows a request asks for follows the size of the rows seen before (`model.pages`). A
 reply above the largest that is taken in is refused before it is read, and asked for in parts; a
 single point above it is named, not repeated. A limit that the server names is kept from then
 on.
