@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from replicator import __version__, clock
 from replicator.errors import Refused
+from replicator.extras import needed_for
 from replicator.kinds import open_store
 from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
@@ -98,7 +99,8 @@ def make_feed(settings: Settings) -> ChangeFeed | None:
 
             return ChangelogFeed(settings.feed, settings.name)
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaFeed
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaFeed
 
             return KafkaFeed(settings.feed, settings.name)
         case NoFeedSettings():
@@ -112,7 +114,8 @@ def make_letter_log(settings: Settings) -> LetterLog:
     """
     match settings.feed:
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaDeadLetters
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaDeadLetters
 
             return KafkaDeadLetters(settings.feed, settings.name)
         case ChangelogSettings(path=path):
@@ -143,7 +146,8 @@ def make_event_log(settings: Settings) -> EventLog:
                 raise Refused("config-invalid", f"feed.path: there is no folder for {path}")
             return ChangelogEventLog(path)
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaEventLog
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaEventLog
 
             return KafkaEventLog(settings.feed, settings.name)
         case NoFeedSettings():

@@ -49,6 +49,9 @@ _CLAUSES = frozenset({"must", "should", "must_not", "min_should"})
 _FIELD_TESTS = frozenset({"match", "range", "values_count", "is_empty", "is_null"})
 _STEP = re.compile(r'\.?(?:"([^"]+)"|([^."\[\]]+))|\[(\d*)\]')
 
+EXACT_MAX = 1 << 53
+"""Stores compare numbers in a range as float64, in which neighbours above this are one."""
+
 
 class Match(msgspec.Struct, frozen=True):
     """One of these values."""

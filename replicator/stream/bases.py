@@ -25,11 +25,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from replicator.errors import Rejected
+from replicator.model.pages import size_of
 from replicator.model.point import Point, PointId
 from replicator.model.write import Delete, Patch, Upsert, apply_patch
 from replicator.stream.guard import WriteGuard
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import size_of
 from replicator.stream.reading import Reader
 from replicator.stream.waits import Waits
 

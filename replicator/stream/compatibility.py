@@ -13,12 +13,12 @@ import msgspec
 
 from replicator.codecs.rules import check_collection
 from replicator.errors import Refused, Rejected
+from replicator.model.configuration import configuration_differences, lost_settings
 from replicator.model.finding import CheckFinding, SettingDifference, Severity
 from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
 from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
-from replicator.stream.configuration import configuration_differences, lost_settings
 from replicator.stream.fields import FieldMap
 
 _SHOWN = 5

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from replicator.model.filter import (
+    EXACT_MAX,
     Except,
     Field,
     Filter,
@@ -22,9 +23,6 @@ from replicator.model.filter import (
     is_number,
     parse_filter,
 )
-
-EXACT_MAX = 1 << 53
-"""Stores compare numbers in a range as float64, in which neighbours above this are one."""
 
 _NOT_ASKED = ("substring", "prefix")
 _NO_ALTERNATIVE = "`should` without conditions lets every point through here; some stores none"

@@ -35,6 +35,7 @@ from typing import Protocol, TypeVar
 from replicator.errors import Refused, Rejected, ReplicatorError, Retryable, recovery
 from replicator.metrics import Metrics
 from replicator.model.filter import Filter
+from replicator.model.pages import PAGE_BYTES, PageSize, size_of
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema
@@ -50,7 +51,6 @@ from replicator.ports.store import (
     StoreWriter,
 )
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PAGE_BYTES, PageSize, size_of
 from replicator.stream.patience import Patience
 
 T = TypeVar("T")

@@ -38,7 +38,7 @@ def envelope(
     op: str,
     after: dict[str, Any] | None = None,
     before: dict[str, Any] | None = None,
-    table: str = "articles",
+    table: str | None = "articles",
     **source: Any,
 ) -> dict[str, Any]:
     return {
@@ -69,7 +69,7 @@ def wrapped(payload: object, name: str = "pg.public.articles.Envelope") -> dict[
 
 
 def decoder(
-    integer_ids: dict[str, bool | None] | None = None, **tables: Table
+    integer_ids: dict[str, bool | None] | None = None, /, **tables: Table
 ) -> DebeziumDecoder:
     listed = tables or {"articles": ARTICLES}
     integers = integer_ids or dict.fromkeys(listed, None)
@@ -262,7 +262,7 @@ def test_what_was_not_touched_is_told_by_the_row_before_where_that_is_whole() ->
 def test_a_payload_that_is_whole_beside_a_vector_that_is_not_told_is_no_patch() -> None:
     """A patch could not say which fields the payload before had."""
     key = {"site": "a", "path": "/"}
-    row = {**key, "v": PLACEHOLDER, "meta": "{}"}
+    row: dict[str, Any] = {**key, "v": PLACEHOLDER, "meta": "{}"}
     assert refused(envelope("u", row, table="pages"), key, pages=PAGES) == (
         "row-incomplete",
         "after.v",
@@ -285,20 +285,28 @@ def test_a_row_that_was_made_is_told_whole_or_rejected() -> None:
 
 def test_ids_are_of_the_collections_type() -> None:
     uuid = "67E55044-10B1-426F-9247-BB680E5FE0C8"
-    for integer, given, expected in (
+    fitting: list[tuple[bool | None, int | str, int | str]] = [
         (True, 7, 7),
         (False, "seven", "seven"),
         (None, 7, 7),
         (None, uuid, uuid.lower()),
-    ):
+    ]
+    for integer, given, expected in fitting:
         made = decoder({"articles": integer})
         event = made.decode(record({"id": given}, envelope("d", None, {"id": given})))
         assert event is not None
         assert event.key == Key("articles", expected)
-    for integer, given in ((True, "7"), (False, 7), (None, True), (None, 7.5), (None, None)):
+    others: list[tuple[bool | None, object]] = [
+        (True, "7"),
+        (False, 7),
+        (None, True),
+        (None, 7.5),
+        (None, None),
+    ]
+    for integer, other in others:
         made = decoder({"articles": integer})
         with pytest.raises(Rejected) as rejected:
-            made.decode(record({"id": given}, envelope("d", None, {})))
+            made.decode(record({"id": other}, envelope("d", None, {})))
         assert (rejected.value.code, rejected.value.path) == ("field-type", "id")
 
 

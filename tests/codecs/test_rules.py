@@ -9,7 +9,7 @@ import pytest
 
 from replicator.codecs.rules import check_collection, check_payload_rules, check_write
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Point
+from replicator.model.point import Point, Vector
 from replicator.model.schema import (
     CollectionSchema,
     IdKinds,
@@ -28,7 +28,7 @@ TRAITS = Traits(
     payload=PayloadRules(nested=False),
     marks=True,
 )
-VECTOR = {"": struct.pack("<f", 1)}
+VECTOR: dict[str, Vector] = {"": struct.pack("<f", 1)}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from replicator.kinds import open_store, variants
 from replicator.model.finding import Severity
 from replicator.model.letter import LetterState
 from replicator.model.phase import Phase
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.load import from_toml
@@ -123,7 +123,7 @@ async def test_what_chroma_cannot_hold_is_mapped_or_kept_as_a_dead_letter(
 ) -> None:
     name = fresh_name()
     told = settings(tmp_path, files(tmp_path, "in"), chroma, source="docs", target=name)
-    one = {"": struct.pack("<2f", 1, 1)}
+    one: Vectors = {"": struct.pack("<2f", 1, 1)}
     number, mixed = Point(7, one, {"n": 1}), Point("mixed", one, {"list": [1, "a"]})
     await fill(told.source, Distance.DOT, [POINTS[0], number, mixed])
     async with build(told) as assembly:

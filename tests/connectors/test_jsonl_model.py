@@ -6,6 +6,7 @@ import asyncio
 import struct
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ def carry_out(model: dict[PointId, Point], write: Upsert | Delete) -> None:
             model.pop(write.id, None)
 
 
-async def play(directory: Path, steps: list) -> None:
+async def play(directory: Path, steps: list[Any]) -> None:
     file = directory / "a.jsonl"
 
     def opened() -> JsonlStore:
@@ -91,13 +92,15 @@ async def play(directory: Path, steps: list) -> None:
             assert await reader.count("a") == len(model)
     await store.finish_bulk("a")
     assert len(file.read_bytes().splitlines()) == 1 + len(model)
-    assert (await other.describe("a")).capture_id == "c"
+    described = await other.describe("a")
+    assert described is not None
+    assert described.capture_id == "c"
     await store.close()
     await other.close()
 
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
-def test_the_store_holds_what_a_dictionary_would(steps: list) -> None:
+def test_the_store_holds_what_a_dictionary_would(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(play(Path(directory), steps))

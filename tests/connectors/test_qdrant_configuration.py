@@ -22,17 +22,17 @@ from replicator.connectors.qdrant.schema import read_schema
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import CODES, Refused
 from replicator.migration.preflight.planned import keep_plans, read_plans
-from replicator.model.finding import Severity
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
-from replicator.model.traits import VectorRules
-from replicator.settings.transform import CollectionSettings, TransformSettings
-from replicator.stream.compatibility import losses
-from replicator.stream.configuration import (
+from replicator.model.configuration import (
     configuration_differences,
     neutral,
     settings_of,
     with_options,
 )
+from replicator.model.finding import Severity
+from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
+from replicator.model.traits import VectorRules
+from replicator.settings.transform import CollectionSettings, TransformSettings
+from replicator.stream.compatibility import losses
 from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_state import MemoryStateStore
 

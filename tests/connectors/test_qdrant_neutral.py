@@ -10,6 +10,12 @@ import pytest
 from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.schema import read_schema
+from replicator.model.configuration import (
+    configuration_differences,
+    neutral,
+    settings_of,
+    with_options,
+)
 from replicator.model.finding import Severity
 from replicator.model.schema import (
     CollectionSchema,
@@ -25,12 +31,6 @@ from replicator.model.schema import (
 from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import (
-    configuration_differences,
-    neutral,
-    settings_of,
-    with_options,
-)
 from tests.connectors.test_qdrant_configuration import info_of
 
 SETTINGS = CollectionSettings(source="a", target="a")

@@ -43,7 +43,8 @@ NIL, LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-fff
 
 
 def wanted(name: str, **given: Any) -> CollectionSchema:
-    return CollectionSchema(**{"name": name, "vectors": PLAIN, "ids": IdKinds.UINT64} | given)
+    told: dict[str, Any] = {"name": name, "vectors": PLAIN, "ids": IdKinds.UINT64}
+    return CollectionSchema(**told | given)
 
 
 async def info(url: str, collection: str) -> Any:
@@ -392,7 +393,7 @@ async def test_a_search_honours_its_filter(
     await store.ensure(wanted(name))
     points = []
     for n in range(6):
-        payload = {"n": n, "t": f"t{n}", "list": [*range(n)], "in": [{"x": n}]}
+        payload: dict[str, Any] = {"n": n, "t": f"t{n}", "list": [*range(n)], "in": [{"x": n}]}
         payload |= {"odd": None if n == 5 else n} if n % 2 else {}
         points.append(simple(n, at=f"2024-01-0{n + 1}T00:00:00Z", **payload))
     await store.apply(WriteBatch(name, tuple(map(Upsert, points))))

@@ -36,7 +36,7 @@ SHAPES = {
 Look = Callable[[Any], tuple[grpc.StatusCode, str] | None]
 
 
-class Watch(grpc.aio.ServerInterceptor):
+class Watch(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is untyped
     """Counts the calls of each method, and refuses those that `look` wants refused."""
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ async def test_of_patches_with_vectors_the_write_itself_says_which_are_absent(
     async def present(*_: Any) -> set[Any]:
         return {1}
 
-    watched._writing._present = present  # type: ignore[method-assign]
+    watched._writing._present = present  # type: ignore[method-assign,assignment]
     receipt = await write(watched, name, *patches)
     assert sorted(receipt.absent) == list(range(3, 41))
     found = await watched.fetch(name, range(1, 41))

@@ -47,7 +47,8 @@ class ChromaClient:
         )
 
     async def upsert(self, name: str, points: Sequence[models.PointStruct], **_: Any) -> None:
-        images: Any = {each.id: Image(each.vector, each.payload or {}) for each in points}
+        given: list[Any] = list(points)
+        images = {each.id: Image(each.vector, each.payload or {}) for each in given}
         await self.write(name, images)
 
     async def set_payload(

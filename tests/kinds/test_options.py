@@ -103,7 +103,10 @@ def test_an_option_that_does_not_fit_is_named_with_its_place(
     role: str, given: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        settings(**{f"{role}_options": given})
+        settings(
+            source_options=given if role == "source" else {},
+            target_options=given if role == "target" else {},
+        )
     assert f"collections[0].{role}{why}" in caught.value.message
 
 

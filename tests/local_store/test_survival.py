@@ -10,7 +10,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,7 +233,7 @@ async def opened(path: Path, readers: ThreadPoolExecutor) -> Shard:
 
 
 def upsert(number: int) -> edge.UpdateOperation:
-    vector = memoryview(simple(number).vectors[""]).cast("f")  # type: ignore[arg-type]
+    vector: Any = memoryview(simple(number).vectors[""]).cast("f")  # type: ignore[arg-type]
     return edge.UpdateOperation.upsert_points([edge.Point(number, vector, {})])
 
 
@@ -260,14 +262,16 @@ async def test_a_write_whose_client_hung_up_lands_all_the_same(
     await shard.close()
 
 
+def _put(number: int, engine: edge.EdgeShard) -> None:
+    engine.update(upsert(number))
+
+
 async def test_closing_carries_out_what_was_handed_over(
     tmp_path: Path, readers: ThreadPoolExecutor
 ) -> None:
     shard = await opened(tmp_path / "shard", readers)
     for number in range(50):
-        task = asyncio.create_task(
-            shard.write(lambda engine, n=number: engine.update(upsert(n))), name="write"
-        )
+        task = asyncio.create_task(shard.write(partial(_put, number)), name="write")
         await asyncio.sleep(0)
         task.cancel()
     await shard.close()

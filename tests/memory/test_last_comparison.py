@@ -44,7 +44,7 @@ class Log(MemoryFeed):
 
 async def fetch(_collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
     """Every point of both stores, made when it is read."""
-    return {each: point(each, text=text(int(each))) for each in ids}
+    return {each: point(int(each), text=text(int(each))) for each in ids}
 
 
 @contextmanager
@@ -81,7 +81,8 @@ async def test_the_last_comparison_holds_no_more_than_its_budget(staleness_s: fl
             keys_max=50_000,
             bytes_max=BUDGET,
         )
-        world.images.fetch = world.door.fetch = fetch  # type: ignore[method-assign]
+        world.images.fetch = fetch  # type: ignore[method-assign,assignment]
+        world.door.fetch = fetch  # type: ignore[attr-defined]
         with traced():
             done = await comparison.run({world.first: 0}, {world.first: SMALL + LARGE})
             _, peak = tracemalloc.get_traced_memory()

@@ -65,7 +65,7 @@ class Fence:
         """It stays closed no longer, whatever it is asked."""
         self.closed_for = ""
         self.opened_for: set[str] = set()
-        self.on_close: Callable[[], None] | None = None
+        self.on_close: Callable[[], object] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -229,7 +229,7 @@ class World:
             settings=self.settings,
             fingerprint="the same",
             source=self.images,  # type: ignore[arg-type]
-            target=self.door,  # type: ignore[arg-type]
+            target=self.door,
             feed=self.log.attach()
             if not isinstance(self.settings.feed, NoFeedSettings)
             else None,

@@ -221,7 +221,7 @@ async def test_behind_a_word_a_change_is_waited_for_as_long_as_the_source_may_hi
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"
@@ -234,7 +234,7 @@ async def test_an_enforced_fence_is_looked_behind_twice() -> None:
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"

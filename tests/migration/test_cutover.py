@@ -165,7 +165,7 @@ def a_writer_goes_on_while_it_drains(world: World) -> None:
         world.write(upsert(4))
         world.door.release()
 
-    world.fence.on_close = lambda: asyncio.get_running_loop().call_later(2.0, go_on) and None
+    world.fence.on_close = lambda: asyncio.get_running_loop().call_later(2.0, go_on)
 
 
 def a_writer_goes_on_at_the_last_moment(world: World) -> None:

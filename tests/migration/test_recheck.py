@@ -352,7 +352,7 @@ def unreadable_until_written(world: World, number: int) -> None:
         broken.difference_update(w.id for w in batch.writes if w.id not in rejected)
         return receipt
 
-    door.fetch = reads
+    door.fetch = reads  # type: ignore[attr-defined]
     door.apply = writes  # type: ignore[method-assign]
 
 

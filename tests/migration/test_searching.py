@@ -14,7 +14,7 @@ from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.equality.quality import expected, wilson
 from replicator.migration.equality.searching import assign, below
 from replicator.model.command import Verify
-from replicator.model.point import Point, SparseVector
+from replicator.model.point import Point, SparseVector, Vectors
 from replicator.model.report import Report
 from replicator.model.schema import (
     CollectionSchema,
@@ -122,7 +122,7 @@ async def test_a_target_that_finds_others_falls_short_and_says_so() -> None:
         async def search(collection: str, query: Query) -> list[Hit]:
             return hits(*((10_000 + n, 1.0) for n in range(query.limit)))
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert report.equal
         [sentence] = report.below
@@ -145,7 +145,7 @@ async def test_a_search_that_is_refused_is_not_compared_and_ends_nothing(
         async def search(collection: str, query: Query) -> list[Hit]:
             raise error
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert str(error) in report.search["books"]["not_compared"]["v"]
         assert any("search by v is not compared" in line for line in report.warnings)
@@ -181,9 +181,10 @@ async def test_a_store_that_may_not_look_at_every_point_is_asked_by_its_index() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.exact:
                 raise Retryable("store-unavailable", "it took too long")
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "index",
@@ -201,9 +202,10 @@ async def test_a_store_that_allows_no_more_hits_than_count_is_asked_for_those() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.limit > 10:
                 raise Refused("store-refused", 'Limit exceeded 20 > 10 for "limit"')
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.images.search = search  # type: ignore[method-assign]
+        world.images.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "exact",
@@ -267,14 +269,16 @@ async def test_where_several_are_not_answered_each_is_asked_alone(error: Excepti
 
 
 @virtual
-async def test_sparse_vectors_are_asked_for_like_the_others() -> None:
+async def test_sparse_vectors_are_asked_for_like_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World(verify={"queries": 8})
     held = world.source.collections["books"]
     kinds = {"v": VectorSchema(size=2), "words": VectorSchema(kind=VectorKind.SPARSE)}
     held.schema = msgspec.structs.replace(held.schema, vectors=kinds)
     for number in range(20):
         words = SparseVector(struct.pack("<I", number), floats(1.0))
-        vectors = {"v": floats(number, 20 - number), "words": words}
+        vectors: Vectors = {"v": floats(number, 20 - number), "words": words}
         world.source.write("books", Upsert(Point(number, vectors, {})))
     async with world.running():
         asked: list[Query] = []
@@ -283,7 +287,8 @@ async def test_sparse_vectors_are_asked_for_like_the_others() -> None:
             asked.append(query)
             return hits((1, 1.0))
 
-        world.images.search = world.door.search = search  # type: ignore[method-assign]
+        for store in (world.images, world.door):
+            monkeypatch.setattr(store, "search", search, raising=False)
         report = await world.verify()
         assert report.search["books"]["queries"] == 8
         assert {(query.using, type(query.vector)) for query in asked} == {
@@ -315,7 +320,7 @@ async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not(
             await asyncio.sleep(30)
             raise Retryable("store-unavailable", "deadline exceeded")
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         async with asyncio.timeout(3600):
             report = await world.verify()
         assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
-from replicator.migration.equality.verify import Verified
+from replicator.migration.evidence.verified import Verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.model.command import Level
 from replicator.model.finding import Difference
@@ -293,15 +293,17 @@ def count_shown(images: Images) -> list[PointId]:
 
 
 @virtual
-async def test_both_stores_are_asked_for_what_their_replicas_agree_on() -> None:
+async def test_both_stores_are_asked_for_what_their_replicas_agree_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     world.seed(*range(10))
     async with world.running():
         careful = Images(world.source.attach())
-        world.images.consistent = lambda: careful
+        monkeypatch.setattr(world.images, "consistent", lambda: careful, raising=False)
         shown, plainly = count_shown(careful), count_shown(world.images)
         target = Images(world.target.attach())
-        world.door.consistent = lambda: target
+        monkeypatch.setattr(world.door, "consistent", lambda: target, raising=False)
         world.spoil(Delete(3))
         await world.verify()
         assert (len(shown), plainly) == (10, [])

@@ -31,6 +31,7 @@ BUDGETS_S = {
     "model": 10,
     "mutants": 30,
     "traffic": 10,
+    "packaging": 30,
     "settings": 30,
     "simulation": 960,
     "state": 10,

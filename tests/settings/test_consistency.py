@@ -237,7 +237,7 @@ def test_a_loss_that_there_is_not_cannot_be_accepted() -> None:
 
 
 def test_a_column_map_is_read_whole() -> None:
-    table = {
+    table: dict[str, Any] = {
         "collection": "a",
         "schema": "public",
         "key": ["site", "path"],
@@ -247,7 +247,9 @@ def test_a_column_map_is_read_whole() -> None:
     settings = read(**captured(table))
     assert isinstance(settings.feed, KafkaSettings)
     assert settings.feed.tables == [TableSettings(**table)]
-    assert read(**captured({"collection": "a"})).feed.tables[0].key == ["id"]
+    plain = read(**captured({"collection": "a"})).feed
+    assert isinstance(plain, KafkaSettings)
+    assert plain.tables[0].key == ["id"]
 
 
 def test_another_decoder_or_column_map_is_another_plan() -> None:

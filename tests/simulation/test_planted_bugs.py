@@ -209,7 +209,7 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
         try:
             return await right(writer, lease, batch)
         finally:
-            del writer._store.apply  # type: ignore[attr-defined]
+            del writer._store.apply
 
     patch.setattr(Writer, "_until_answered", hopeful)
 

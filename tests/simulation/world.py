@@ -171,7 +171,12 @@ class World:
         if plan.outage is not None:
             who, at, length = plan.outage
             fault = Fault.BROKER_OUTAGE if who == "broker" else Fault.STORE_OUTAGE
-            part = {"broker": self.log, "source": self.source, "target": self.target}[who]
+            parts: dict[str, MemoryLog | MemoryStore] = {
+                "broker": self.log,
+                "source": self.source,
+                "target": self.target,
+            }
+            part = parts[who]
             events.append((at, partial(self._away, part, fault)))
             events.append((at + length, partial(setattr, part, "away", False)))
         if plan.moved_on_at_s is not None:

@@ -6,16 +6,16 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.testing.memory_state import Dead, MemoryStateStore
-from replicator.testing.state_conformance import P0, StateConformance, entry, record
+from replicator.testing.state_conformance import P0, Reopen, StateConformance, entry, record
 
 
 class TestMemoryState(StateConformance):
     @pytest.fixture
-    def disk(self):
+    def disk(self) -> MemoryStateStore:
         return MemoryStateStore()
 
     @pytest.fixture
-    def beside(self, disk: MemoryStateStore):
+    def beside(self, disk: MemoryStateStore) -> Reopen:
         async def beside() -> MemoryStateStore:
             disk.unlock()
             return disk.attach()
@@ -23,7 +23,7 @@ class TestMemoryState(StateConformance):
         return beside
 
     @pytest.fixture
-    def reopen(self, disk: MemoryStateStore):
+    def reopen(self, disk: MemoryStateStore) -> Reopen:
         opened: list[MemoryStateStore] = []
 
         async def reopen() -> MemoryStateStore:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from replicator.model.event import Key
 from replicator.model.position import Partition, Place
 from replicator.state.queries import load_queries
 from replicator.state.sqlite import SqliteStateStore
-from replicator.testing.state_conformance import P0, StateConformance, entry, record, rejected
+from replicator.testing.state_conformance import (
+    P0,
+    Reopen,
+    StateConformance,
+    entry,
+    record,
+    rejected,
+)
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 class TestSqliteState(StateConformance):
     @pytest.fixture
-    async def reopen(self, path: Path):
+    async def reopen(self, path: Path) -> AsyncIterator[Reopen]:
         opened: list[SqliteStateStore] = []
 
         async def reopen() -> SqliteStateStore:
@@ -39,7 +47,7 @@ class TestSqliteState(StateConformance):
             await opened[-1].close()
 
     @pytest.fixture
-    async def beside(self, path: Path):
+    async def beside(self, path: Path) -> AsyncIterator[Reopen]:
         opened: list[SqliteStateStore] = []
 
         async def beside() -> SqliteStateStore:
@@ -90,6 +98,7 @@ async def test_every_write_that_returned_survives_kill_9(path: Path) -> None:
     reported = 0
     for lines in (1, 7, 20):
         process = child(path)
+        assert process.stdout is not None
         for _ in range(lines):
             reported = int(process.stdout.readline())
         process.kill()
@@ -134,6 +143,7 @@ async def test_status_reads_beside_a_running_daemon_and_sees_its_writes(path: Pa
 @pytest.mark.crash
 async def test_status_reads_what_a_killed_daemon_left_in_its_log(path: Path) -> None:
     process = child(path)
+    assert process.stdout is not None
     process.stdout.readline()
     process.kill()
     process.communicate()
@@ -216,7 +226,9 @@ async def test_every_query_is_valid_against_the_migrated_schema(path: Path) -> N
     ("query", "values"),
     [("settle", {"below": "{}", "direction": "forward"}), ("letters_of", {"keys": "[]"})],
 )
-async def test_letters_are_looked_up_by_key(path: Path, query: str, values: object) -> None:
+async def test_letters_are_looked_up_by_key(
+    path: Path, query: str, values: dict[str, str]
+) -> None:
     """A commit may name all keys of a second; it must not read every letter for each."""
     await (await SqliteStateStore.open(path)).close()
     database = sqlite3.connect(path)

@@ -209,7 +209,8 @@ def test_an_id_matches_with_its_type_and_a_uuid_in_any_spelling() -> None:
 
 
 def test_an_empty_filter_matches_everything() -> None:
-    for empty in ({}, {"must": []}, {"should": []}, {"must_not": []}):
+    empties: tuple[dict[str, Any], ...] = ({}, {"must": []}, {"should": []}, {"must_not": []})
+    for empty in empties:
         assert Filter(empty).matches(1, {})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
@@ -176,9 +176,9 @@ async def test_the_wait_of_a_scan_is_shown_until_a_page_has_come() -> None:
     assert trouble(reader) is None
     seen = []
     async with aclosing(reader.scan(WHOLE, None, 4)) as pages:
-        reading = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        reading = asyncio.create_task(anext(pages))
         await reading
-        reading = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        reading = asyncio.create_task(anext(pages))
         await asyncio.sleep(0.5)
         seen.append(trouble(reader))
         await reading
@@ -395,10 +395,11 @@ async def test_a_fetch_waits_for_a_store_that_is_away_or_refuses() -> None:
 @virtual
 async def test_a_refusal_is_raised_where_that_is_said() -> None:
     shelf = Shelf(8)
-    for ask in (
+    asks: tuple[Callable[[Reader], Awaitable[object]], ...] = (
         lambda r: r.fetch("books", [1], or_refused=True),
         lambda r: r.describe("books", or_refused=True),
-    ):
+    )
+    for ask in asks:
         shelf.errors.extend([AWAY, GONE])
         with pytest.raises(Refused):
             await ask(reader_of(shelf))

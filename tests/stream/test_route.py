@@ -15,7 +15,7 @@ from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.point import Payload, Point, PointId
 from replicator.model.traits import Lists, PayloadRules
 from replicator.model.write import Delete, Patch, Upsert, Write
-from replicator.ports.transform import Item, Row, Transform
+from replicator.ports.transform import Item, Passing, Row, Transform
 from replicator.stream.ownership import Revoked
 from replicator.testing.memory_store import MEMORY
 from tests.stream.rig import Rig, delete, key, now, patch, point, upsert, vector, virtual
@@ -25,6 +25,7 @@ class Embedding:
     """Asks somebody else for vectors, some at a time, and is refused what says so."""
 
     pure = False
+    filter: Passing | None = None
 
     def __init__(self, takes_s: float = 1.0) -> None:
         self.asked: list[list[PointId]] = []

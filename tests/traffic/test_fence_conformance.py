@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
 
 from replicator.demo.application import Application
 from replicator.demo.gate import Gate
+from replicator.demo.oplog import OperationLog
 from replicator.demo.writer import Tally
 from replicator.settings.cutover import HttpSettings
 from replicator.testing.fence_conformance import Admits, FenceConformance
@@ -33,8 +35,8 @@ class TestHttpFence(FenceConformance):
         return Gate()
 
     @pytest.fixture
-    async def fence(self, gate: Gate) -> AsyncIterator[HttpFence]:
-        application = Application(gate, Tally(), log=None)
+    async def fence(self, gate: Gate, tmp_path: Path) -> AsyncIterator[HttpFence]:
+        application = Application(gate, Tally(), OperationLog(tmp_path / "operations"))
         server = TestServer(application.endpoints())
         await server.start_server()
         yield HttpFence(HttpSettings(url=str(server.make_url("/fence"))))

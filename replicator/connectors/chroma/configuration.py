@@ -15,8 +15,8 @@ import msgspec
 
 from replicator.connectors.chroma.api import Found, Metadata
 from replicator.connectors.chroma.kind import CHROMA
+from replicator.model.configuration import neutral
 from replicator.model.schema import CollectionSchema, Distance, VectorSchema
-from replicator.stream.configuration import neutral
 
 KIND = CHROMA.name
 

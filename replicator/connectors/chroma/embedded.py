@@ -20,6 +20,7 @@ import numpy as np
 from replicator.connectors.chroma.api import Found, Metadata, Record, Reply, Wanted, columns
 from replicator.connectors.chroma.kind import ChromaSettings
 from replicator.errors import OutcomeUnknown, Refused, Rejected, ReplicatorError, Unavailable
+from replicator.extras import needed_for
 
 T = TypeVar("T")
 
@@ -217,14 +218,9 @@ class EmbeddedApi:
 
 
 def _package() -> Any:
-    try:
+    with needed_for("a folder of Chroma", "chroma"):
         import chromadb  # noqa: PLC0415 - heavy, and only for a folder
         import chromadb.config  # noqa: PLC0415
-    except ImportError as exc:
-        raise Refused(
-            "extra-missing",
-            "a folder of Chroma needs the package chromadb: install vector-replicator[chroma]",
-        ) from exc
     return chromadb
 
 

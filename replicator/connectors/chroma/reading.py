@@ -33,10 +33,10 @@ from replicator.connectors.chroma.api import (
 from replicator.connectors.chroma.collection import Collections
 from replicator.connectors.chroma.points import point_of
 from replicator.errors import Fatal, Rejected
+from replicator.model.pages import PageSize
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
-from replicator.stream.pages import PageSize
 
 _OVERLAP = 8
 """Places above the one reached that a page begins at, and ids that a cursor carries. Twice as

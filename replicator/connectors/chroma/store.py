@@ -15,6 +15,7 @@ from replicator.connectors.chroma.reading import Reading
 from replicator.connectors.chroma.writing import Writing
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.pages import PAGE_BYTES
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
@@ -22,7 +23,6 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.stream.pages import PAGE_BYTES
 
 _WIPED_AT_ONCE = 5_000
 """Records of one deletion of a wipe: as many as a write may hold, about."""

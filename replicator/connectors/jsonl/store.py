@@ -30,6 +30,7 @@ from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
 from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.pages import PAGE_BYTES
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
@@ -37,7 +38,6 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.stream.pages import PAGE_BYTES
 
 T = TypeVar("T")
 

@@ -32,9 +32,9 @@ from replicator.connectors.qdrant.schema import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
+from replicator.model.configuration import configuration_differences
 from replicator.model.filter import Filter
 from replicator.model.schema import CollectionSchema, Mark
-from replicator.stream.configuration import configuration_differences
 
 _EXACT_FORBIDDEN = "Exact search disabled"
 """What a server says where strict mode's `search_allow_exact` is off."""

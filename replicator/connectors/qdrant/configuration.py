@@ -28,13 +28,13 @@ from replicator.connectors.qdrant.schema import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused
+from replicator.model.configuration import merged
 from replicator.model.schema import (
     CollectionSchema,
     Precision,
     VectorKind,
     VectorSchema,
 )
-from replicator.stream.configuration import merged
 
 _ALIASES = {"optimizer_config": "optimizers_config"}
 """Fields of `CollectionConfig` that the requests call otherwise."""

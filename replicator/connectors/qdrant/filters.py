@@ -19,6 +19,7 @@ from replicator.connectors.qdrant.points import can_hold, write_id
 from replicator.connectors.qdrant.wire import Message
 from replicator.errors import Refused, Rejected
 from replicator.model.filter import (
+    EXACT_MAX,
     Condition,
     DateRange,
     Except,
@@ -39,7 +40,6 @@ from replicator.model.filter import (
     path_of,
 )
 from replicator.model.narrowing import Sure
-from replicator.stream.filter_limits import EXACT_MAX
 
 _TEXTS = ("text", "text_any", "phrase")
 """Matches that Qdrant has of these."""

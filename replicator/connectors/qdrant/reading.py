@@ -1,7 +1,7 @@
 """
 Reading points: pages of a scan, and points by their ids, each reply bounded in bytes.
 
-How many rows a request asks for follows the size of the rows seen before (`stream.pages`). A
+How many rows a request asks for follows the size of the rows seen before (`model.pages`). A
 reply above the largest that is taken in is refused before it is read, and asked for in parts; a
 single point above it is named, not repeated. A limit that the server names is kept from then
 on.
@@ -22,10 +22,10 @@ from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected
 from replicator.model.filter import Filter
 from replicator.model.narrowing import at_least
+from replicator.model.pages import PageSize
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
-from replicator.stream.pages import PageSize
 
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _KEY_BYTES = 64

@@ -18,6 +18,7 @@ from replicator.connectors.qdrant.writing import Writing
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.filter import Filter, parse_search_filter
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.pages import PAGE_BYTES
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
@@ -25,7 +26,6 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.stream.pages import PAGE_BYTES
 
 SAMPLES_PER_PART = 64
 """Ids sampled for one chunk. Half of it makes chunks of visibly uneven size; twice only

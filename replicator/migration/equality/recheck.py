@@ -25,6 +25,7 @@ from replicator.migration.equality.likeness import Likeness
 from replicator.migration.equality.reference_fold import size_of
 from replicator.migration.equality.touched import Touched, Touches
 from replicator.model.event import ChangeEvent, Key
+from replicator.model.pages import PageSize
 from replicator.model.phase import Direction
 from replicator.model.point import PointId
 from replicator.model.position import Positions
@@ -35,7 +36,6 @@ from replicator.ports.transform import Item, Row
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PageSize
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer

@@ -26,6 +26,7 @@ from replicator.migration.equality.suspects import Suspects
 from replicator.migration.evidence.verified import Verified, keep_verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.migration.preflight.routes import Atlas, wanted_target
+from replicator.model.configuration import configuration_differences
 from replicator.model.event import Key
 from replicator.model.filter import Filter
 from replicator.model.finding import Difference, Finding, SettingDifference
@@ -39,7 +40,6 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.configuration import configuration_differences
 from replicator.stream.ids import SOURCE_ID
 from replicator.stream.reading import Reader, RowBudget, Want
 

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from replicator.migration.preflight.routes import wanted_target
+from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
 from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import settings_of
 from replicator.stream.reading import Reader
 from replicator.stream.transform import FieldTransform
 

@@ -12,6 +12,7 @@ import msgspec
 
 from replicator.codecs.validation import Demand, demand_of
 from replicator.errors import Blocked, Refused
+from replicator.model.configuration import neutral, with_options
 from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.record import Chunk
@@ -20,7 +21,6 @@ from replicator.ports.store import Optioned, Planner, StoreWriter
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.configuration import neutral, with_options
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.transform import FieldTransform, IdentityTransform
