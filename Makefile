@@ -102,5 +102,5 @@ dist: $(READY) ## the distribution in dist/: built, checked, installed with all 
 	rm -rf dist/venv
 
 clean: ## remove .venv, caches and build products; var/ may hold a migration and stays
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

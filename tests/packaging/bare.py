@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -49,14 +50,19 @@ def run(program: str, extras: Iterable[str] = (), *arguments: str) -> tuple[int,
     return done.returncode, done.stdout, done.stderr
 
 
+@cache
+def owners() -> dict[str, set[str]]:
+    """Top-level module → the distributions that have it."""
+    return {
+        module: {canonicalize_name(name) for name in names}
+        for module, names in packages_distributions().items()
+    }
+
+
 def hidden(extras: Iterable[str]) -> set[str]:
     """Names of modules that only what is not installed would bring."""
     there = brought([*PROJECT["dependencies"], *(f"{PROJECT['name']}[{e}]" for e in extras)])
-    return {
-        module
-        for module, owners in packages_distributions().items()
-        if not there & {canonicalize_name(owner) for owner in owners}
-    }
+    return {module for module, names in owners().items() if not there & names}
 
 
 def brought(requirements: Iterable[str]) -> set[str]:
