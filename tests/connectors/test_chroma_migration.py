@@ -118,24 +118,28 @@ async def test_cosine_vectors_are_the_same_though_they_are_rounded(
     assert kept != written, "the store does what the comparison is to bear"
 
 
-async def test_what_chroma_cannot_hold_is_mapped_or_kept_as_a_dead_letter(
+async def test_what_chroma_cannot_hold_is_mapped_or_made_a_text_or_kept_as_a_dead_letter(
     chroma: dict[str, Any], tmp_path: Path
 ) -> None:
     name = fresh_name()
     told = settings(tmp_path, files(tmp_path, "in"), chroma, source="docs", target=name)
     one: Vectors = {"": struct.pack("<2f", 1, 1)}
     number, mixed = Point(7, one, {"n": 1}), Point("mixed", one, {"list": [1, "a"]})
-    await fill(told.source, Distance.DOT, [POINTS[0], number, mixed])
+    barred = Point("barred", one, {"#name": 1})
+    await fill(told.source, Distance.DOT, [POINTS[0], number, mixed, barred])
     async with build(told) as assembly:
         with pytest.raises(ReplicatorError, match="1 keys are missing"):
             await assembly.service.run()
         [letter] = await assembly.service.letters(LetterState.OPEN, 9, 0)
-        assert (letter.code, letter.path) == ("field-type", "payload.list")
+        assert letter.event_key is not None
+        assert (letter.event_key.id, letter.path) == ("barred", "payload.#name")
     found = await content(told.target, name)
     assert sorted(str(point.payload.get("_source_id")) for point in found.values()) == [
         "7",
         "None",
+        "None",
     ]
+    assert found["mixed"].payload["list"] == '[1,"a"]'
 
 
 async def test_a_collection_of_qdrant_goes_to_chroma_and_comes_back(

@@ -40,7 +40,12 @@ class OptionedSettings(StoreSettings, tag="optioned", tag_field="kind", frozen=T
         return self.place
 
 
+TRAITS = Traits(ids=IdRules(kinds=IdKinds.UUID), vectors=VectorRules(), marks=False)
+
+
 class OptionedStore:
+    traits = TRAITS
+
     def __init__(self):
         self.chosen = {}
 
@@ -50,7 +55,7 @@ class OptionedStore:
 
 KIND = StoreKind(
     settings=OptionedSettings,
-    traits=Traits(ids=IdRules(kinds=IdKinds.UUID), vectors=VectorRules(), marks=False),
+    traits=TRAITS,
     example='kind = "optioned"',
     open=lambda settings, page_bytes: OptionedStore(),
 )
