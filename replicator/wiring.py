@@ -293,8 +293,8 @@ def make_fence(settings: Settings, person: Person) -> Fence:
 
 def make_switch(settings: Settings, person: Person, store: StoreWriter) -> Switch:
     """The traffic switch. Raises Refused("unsupported") where the store has no aliases."""
-    from replicator.ports.store import AliasSwitch
-    from replicator.traffic.switches import AliasSwitchover, HttpSwitch, ManualSwitch
+    from replicator.ports.store import AliasKeeper
+    from replicator.traffic.switches import AliasSwitch, HttpSwitch, ManualSwitch
 
     match settings.cutover.switch:
         case ManualSettings():
@@ -302,6 +302,6 @@ def make_switch(settings: Settings, person: Person, store: StoreWriter) -> Switc
         case HttpSettings() as switch:
             return HttpSwitch(switch)
         case AliasSettings(aliases=aliases):
-            if not isinstance(store, AliasSwitch):
+            if not isinstance(store, AliasKeeper):
                 raise Refused("unsupported", "cutover.switch: the target has no aliases")
-            return AliasSwitchover(store, aliases, settings.collections)
+            return AliasSwitch(store, aliases, settings.collections)

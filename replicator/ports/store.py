@@ -226,7 +226,7 @@ class BatchSearcher(Protocol):
 
 
 @runtime_checkable
-class AliasSwitch(Protocol):
+class AliasKeeper(Protocol):
     """A store whose aliases move atomically from one collection to another."""
 
     async def point_alias(self, alias: str, collection: str) -> None:

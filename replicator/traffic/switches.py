@@ -8,7 +8,7 @@ import msgspec
 
 from replicator.errors import OutcomeUnknown, Refused, ReplicatorError, Retryable
 from replicator.model.phase import Direction
-from replicator.ports.store import AliasSwitch
+from replicator.ports.store import AliasKeeper
 from replicator.ports.traffic import Pointer
 from replicator.settings.cutover import HttpSettings
 from replicator.settings.transform import CollectionSettings
@@ -111,7 +111,7 @@ class HttpSwitch:
         )
 
 
-class AliasSwitchover:
+class AliasSwitch:
     """
     Readers and writers use an alias for each collection; the store moves it from the source's
     collection to the target's and back. Implements ports.store.Switch.
@@ -121,7 +121,7 @@ class AliasSwitchover:
 
     def __init__(
         self,
-        store: AliasSwitch,
+        store: AliasKeeper,
         aliases: Sequence[str],
         collections: Sequence[CollectionSettings],
     ) -> None:

@@ -8,7 +8,7 @@ from replicator.ports.traffic import Pointer
 from replicator.settings.cutover import HttpSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.settings.units import Duration
-from replicator.traffic.switches import AliasSwitchover, HttpSwitch
+from replicator.traffic.switches import AliasSwitch, HttpSwitch
 from tests.traffic.application import Application
 
 FORWARD, REVERSE = Direction.FORWARD, Direction.REVERSE
@@ -117,8 +117,8 @@ COLLECTIONS = [
 ]
 
 
-def aliased(store: Aliases) -> AliasSwitchover:
-    return AliasSwitchover(store, ["a_live", "b_live"], COLLECTIONS)
+def aliased(store: Aliases) -> AliasSwitch:
+    return AliasSwitch(store, ["a_live", "b_live"], COLLECTIONS)
 
 
 async def test_aliases_move_to_the_targets_and_back() -> None:
@@ -161,7 +161,7 @@ async def test_a_switch_that_failed_half_way_has_an_unknown_outcome_and_can_be_r
 @pytest.mark.parametrize("aliases", [[], ["a_live"], ["same", "same"]])
 def test_every_collection_has_an_alias_of_its_own(aliases: list[str]) -> None:
     with pytest.raises(Refused) as refused:
-        AliasSwitchover(Aliases(), aliases, COLLECTIONS)
+        AliasSwitch(Aliases(), aliases, COLLECTIONS)
     assert refused.value.code == "config-invalid"
 
 
@@ -169,5 +169,5 @@ def test_every_collection_has_an_alias_of_its_own(aliases: list[str]) -> None:
 def test_an_alias_that_the_migration_copies_by_is_not_moved(taken: str) -> None:
     """The reverse stream would follow it, and write the store that the application is on."""
     with pytest.raises(Refused, match=f"aliases: {taken} is what") as refused:
-        AliasSwitchover(Aliases(), [taken, "b_live"], COLLECTIONS)
+        AliasSwitch(Aliases(), [taken, "b_live"], COLLECTIONS)
     assert refused.value.code == "config-invalid"

@@ -28,7 +28,7 @@ from replicator.migration.parts import Parts
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, Mark
-from replicator.ports.store import AliasSwitch, StoreWriter
+from replicator.ports.store import AliasKeeper, StoreWriter
 from replicator.settings.cutover import AliasSettings
 from replicator.stream.ownership import Lease
 from replicator.stream.patience import Patience
@@ -264,5 +264,5 @@ def _next_incarnation(record: MigrationRecord) -> MigrationRecord:
 
 async def _resolved(store: StoreWriter, name: str) -> str:
     """The collection behind a name, which may be an alias."""
-    behind = await store.read_alias(name) if isinstance(store, AliasSwitch) else None
+    behind = await store.read_alias(name) if isinstance(store, AliasKeeper) else None
     return behind or name

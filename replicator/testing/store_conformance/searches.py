@@ -13,7 +13,7 @@ from replicator.model.point import Point
 from replicator.model.schema import Distance, VectorSchema
 from replicator.model.search import Query
 from replicator.model.write import Upsert
-from replicator.ports.store import AliasSwitch, BatchSearcher, SelfCheck, Store
+from replicator.ports.store import AliasKeeper, BatchSearcher, SelfCheck, Store
 from replicator.testing.store_conformance.examples import floats, fresh_name
 from replicator.testing.store_conformance.suite import Suite, write
 
@@ -77,8 +77,8 @@ class Searches(Suite):
                 await store.search(collection, filtered)
 
     async def test_an_alias_moves_from_one_collection_to_another(self, store: Store) -> None:
-        assert isinstance(store, AliasSwitch) is self.traits.aliases
-        if isinstance(store, AliasSwitch):
+        assert isinstance(store, AliasKeeper) is self.traits.aliases
+        if isinstance(store, AliasKeeper):
             one, other = await self.made(store), await self.made(store)
             alias = fresh_name()
             assert await store.read_alias(alias) is None
