@@ -16,10 +16,19 @@ import pytest
 from replicator.connectors.chroma.kind import CHROMA, ChromaOptions, ChromaSettings
 from replicator.connectors.chroma.store import ChromaStore
 from replicator.errors import Refused, Rejected
+from replicator.model.configuration import lost_settings
 from replicator.model.finding import Severity
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    IndexKind,
+    Mark,
+    VectorIndex,
+    VectorSchema,
+)
 from replicator.model.search import Query
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.settings.units import Secret
@@ -529,7 +538,25 @@ async def test_settings_are_carried_to_another_chroma_and_to_nobody_else(
     assert made is not None
     assert made.native == settings
     foreign = msgspec.structs.replace(described, native_kind="other", indexes={"n": "integer"})
-    assert (either.plan(foreign).native, either.plan(foreign).indexes) == ({}, {})
+    kept = either.plan(foreign)
+    assert (kept.native, kept.indexes) == ({"hnsw": {"max_neighbors": 32}}, {})
+
+
+async def test_the_index_comes_and_goes_in_neutral_words(either: ChromaStore) -> None:
+    asked = VectorIndex(kind=IndexKind.HNSW, m=24, ef_construction=100, on_disk=True)
+    vector = VectorSchema(size=2, distance=Distance.DOT, index=asked)
+    wanted = msgspec.structs.replace(
+        schema(fresh_name()), vectors={"": vector}, native_kind="other"
+    )
+    planned = either.plan(wanted)
+    assert planned.native == {"hnsw": {"max_neighbors": 24}}  # the other is Chroma's own
+    assert {each.code for each in lost_settings(wanted, planned)} == {"loss-on-disk"}
+    await either.ensure(planned)
+    made = await either.describe(planned.name)
+    assert made is not None
+    assert made.vectors is not None
+    assert made.vectors[""].index == VectorIndex(kind=IndexKind.HNSW, m=24, ef_construction=100)
+    assert made.restated == ("hnsw.max_neighbors",)
 
 
 async def test_what_is_foreseen_is_what_is_made(store: ChromaStore) -> None:

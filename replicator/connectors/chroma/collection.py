@@ -26,6 +26,7 @@ from replicator.connectors.chroma.configuration import (
     native_of,
     others,
     plan,
+    restate,
     space_of,
 )
 from replicator.errors import Refused
@@ -88,7 +89,7 @@ class Collections:
             distance=DISTANCES.get(space_of(found) or ""),
             required=not self._traits.vectors.none,
         )
-        return CollectionSchema(
+        schema = CollectionSchema(
             name=found.name,
             vectors={"": vector},
             points=points,
@@ -99,6 +100,7 @@ class Collections:
             native=native_of(found),
             **self._traits.facts(),
         )
+        return restate(schema) if "hnsw" in found.configuration else schema
 
     def plan(self, wanted: CollectionSchema) -> CollectionSchema:
         """As `Planner.plan`."""

@@ -3,7 +3,8 @@ Settings of a collection: what Chroma keeps of it beside records, in Chroma's ow
 
 `hnsw` holds the parameters of the index that differ from Chroma's own, `embedding_function`
 what Chroma's clients embed texts with, and `metadata` what others keep beside the collection.
-They travel between two stores of this kind, and mean nothing to another.
+They travel between two stores of this kind, and mean nothing to another. What there are neutral
+words for, of the index, travels in them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import msgspec
 from replicator.connectors.chroma.api import Found, Metadata
 from replicator.connectors.chroma.kind import CHROMA
 from replicator.model.configuration import neutral
-from replicator.model.schema import CollectionSchema, Distance, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IndexKind,
+    VectorIndex,
+    VectorSchema,
+)
 
 KIND = CHROMA.name
 
@@ -42,6 +49,9 @@ _HNSW = {
     "batch_size": 100,
 }
 """What Chroma 1.5 takes for the index where nobody says."""
+
+_NEUTRAL = {"max_neighbors": "m", "ef_construction": "ef_construction"}
+"""Chroma's word → the neutral one."""
 
 
 SETTINGS = frozenset({"hnsw", "embedding_function", "metadata"})
@@ -76,20 +86,50 @@ def native_of(found: Found) -> dict[str, Any]:
     return {name: document for name, document in native.items() if document}
 
 
+def restate(schema: CollectionSchema) -> CollectionSchema:
+    """A collection with an HNSW graph, with that in neutral words as well."""
+    own = schema.native.get("hnsw", {})
+    words = {neutral: {**_HNSW, **own}[word] for word, neutral in _NEUTRAL.items()}
+    index = VectorIndex(kind=IndexKind.HNSW, **words)
+    vectors = schema.vectors or {}
+    return msgspec.structs.replace(
+        schema,
+        vectors={
+            name: msgspec.structs.replace(vector, index=index)
+            for name, vector in vectors.items()
+        },
+        restated=tuple(f"hnsw.{word}" for word in _NEUTRAL if word in own),
+    )
+
+
+def _translated(wanted: CollectionSchema) -> dict[str, Any]:
+    """The settings that another kind's collection asks for."""
+    for vector in (wanted.vectors or {}).values():
+        hnsw = {
+            word: value
+            for word, neutral in _NEUTRAL.items()
+            if (value := getattr(vector.index, neutral)) not in (None, _HNSW[word])
+        }
+        return {"hnsw": hnsw} if hnsw else {}
+    return {}
+
+
 def plan(wanted: CollectionSchema, carried: Collection[str]) -> CollectionSchema:
     """
     As `Planner.plan`, of settings that can be carried there. Payload indexes are Chroma's own
     affair, which has one of every field.
     """
-    given = wanted.native if wanted.native_kind == KIND else {}
+    given = wanted.native if wanted.native_kind == KIND else _translated(wanted)
     native = {name: document for name, document in given.items() if name in carried}
     made = neutral(wanted, CHROMA.traits.vectors)
     vectors = {
         name: msgspec.structs.replace(vector, distance=vector.distance or DEFAULT)
         for name, vector in (made.vectors or {"": VectorSchema()}).items()
     }
-    return msgspec.structs.replace(
-        made, vectors=vectors, indexes={}, native_kind=KIND, native=native
+    return restate(
+        msgspec.structs.replace(
+            made, vectors=vectors, indexes={}, native_kind=KIND, native=native
+        )
     )
 
 
