@@ -18,7 +18,7 @@ from replicator import __version__
 from replicator.errors import Refused, ReplicatorError, first_cause
 from replicator.migration.cutover.advice import advised
 from replicator.migration.cutover.crossing import Crossing, Person
-from replicator.migration.cutover.cutover import StepHooks
+from replicator.migration.cutover.steps import StepHooks
 from replicator.migration.cutover.whereabouts import Whereabouts
 from replicator.migration.evidence.journal import Journal
 from replicator.migration.evidence.unsettled import keep_unsettled, recall_unsettled

@@ -14,8 +14,10 @@ import pytest
 
 from replicator.errors import OutcomeUnknown, Recovery, recovery
 from replicator.migration.copy import backfill
+from replicator.migration.cutover.closed_fence import ClosedFence
 from replicator.migration.cutover.crossing import Crossing
 from replicator.migration.cutover.cutover import Cutover
+from replicator.migration.cutover.switching import Switching
 from replicator.migration.cutover.whereabouts import Whereabouts
 from replicator.migration.equality.repair import Repair
 from replicator.migration.evidence import log_identity
@@ -187,7 +189,7 @@ def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> N
 
     async def early(cutover: Cutover, direction: Any) -> Positions:
         vector = await right(cutover, direction)
-        await cutover._fence.open(cutover._journal.record.fence_attempt)
+        await cutover._fence._fence.open(cutover._journal.record.fence_attempt)
         return vector
 
     patch.setattr(Cutover, "_fence_and_drain", early)
@@ -282,9 +284,9 @@ def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def lapse_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Cutover, "_latch_lapse", _nothing)
-    patch.setattr(Cutover, "_has_lapsed", lambda _cutover: False)
-    patch.setattr(Cutover, "_read_behind", _nothing)
+    patch.setattr(ClosedFence, "latch_lapse", _nothing)
+    patch.setattr(ClosedFence, "has_lapsed", False)
+    patch.setattr(Switching, "_read_behind", _nothing)
 
 
 def verification_of_an_older_epoch_accepted(patch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from replicator.errors import (
     Refused,
     ReplicatorError,
 )
-from replicator.migration.cutover.cutover import Cutover, StepHooks
+from replicator.migration.cutover.cutover import Cutover
 from replicator.migration.cutover.gate import GateFacts, closed_by
+from replicator.migration.cutover.steps import StepHooks
 from replicator.migration.process.engine import Engine
 from replicator.migration.process.observe import ANSWER_S
 from replicator.migration.process.operations import Operations
