@@ -315,9 +315,9 @@ async def test_the_first_vector_does_not_decide_the_dimension(store: ChromaStore
     assert [error.code for _, error in receipt.rejected] == ["vector-dimension"]
     described = await store.describe(name)
     assert described is not None
-    assert described.vectors == {
-        "": VectorSchema(size=3, distance=Distance.EUCLID, required=True)
-    }
+    assert described.vectors is not None
+    [vector] = described.vectors.values()
+    assert (vector.size, vector.distance, vector.required) == (3, Distance.EUCLID, True)
 
 
 @pytest.mark.parametrize("distance", [Distance.EUCLID, Distance.DOT])

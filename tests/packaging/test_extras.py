@@ -16,6 +16,8 @@ from replicator.kinds import kinds
 from tests.packaging.bare import EXTRAS, PROJECT, ROOT, brought, hidden, owners, run
 
 FOR_OURSELVES = {"all", "dev", "release", "testing"}
+PARTLY = {"chroma"}
+"""Kinds whose driver is for a folder, and not for a server."""
 OURS = [kind for kind in kinds().values() if kind.package == "replicator"]
 
 OPEN = """
@@ -67,11 +69,32 @@ def test_a_kind_whose_driver_is_missing_names_the_extra_that_brings_it(kind: str
     assert code == 0, err
     told, message = json.loads(out)
     if told == "opened":
-        assert kind not in EXTRAS
+        assert kind not in EXTRAS or kind in PARTLY
         return
     assert told == "extra-missing"
     assert f"pip install '{PROJECT['name']}[{kind}]'" in message
     assert json.loads(run(OPEN, [kind], kind)[1]) == ["opened", ""]
+
+
+def test_a_folder_of_chroma_names_its_extra_when_it_is_checked() -> None:
+    program = """
+import asyncio
+from replicator.connectors.chroma.kind import CHROMA, ChromaSettings
+from replicator.errors import Refused
+async def main():
+    store = CHROMA.open(ChromaSettings(path="folder"), 1 << 20)
+    try:
+        print([(found.code, found.message) for found in await store.check()])
+    except Refused as refused:
+        print(refused.code, refused.message)
+    finally:
+        await store.close()
+asyncio.run(main())
+"""
+    code, out, err = run(program)
+    assert code == 0, err
+    assert "extra-missing" in out
+    assert f"pip install '{PROJECT['name']}[chroma]'" in out
 
 
 def test_a_feed_whose_driver_is_missing_names_the_extra_that_brings_it() -> None:
