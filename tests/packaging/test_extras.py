@@ -27,7 +27,7 @@ from replicator.kinds import kinds, open_store, variants
 from replicator.settings.load import from_toml
 section = tomllib.loads(kinds()[sys.argv[1]].example.format(side="A", port=1, folder="export"))
 target = {"kind": "jsonl", "path": "other"}
-collections = [{"source": "a", "target": "b"}]
+collections = [{"source": "books", "target": "books_v2"}]
 whole = {"name": "a", "source": section, "target": target, "collections": collections}
 whole["feed"] = {"kind": "none"}
 try:
