@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replicator.codecs.keys import canonical_id
-from replicator.model.point import Payload, PointId
+from replicator.model.point import BareId, Payload
 from replicator.stream.condition import (
     Path,
     count,
@@ -34,7 +34,7 @@ from replicator.stream.condition import (
     values,
 )
 
-_Condition = Callable[[PointId | None, Payload], bool]
+_Condition = Callable[[BareId | None, Payload], bool]
 
 _CLAUSES = frozenset({"must", "should", "must_not", "min_should"})
 _FIELD_CONDITIONS = frozenset({"match", "range", "values_count", "is_empty", "is_null"})
@@ -57,8 +57,8 @@ class Filter:
         """Top-level payload fields that decide: a patch that touches none changes nothing."""
         return frozenset(self._fields)
 
-    def matches(self, point_id: PointId, payload: Payload) -> bool:
-        """Whether the point belongs to the migration."""
+    def matches(self, point_id: BareId, payload: Payload) -> bool:
+        """Whether the point belongs to the migration. Of an id with a scope, the id alone."""
         return self._matches(point_id, payload)
 
     def _clauses(self, spec: Any, at: str, *, nested: bool) -> _Condition:
@@ -71,7 +71,7 @@ class Filter:
         must_not = self._conditions(spec.get("must_not"), f"{at}.must_not", nested=nested)
         some, some_min = self._min_should(spec.get("min_should"), at, nested=nested)
 
-        def matches(point_id: PointId | None, payload: Payload) -> bool:
+        def matches(point_id: BareId | None, payload: Payload) -> bool:
             return (
                 all(condition(point_id, payload) for condition in must)
                 and not any(condition(point_id, payload) for condition in must_not)

@@ -4,7 +4,7 @@ carried.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from replicator.codecs.events import EventDecoder
 from replicator.codecs.keys import decode_key
@@ -29,9 +29,14 @@ class Intake:
         epochs: Epochs,
         partitioner: str,
         patches: bool = True,
+        scoped: Collection[str] = (),
     ) -> None:
-        """`patches`: False where the log is compacted and was declared free of them."""
+        """
+        `patches`: False where the log is compacted and was declared free of them. `scoped`:
+        source collections whose keys hold a scope.
+        """
         self._patches = patches
+        self._scoped = scoped
         self.routes = routes
         self._decoder = decoder
         self._integer_ids = integer_ids
@@ -121,8 +126,12 @@ class Intake:
             return None
         collection = None
         try:
-            collection = decode_key(record.key, None).collection
-            return decode_key(record.key, self._integer_ids.get(collection))
+            collection = decode_key(record.key, None, scoped=None).collection
+            return decode_key(
+                record.key,
+                self._integer_ids.get(collection),
+                scoped=collection in self._scoped,
+            )
         except Rejected:
             return None
 

@@ -24,13 +24,23 @@ import msgspec
 
 from replicator.codecs.rules import check_collection, check_write
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Point, PointId, Vector, Vectors
+from replicator.model.point import (
+    BareId,
+    Point,
+    PointId,
+    Vector,
+    Vectors,
+    bare,
+    id_order,
+    scope_of,
+)
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
+from replicator.model.scopes import Scopes
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore, order_of
+from replicator.testing.memory_client import AttachedStore
 
 R = TypeVar("R")
 
@@ -45,6 +55,7 @@ MEMORY = Traits(
     ),
     payload=PayloadRules(integer_max=None),
     marks=True,
+    scopes=True,
     indexes=True,
     filters=False,
     exact_search=True,
@@ -139,6 +150,7 @@ class MemoryStore:
             indexes=wanted.indexes if traits.indexes else {},
             capture_id=wanted.capture_id if traits.marks else None,
             points=None,
+            scoped=wanted.scoped and traits.scopes,
             **facts,
         )
 
@@ -259,21 +271,30 @@ class MemoryStore:
         at = now - self.faults.within(self.staleness_s)
         return next((point for until, point in past if until > at), current)
 
-    def page(self, chunk: Chunk, after: tuple[bool, PointId] | None, rows: int) -> list[Point]:
+    def page(
+        self, chunk: Chunk, after: tuple[str, bool, BareId] | None, rows: int
+    ) -> list[Point]:
         """Up to `rows` points of a chunk in id order, those above `after`."""
         held = self.collections.get(chunk.collection)
         if held is None:
             raise Refused("source-missing", f"there is no collection {chunk.collection!r}")
-        part, parts = (int(text) for text in chunk.spec.split("/"))
+        cut, _, named = chunk.spec.partition(" ")
+        part, parts = (int(text) for text in cut.split("/"))
+        scopes = Scopes(frozenset(msgspec.json.decode(named)) if named else None)
         ids = held.points if not held.past else held.points.keys() | held.past.keys()
-        orders = sorted(
-            order
-            for order in map(order_of, ids)
-            if (after is None or order > after)
-            and crc32(str(order[1]).encode()) % parts == part
+        wanted = sorted(
+            (
+                point_id
+                for point_id in ids
+                if (after is None or id_order(point_id) > after)
+                and scopes.hold(point_id)
+                and crc32(f"{scope_of(point_id) or ''}{bare(point_id)}".encode()) % parts
+                == part
+            ),
+            key=id_order,
         )
         found: list[Point] = []
-        for _, point_id in orders:
+        for point_id in wanted:
             if (point := self.seen(chunk.collection, point_id)) is not None:
                 found.append(point)
                 if len(found) == rows:

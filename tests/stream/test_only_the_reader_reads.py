@@ -15,10 +15,10 @@ import replicator
 ROOT = Path(replicator.__file__).parent
 CORE = ("stream", "migration")
 
-READING = {"Store", "StoreReader", "StoreSearcher", "KeyReader"}
+READING = {"Store", "StoreReader", "StoreSearcher", "KeyReader", "ScopeReader"}
 """Types of `ports.store` by which a store can be read."""
 KNOWS = {
-    "stream/reading.py": {"Store", "KeyReader"},
+    "stream/reading.py": {"Store", "KeyReader", "ScopeReader"},
     "migration/parts.py": {"Store"},
     "migration/process/engine.py": {"Store"},
 }

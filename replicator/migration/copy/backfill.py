@@ -179,12 +179,17 @@ class Backfill:
         cut = {state.chunk.collection for state in states}
         for name in self._atlas.forward:
             if name not in cut:
-                chunks = await self._source.split(name, self._settings.chunks)
+                chunks = await self._source.split(
+                    name, self._settings.chunks, self._atlas.scopes.get(name)
+                )
                 await self._state.add_chunks(name, chunks)
         return await self._state.chunks()
 
     async def _estimate(self) -> int | None:
-        counts = [await self._source.count(name) for name in self._atlas.forward]
+        counts = [
+            await self._source.count(name, self._atlas.scopes.get(name))
+            for name in self._atlas.forward
+        ]
         return None if None in counts else sum(count or 0 for count in counts)
 
     async def _read_chunks(self, todo: list[ChunkState]) -> None:

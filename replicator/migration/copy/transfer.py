@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -54,13 +55,17 @@ def export_settings(
     """
     store = settings.source if side == "source" else settings.target
     accepted = _accepted(settings, side)
+    # At the target there are no others, and a copy finds out whether there are any.
+    scopes = {each.source: each.scopes for each in settings.collections}
     return msgspec.structs.replace(
         settings,
         name=f"{settings.name}-export",
         source=store,
         target=files.settings(directory),
         collections=[
-            _as_it_is(name, name, accepted[name])
+            _as_it_is(
+                name, name, accepted[name], scopes.get(name) if side == "source" else None
+            )
             for name in _named(settings, side, collections)
         ],
         feed=NoFeedSettings(),
@@ -196,7 +201,17 @@ def _accepted(settings: Settings, side: str) -> dict[str, list[str]]:
     }
 
 
-def _as_it_is(source: str, target: str, accept: list[str]) -> CollectionSettings:
+def _as_it_is(
+    source: str,
+    target: str,
+    accept: list[str],
+    scopes: Literal["*"] | list[str] | None = None,
+) -> CollectionSettings:
     return CollectionSettings(
-        source=source, target=target, ids="auto", accept=accept, transform=TransformSettings()
+        source=source,
+        target=target,
+        ids="auto",
+        scopes=scopes,
+        accept=accept,
+        transform=TransformSettings(),
     )

@@ -32,6 +32,7 @@ from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
 from replicator.model.record import EvidenceContext
 from replicator.model.report import Report
+from replicator.model.scopes import Scopes
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.state import StateStore
@@ -39,7 +40,7 @@ from replicator.ports.store import Page
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.configuration import configuration_differences
-from replicator.stream.ids import SOURCE_ID
+from replicator.stream.ids import ORIGIN
 from replicator.stream.reading import Reader, RowBudget, Want
 
 _KEPT = 100
@@ -142,8 +143,8 @@ class Verification:
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
-            at_source = self._atlas.at_source(name)
-            reading = self._pages(self._source, at_source, rows_max, budget=self._pace)
+            at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
+            reading = self._pages(self._source, at_source, scopes, rows_max, budget=self._pace)
             async with aclosing(reading) as pages:
                 async for page in pages:
                     rows = [(point.id, point) for point in page.points]
@@ -160,7 +161,12 @@ class Verification:
         for name, route in self._atlas.forward.items():
             # Extras are found by their keys: no vector is read for it.
             reading = self._pages(
-                self._target, route.store, rows_max, want=Want.KEYS, budget=self._pace
+                self._target,
+                route.store,
+                self._atlas.scopes_at_target(name),
+                rows_max,
+                want=Want.KEYS,
+                budget=self._pace,
             )
             async with aclosing(reading) as pages:
                 async for page in pages:
@@ -196,6 +202,7 @@ class Verification:
         self,
         store: Reader,
         collection: str,
+        scopes: Scopes | None,
         rows_max: int | None,
         *,
         want: Want = Want.POINTS,
@@ -204,16 +211,14 @@ class Verification:
         """Every page of a collection, or about `rows_max` rows spread over it. Keys come with
         what tells which source key they belong to.
         """
-        chunks = await store.split(collection, 8)
+        chunks = await store.split(collection, 8, scopes)
         quota = None if rows_max is None else max(1, rows_max // max(1, len(chunks)))
         page_rows = (
             self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
         )
         for chunk in chunks:
             read = 0
-            scan = store.scan(
-                chunk, None, page_rows, want=want, fields=(SOURCE_ID,), budget=budget
-            )
+            scan = store.scan(chunk, None, page_rows, want=want, fields=ORIGIN, budget=budget)
             async with aclosing(scan) as pages:
                 async for page in pages:
                     read += len(page.points)
@@ -271,8 +276,13 @@ class Verification:
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
         for name, route in self._atlas.forward.items():
-            at_source = await self._source.count(self._atlas.at_source(name))
-            counts[name] = [at_source, await self._target.count(route.store)]
+            at_source = await self._source.count(
+                self._atlas.at_source(name), self._atlas.scopes.get(name)
+            )
+            at_target = await self._target.count(
+                route.store, self._atlas.scopes_at_target(name)
+            )
+            counts[name] = [at_source, at_target]
         return counts
 
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
@@ -330,7 +340,8 @@ class Verification:
         if not wanted:
             return queries
         name = self._atlas.at_source(collection.source)
-        async with aclosing(self._pages(self._source, name, wanted)) as pages:
+        scopes = self._atlas.scopes.get(collection.source)
+        async with aclosing(self._pages(self._source, name, scopes, wanted)) as pages:
             async for page in pages:
                 for point in page.points:
                     names = [n for n in point.vectors if mapping is None or n in mapping]

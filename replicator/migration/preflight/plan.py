@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.migration.preflight.routes import wanted_target
+from replicator.migration.preflight.routes import scopes_of, wanted_target
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
 from replicator.settings.settings import Settings
@@ -69,9 +69,10 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
         wanted = at_target or planned
+        scopes = scopes_of(settings, collection, schema)
         transform = Transform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)
-        points = await source.count(collection.source)
+        points = await source.count(collection.source, scopes)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
         steps = collection.transform
         collections.append(

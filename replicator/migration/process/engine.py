@@ -366,10 +366,13 @@ class Engine:
         feed = self.parts.settings.feed
         return Intake(
             decoder=EventDecoder(
-                atlas.integer_ids, int(getattr(feed, "event_bytes_max", 1 << 23))
+                atlas.integer_ids,
+                int(getattr(feed, "event_bytes_max", 1 << 23)),
+                atlas.scopes,
             ),
             routes=atlas.routes(direction),
             integer_ids=atlas.integer_ids,
+            scoped=atlas.scopes,
             epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
             patches=not getattr(feed, "compacted_without_patches", False),
