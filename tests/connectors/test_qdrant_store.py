@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.connectors.qdrant.channel import Channel
@@ -415,10 +416,12 @@ async def test_booleans_are_matched_by_a_real_server_and_refused_by_the_local_on
             await store.search(name, query)
 
 
-def test_a_collection_with_custom_shard_keys_is_no_target() -> None:
+def test_a_collection_with_shard_keys_is_no_target_for_points_without() -> None:
     held = wire().CollectionInfo()
     held.config.params.vectors_config.params.size = 2
     held.config.params.sharding_method = wire().enum("ShardingMethod")["Custom"]
     assert [words for words in conflicts(wanted("x"), held) if "shard keys" in words]
-    with pytest.raises(Refused):
-        copy_collection("x", held)
+    scoped = msgspec.structs.replace(wanted("x"), scoped=True)
+    assert not [words for words in conflicts(scoped, held) if "shard keys" in words]
+    custom = held.config.params.sharding_method
+    assert copy_collection("x", held).sharding_method == custom, "a wipe keeps the method"

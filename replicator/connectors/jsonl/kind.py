@@ -70,6 +70,7 @@ JSONL = StoreKind(
         payload=PayloadRules(integer_max=INTEGER_MAX),
         marks=True,
         patches=False,
+        scopes=True,
         filters=False,
         exact_search=True,
     ),

@@ -99,6 +99,7 @@ QDRANT = StoreKind(
         ),
         marks=True,
         aliases=True,
+        scopes=True,
         indexes=True,
         exact_search=True,
     ),

@@ -55,6 +55,7 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
     return CollectionSchema(
         name=name,
         vectors=vectors,
+        scoped=is_custom_sharded(info),
         indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
         index_options={
             field: options
@@ -123,7 +124,7 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
     """What keeps an existing collection from holding the wanted vectors."""
     present = read_vector_schemas(info.config.params)
     found = []
-    if is_custom_sharded(info):
+    if is_custom_sharded(info) and not wanted.scoped:
         found.append("it has custom shard keys, and a point does not say its own")
     for name, vector in (wanted.vectors or {}).items():
         other = present.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
@@ -11,12 +11,22 @@ from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.points import read_id, write_vector
-from replicator.connectors.qdrant.reading import Reading
-from replicator.connectors.qdrant.wire import wire
+from replicator.connectors.qdrant.ranges import IdRange
+from replicator.connectors.qdrant.reading import SCOPES_AT_ONCE, Reading
+from replicator.connectors.qdrant.scopes import (
+    ShardKeys,
+    all_of,
+    can_be,
+    read_scope,
+    select,
+    shared,
+    some,
+)
+from replicator.connectors.qdrant.wire import Message, wire
 from replicator.connectors.qdrant.writing import Writing
 from replicator.errors import ReplicatorError
 from replicator.model.finding import CheckFinding, Severity
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, scope_of, within
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
@@ -49,8 +59,9 @@ class QdrantStore:
         self._settings = settings
         self._channel = Channel(settings)
         self._collections = Collections(self._channel, settings)
-        self._reading = Reading(self._channel, page_bytes)
-        self._writing = Writing(self._channel)
+        self._keys = ShardKeys(self._channel)
+        self._reading = Reading(self._channel, self._keys, page_bytes)
+        self._writing = Writing(self._channel, self._keys, self._reading)
 
     @property
     def traits(self) -> Traits:
@@ -72,13 +83,37 @@ class QdrantStore:
         return await self._collections.describe(collection)
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
-        """Ranges of ids of about equal shares, by a random sample; they cover every id."""
-        wanted = min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts))
-        parted = ranges.cut(await self._reading.sample(collection, wanted), parts)
-        return [
-            Chunk(number, collection, ranges.write_spec(part))
-            for number, part in enumerate(parted)
+        """
+        Ranges of ids of about equal shares, by a random sample; they cover every id. Where
+        there are scopes, ranges of each, and those to come.
+        """
+        if not await self._collections.is_scoped(collection):
+            return _chunks(collection, await self._cut(collection, parts, None))
+        scopes = await self._keys.list(collection)
+        parted = [
+            part
+            for scope in scopes
+            for part in await self._cut(collection, shared(parts, scopes), scope)
         ]
+        return _chunks(collection, [*parted, IdRange(besides=tuple(scopes))])
+
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        """As `ScopeReader.split_scopes`."""
+        parted = [
+            part
+            for scope in sorted(scopes)
+            if can_be(scope)
+            for part in await self._cut(collection, shared(parts, scopes), scope)
+        ]
+        return _chunks(collection, parted)
+
+    async def _cut(self, collection: str, parts: int, scope: str | None) -> list[IdRange]:
+        if scope is not None and parts == 1:
+            return [IdRange(scope=scope)]
+        wanted = min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts))
+        return ranges.cut(await self._reading.sample(collection, wanted, scope), parts, scope)
 
     def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
         """Pages of points in the order of ids, smaller where the points are large."""
@@ -101,6 +136,11 @@ class QdrantStore:
     async def count(self, collection: str) -> int:
         """Exact."""
         return await self._collections.count(collection)
+
+    async def count_scopes(self, collection: str, scopes: Collection[str]) -> int:
+        """As `ScopeReader.count_scopes`, exact."""
+        there = set(scopes).intersection(await self._keys.list(collection))
+        return await self._collections.count(collection, sorted(there)) if there else 0
 
     async def ensure(self, wanted: CollectionSchema) -> None:
         """
@@ -149,7 +189,27 @@ class QdrantStore:
         if query.filter:
             write_filter(request.filter, query.filter)
         reply = await self._channel.read("Points", "Query", request)
-        return [Hit(read_id(point.id), point.score) for point in reply.result]
+        hits = _hits(reply)
+        if any(scope_of(hit.id) is not None for hit in hits):
+            return await self._search_scopes(collection, request)
+        return hits
+
+    async def _search_scopes(self, collection: str, request: Message) -> list[Hit]:
+        """Each scope by itself: an answer over several has one point for equal ids."""
+        hits: list[Hit] = []
+        for scopes in some(await self._keys.list(collection), SCOPES_AT_ONCE):
+            asked = []
+            for scope in scopes:
+                asked.append(wire().QueryPoints())
+                asked[-1].CopyFrom(request)
+                select(asked[-1], scope)
+            replies = await all_of(
+                [self._channel.read("Points", "Query", each) for each in asked]
+            )
+            hits += [hit for reply in replies for hit in _hits(reply)]
+        larger = await self._collections.larger_is_nearer(collection, request.using)
+        nearer = -1 if larger else 1
+        return sorted(hits, key=lambda hit: nearer * hit.score)[: request.limit]
 
     async def point_alias(self, alias: str, collection: str) -> None:
         """Move the alias in one request."""
@@ -214,3 +274,22 @@ class QdrantStore:
 
     def _finding(self, severity: Severity, code: str, message: str) -> CheckFinding:
         return CheckFinding(severity, code, f"qdrant {self._channel.address}", message)
+
+
+def _chunks(collection: str, parts: Sequence[IdRange]) -> list[Chunk]:
+    return [
+        Chunk(number, collection, ranges.write_spec(part)) for number, part in enumerate(parts)
+    ]
+
+
+def _hits(reply: Message) -> list[Hit]:
+    return [
+        Hit(
+            within(
+                read_scope(point.shard_key) if point.HasField("shard_key") else None,
+                read_id(point.id),
+            ),
+            point.score,
+        )
+        for point in reply.result
+    ]
