@@ -15,6 +15,7 @@ import msgspec
 
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.model.phase import Phase
+from replicator.model.point import PointId, ScopedId, bare
 from replicator.model.schema import Distance, IdKinds
 from replicator.settings.cutover import CutoverSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import FeedSettings, KafkaSettings, NoFeedSettings
@@ -55,11 +56,15 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     """One collection: its ids, its vectors, and how it is transformed."""
 
     settings: CollectionSettings
-    ids: list[int | str]
+    ids: list[PointId]
     vectors: dict[str, int]
     """Vector name → dimension."""
     distance: Distance
     versioned: bool
+    scoped: bool = False
+    """Its ids are unique only within a scope, and there are two, with the same ids."""
+    fan_in: bool = False
+    """The target has none: all points lie together there."""
 
     @property
     def source(self) -> str:
@@ -87,6 +92,8 @@ class Plan(msgspec.Struct, kw_only=True):
     target_staleness_s: float
     late_write_bound_s: float
     marks: bool
+    target_scopes: bool
+    """The target can have scopes."""
     rates: dict[Fault, float]
     crashes: list[tuple[str, int]]
     """(point, occurrence) at which the process dies; at `step`, the loop's own steps."""
@@ -131,6 +138,10 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     collections = [
         _collection(random, number) for number in range(1 if random.random() < 0.6 else 2)
     ]
+    # From a chance of their own, so that what else a seed draws stays as it is.
+    chance = Random(f"scopes {seed}")
+    target_scopes = chance.random() < 0.6
+    collections = [_with_scopes(chance, target_scopes, plan) for plan in collections]
     marks = random.random() < 0.7 or story in {"restored", "second"}
     return Plan(
         seed=seed,
@@ -152,6 +163,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
         late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
         marks=marks,
+        target_scopes=target_scopes,
         rates=_rates(random, story),
         crashes=_crashes(random, story),
         drains=[random.randint(100, 4000)] if random.random() < 0.2 else [],
@@ -214,7 +226,7 @@ def _collection(random: Random, number: int) -> CollectionPlan:
         steps["vectors"] = {"title": "t", "body": "b"} if named else {"": "text"}
     integers = random.random() < 0.6
     count = random.randint(6, 14)
-    ids: list[int | str] = (
+    ids: list[PointId] = (
         [5 + 3 * n for n in range(count)]
         if integers
         else [
@@ -232,6 +244,24 @@ def _collection(random: Random, number: int) -> CollectionPlan:
         vectors=vectors,
         distance=random.choice([Distance.COSINE, Distance.DOT]),
         versioned=random.random() < 0.4,
+    )
+
+
+SCOPES = ("ä/1", "b")
+
+
+def _with_scopes(random: Random, target: bool, plan: CollectionPlan) -> CollectionPlan:
+    """Some collections have scopes: half of the ids, each in both."""
+    if random.random() < 0.7:
+        return plan
+    some = plan.ids[: len(plan.ids) // 2]
+    scopes: Any = random.choice(["*", list(SCOPES)])
+    return msgspec.structs.replace(
+        plan,
+        ids=[ScopedId(scope, bare(each)) for each in some for scope in SCOPES],
+        settings=msgspec.structs.replace(plan.settings, scopes=scopes),
+        scoped=True,
+        fan_in=not target,
     )
 
 

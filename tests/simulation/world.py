@@ -491,6 +491,7 @@ class World:
                 MEMORY,
                 ids=IdRules(kinds=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS),
                 marks=self.plan.marks,
+                scopes=side is Direction.FORWARD or self.plan.target_scopes,
             ),
             on_land=partial(self._landed, side),
             on_send=lambda: self.point("send"),
@@ -507,6 +508,7 @@ class World:
                         for name, size in plan.vectors.items()
                     },
                     ids=SOURCE_IDS,
+                    scoped=plan.scoped,
                 )
             )
 
