@@ -10,6 +10,7 @@ import pytest
 from replicator.errors import Blocked, Refused
 from replicator.migration.evidence.standing import Standing
 from replicator.migration.preflight.checks import run_checks
+from replicator.migration.preflight.plan import make_plan
 from replicator.migration.preflight.routes import draw_atlas
 from replicator.model.command import Repair
 from replicator.model.event import ChangeEvent, Key
@@ -130,6 +131,29 @@ async def test_only_the_scopes_that_are_listed_are_read() -> None:
         for row in page.points
     }
     assert ids == {ScopedId("a", 1), ScopedId("a", 2)}
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("scopes", "target", "expected"),
+    [
+        ("*", True, "all → scopes of the same names"),
+        (["b", "a"], None, "a, b → scopes of the same names"),
+        ("*", False, "all → all points together"),
+    ],
+)
+async def test_the_plan_says_which_scopes_travel_and_whereto(
+    scopes: Any, target: bool | None, expected: str
+) -> None:
+    world = world_of(scopes=scopes, target=target)
+    put(world, "a", 1, 2)
+    plan = await make_plan(
+        world.settings,
+        source=Reader(world.source.attach()),
+        target=Reader(world.target.attach()),
+    )
+    [made] = plan.collections
+    assert (made.scopes, made.points) == (expected, 2)
 
 
 @virtual

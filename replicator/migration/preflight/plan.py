@@ -9,6 +9,7 @@ import msgspec
 from replicator.migration.preflight.routes import scopes_of, wanted_target
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
+from replicator.model.scopes import Scopes
 from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.configuration import settings_of
@@ -34,6 +35,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     creates_target: bool
     indexes: dict[str, str]
     ids: str
+    scopes: str | None = None
+    """Which of the source's scopes travel, and whereto; None where it has none."""
     steps: list[str]
     """The transform in sentences."""
     configuration: dict[str, Any] = {}
@@ -84,6 +87,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 creates_target=at_target is None,
                 indexes=wanted.indexes,
                 ids=collection.ids,
+                scopes=None if scopes is None else _scopes(scopes, wanted),
                 steps=[
                     f"{field}: {msgspec.json.encode(value).decode()}"
                     for field in steps.__struct_fields__
@@ -106,6 +110,11 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         seconds=_total([plan.seconds for plan in collections]),
         complexity=_complexity(collections),
     )
+
+
+def _scopes(scopes: Scopes, target: CollectionSchema) -> str:
+    names = "all" if scopes.names is None else ", ".join(sorted(scopes.names))
+    return f"{names} → {'scopes of the same names' if target.scoped else 'all points together'}"
 
 
 def _vectors(schema: CollectionSchema, transform: Transform) -> dict[str, str]:
