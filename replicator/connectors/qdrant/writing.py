@@ -74,6 +74,7 @@ class Writing:
                 self._keys.forget(batch.collection)
                 continue
             return msgspec.structs.replace(receipt, absent=(*gone, *receipt.absent))
+        # Each answer said what was done, so that nothing is on its way.
         raise Retryable("store-unavailable", "shard keys go while they are written to")
 
     async def _in_scopes(self, batch: WriteBatch) -> tuple[WriteBatch, list[PointId]]:
