@@ -9,7 +9,7 @@ WORKDIR /build
 RUN python -m venv /opt/replicator
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY replicator ./replicator
-RUN /opt/replicator/bin/pip install --constraint constraints.txt .
+RUN /opt/replicator/bin/pip install --constraint constraints.txt '.[all]'
 
 FROM python:3.12-slim
 # The state must outlive the container, and belong to whom the daemon runs as.

@@ -14,8 +14,16 @@ MINUTES ?= 30
 # Which release of the broker, as Maven names it; its own when empty.
 KAFKA_VERSION ?=
 
+# What `make coverage` runs: the tiers that need no broker and no process of their own.
+FAST := $(addprefix tests/,cli codecs connectors http kinds local_store migration model settings state stream testing traffic) \
+	$(wildcard tests/feeds/test_*.py)
+
+# Strict: a page without a place in the list, or a link that leads nowhere, fails. The variable
+# silences what the theme says of its own future at every build.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file deploy/site/mkdocs.yml
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test test-kafka test-cluster lint format docs bench simulate mutants failpoints soak clean
+.PHONY: help demo demo-kafka test test-kafka test-cluster coverage lint format docs site bench simulate mutants failpoints soak dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,12 +49,21 @@ test-kafka: $(READY) ## KAFKA_VERSION=4.0.0: what needs a real broker, on that r
 test-cluster: $(READY) ## the tests that need three Kafka brokers: elections, replicas, TLS
 	$(BIN)/python -m pytest -m cluster tests/feeds/kafka_cluster
 
-lint: $(READY) ## style, types, layers, and the Dockerfile
+coverage: $(READY) ## which lines the fast tiers run; fails below the floor
+	$(BIN)/coverage run -m pytest -n 0 $(FAST)
+	$(BIN)/coverage report
+
+lint: $(READY) ## style, types, layers, the Dockerfile, the site, and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.13
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
+	$(MKDOCS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: $(READY) ## put every file into the house format
 	$(BIN)/ruff check --fix .
@@ -54,6 +71,9 @@ format: $(READY) ## put every file into the house format
 
 docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 	$(BIN)/python -m tests.docs.tables
+
+site: $(READY) ## docs/ as a site, in dist/site
+	$(MKDOCS)
 
 simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation
@@ -70,6 +90,17 @@ bench: $(READY) ## throughput and latency of the data path on this machine
 soak: $(READY) ## MINUTES=30: the demonstration over and over, with crashes and reverts
 	$(BIN)/replicator demo --crash --revert --minutes $(MINUTES)
 
+dist: $(READY) ## the distribution in dist/: built, checked, installed with all extras, and listed with its parts
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,release]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(ls dist/*.whl)[all]"
+	dist/venv/bin/replicator demo --points 200 --seed 1
+	$(BIN)/cyclonedx-py environment dist/venv --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json
+	rm -rf dist/venv
+
 clean: ## remove .venv, caches and build products; var/ may hold a migration and stays
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

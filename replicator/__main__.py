@@ -1,5 +1,23 @@
-"""`python -m replicator`: the same as the `replicator` command."""
+"""The `replicator` command, as which `python -m replicator` is the same."""
 
-from replicator.cli.main import main
+from __future__ import annotations
 
-main()
+import sys
+
+from replicator.errors import Refused, exit_code
+from replicator.extras import needed_for
+
+
+def main() -> None:
+    """Run the command line; the process ends here. Says which package is missing for it."""
+    try:
+        with needed_for("the command line", "cli"):
+            from replicator.cli import main as program  # noqa: PLC0415 - in the extra `cli`
+    except Refused as refused:
+        sys.stderr.write(f"error[{refused.code}]: {refused.message}\n")
+        sys.exit(exit_code(refused))
+    program.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from replicator.losses import LOSSES
+from replicator.losses import CONVERSIONS, LOSSES
 
 CODES: dict[str, str] = {
     # configuration and preflight
@@ -35,6 +35,10 @@ CODES: dict[str, str] = {
     "config-env": "Set the environment variable, or give a default with ${NAME:-default}.",
     "state-locked": (
         "Another daemon runs on this state file; stop it first, or point at its own file."
+    ),
+    "state-conflict": (
+        "Another process changed this state while this one worked on it: let one of them run, "
+        "on a file system that keeps locks."
     ),
     "state-version": "The state file was written by a newer release; run that release.",
     "state-missing": "No migration is in this state file yet; start one with `replicator run`.",
@@ -165,6 +169,14 @@ CODES: dict[str, str] = {
     "field-type": "Give the field at the path the type that the contract says.",
     "field-unknown": "Use the nearest field that the message names, or leave it out.",
     "field-invalid": "Give the field at the path a value that the contract allows.",
+    "table-truncated": (
+        "Verify in full and repair, which removes from the target what the table no longer "
+        "holds; then discard the letter."
+    ),
+    "row-incomplete": (
+        "Let the database tell whole rows (PostgreSQL: ALTER TABLE … REPLICA IDENTITY FULL); "
+        "repair heals the key."
+    ),
     "vector-dimension": "Emit vectors of the dimension that the collection has.",
     "vector-unknown": (
         "Emit only vectors that the collection has, or map the name in the transform."
@@ -219,6 +231,7 @@ CODES: dict[str, str] = {
         "A configured name now stands for another collection; move the alias back, or abort."
     ),
     "late-writes": "Nothing: writes go on once what was sent before can no longer land.",
+    "stale-reads": "Nothing: patches go on once the store shows what was written before them.",
     "route-asked": (
         "Nothing: the switch is asked where it points, and in which epoch; bring it back if it "
         "is away."
@@ -226,6 +239,10 @@ CODES: dict[str, str] = {
     "settle": "Nothing: the copy begins once every change before the capture is readable.",
     "fence-failed": (
         "The writer fence did not close or acknowledge; see its message, then try again."
+    ),
+    "fence-held": (
+        "The writer fence is closed for another attempt than this one: see which daemon made "
+        "it. The fence opens at its deadline, or by whoever made that attempt."
     ),
     "fence-lapsed": (
         "The fence's deadline passed during the attempt; give it a longer --timeout, then try "
@@ -252,6 +269,7 @@ CODES: dict[str, str] = {
     "internal": "A defect in the replicator; report it with the log.",
     # settings of a collection that do not reach the target
     **LOSSES,
+    **CONVERSIONS,
 }
 
 

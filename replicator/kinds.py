@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from replicator.errors import Refused
+from replicator.extras import needed_for
 from replicator.ports.kind import DirectoryOf, StoreKind
 from replicator.ports.store import Store
 from replicator.settings.cutover import AliasSettings
@@ -24,6 +25,7 @@ GROUP = "replicator.stores"
 
 _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
+    "replicator.connectors.chroma.kind:CHROMA",
     "replicator.connectors.jsonl.kind:JSONL",
 )
 
@@ -79,5 +81,12 @@ def kind_for(settings: StoreSettings) -> StoreKind:
 
 
 def open_store(settings: StoreSettings, page_bytes: int) -> Store:
-    """The connector of a store. `page_bytes`: what a page of points may hold, about."""
-    return kind_for(settings).open(settings, page_bytes)
+    """
+    The connector of a store. `page_bytes`: what a page of points may hold, about. Raises
+    Refused("extra-missing") without its driver; ours are in the extra of the kind's name.
+    """
+    kind = kind_for(settings)
+    if kind.package != "replicator":
+        return kind.open(settings, page_bytes)
+    with needed_for(f"the store kind {kind.name!r}", kind.name):
+        return kind.open(settings, page_bytes)

@@ -18,6 +18,11 @@ _SETTINGS: dict[str, str] = {
     # how a collection is searched, kept and guarded
     "hnsw": "the parameters of the HNSW index",
     "quantization": "the quantisation of vectors",
+    "vector-index": "how the nearest vectors are found: HNSW, IVF or by looking at all",
+    "vector-index-m": "the links of a point in the graph of vectors",
+    "vector-index-ef-construction": "the candidates looked at when the graph is built",
+    "vector-index-lists": "the lists of an IVF index",
+    "quantization-bits": "the bits that quantisation keeps of a component",
     "on-disk": "whether vectors are kept on disk",
     "memory": "where vectors are kept",
     "strict-mode": "the limits of strict mode",
@@ -64,6 +69,13 @@ LOSSES: dict[str, str] = {
     for name, what in _SETTINGS.items()
 }
 """Code → what is lost, and what can be done."""
+
+CONVERSIONS: dict[str, str] = {
+    "nested-as-json": "Nothing: no value is lost. A filter on what is within such a value finds"
+    " nothing at the target; keep what is searched for at the top level.",
+}
+"""Code → what to know of a value that the target holds in another form. Nothing is lost, so
+that `check` informs of it."""
 
 RESULTS_CHANGE = frozenset(
     f"loss-{name}"

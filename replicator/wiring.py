@@ -8,19 +8,22 @@ the daemon over HTTP pays for none of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from replicator import __version__, clock
 from replicator.errors import Refused
+from replicator.extras import needed_for
 from replicator.kinds import open_store
 from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
 from replicator.settings.cutover import AliasSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.options import options_of
 from replicator.settings.redaction import secrets_of
 from replicator.settings.settings import Settings
+from replicator.settings.stores import StoreSettings
 
 if TYPE_CHECKING:
     from replicator.metrics import Metrics
@@ -69,7 +72,23 @@ class Assembly:
 def make_stores(settings: Settings) -> tuple[Store, Store]:
     """The connectors of source and target."""
     page_bytes = settings.memory.page_bytes(settings.backfill.readers)
-    return open_store(settings.source, page_bytes), open_store(settings.target, page_bytes)
+    source = open_store(settings.source, page_bytes)
+    target = open_store(settings.target, page_bytes)
+    for each in settings.collections:
+        _choose(source, settings.source, each.source, each.source_options)
+        _choose(target, settings.target, each.target, each.target_options)
+    return source, target
+
+
+def _choose(
+    store: Store, settings: StoreSettings, collection: str, given: Mapping[str, Any]
+) -> None:
+    from replicator.ports.store import Optioned
+
+    options = options_of(settings, given, f"options of {collection}")
+    if options is not None:
+        assert isinstance(store, Optioned), "its kind has options"
+        store.choose(collection, options)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -80,7 +99,8 @@ def make_feed(settings: Settings) -> ChangeFeed | None:
 
             return ChangelogFeed(settings.feed, settings.name)
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaFeed
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaFeed
 
             return KafkaFeed(settings.feed, settings.name)
         case NoFeedSettings():
@@ -94,7 +114,8 @@ def make_letter_log(settings: Settings) -> LetterLog:
     """
     match settings.feed:
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaDeadLetters
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaDeadLetters
 
             return KafkaDeadLetters(settings.feed, settings.name)
         case ChangelogSettings(path=path):
@@ -108,7 +129,15 @@ def make_letter_log(settings: Settings) -> LetterLog:
 
 
 def make_event_log(settings: Settings) -> EventLog:
-    """The writing side of the feed. Raises Refused("unsupported") without a feed."""
+    """
+    The writing side of the feed. Raises Refused("unsupported") without a feed, and where a
+    database's change data capture writes it.
+    """
+    if not isinstance(settings.feed, NoFeedSettings) and settings.feed.decoder != "replicator":
+        raise Refused(
+            "unsupported",
+            f"feed.decoder is {settings.feed.decoder}: change the rows in the database instead",
+        )
     match settings.feed:
         case ChangelogSettings(path=path):
             from replicator.feeds.changelog import ChangelogEventLog
@@ -117,7 +146,8 @@ def make_event_log(settings: Settings) -> EventLog:
                 raise Refused("config-invalid", f"feed.path: there is no folder for {path}")
             return ChangelogEventLog(path)
         case KafkaSettings():
-            from replicator.feeds.kafka import KafkaEventLog
+            with needed_for('feed.kind = "kafka"', "kafka"):
+                from replicator.feeds.kafka import KafkaEventLog
 
             return KafkaEventLog(settings.feed, settings.name)
         case NoFeedSettings():

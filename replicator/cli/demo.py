@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from replicator.cli import options
+from replicator.extras import needed_for
 
 
 @click.command()
@@ -44,7 +45,8 @@ def demo(
 
     Exits with 1 when both stores do not hold what they must.
     """
-    from replicator.demo.run import DemoOptions, run_demo
+    with needed_for("the demonstration", "all"):
+        from replicator.demo.run import DemoOptions, run_demo
 
     told = DemoOptions(
         points=points,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from replicator.cli import options, screen
+from replicator.model.position import Partition, Place
 
 if TYPE_CHECKING:
     from replicator.settings.settings import Settings
@@ -31,11 +32,31 @@ class BadLine(msgspec.Struct, frozen=True):
     message: str
 
 
+class Stretch(msgspec.Struct):
+    """The part of a partition that holds events of ours; those of others may lie between."""
+
+    first: int
+    """Offset of the first."""
+    next: int
+    """Offset behind the last."""
+    events: int = 0
+
+
 class Emitted(msgspec.Struct):
     """What became of the input. Nothing after the first bad batch was emitted."""
 
     emitted: int = 0
+    places: dict[Partition, Stretch] = {}
     bad: list[BadLine] = []
+
+    def lie(self, places: Sequence[Place]) -> None:
+        """Events were appended at these places."""
+        self.emitted += len(places)
+        for at in places:
+            stretch = self.places.setdefault(at.partition, Stretch(at.offset, at.offset))
+            stretch.first = min(stretch.first, at.offset)
+            stretch.next = max(stretch.next, at.offset + 1)
+            stretch.events += 1
 
 
 @click.command()
@@ -47,12 +68,15 @@ def emit(as_json: bool, events: IO[bytes]) -> None:
 
     `v` and `ts` may be left out. A file is checked whole before its first event is emitted;
     standard input by batches of 500. A batch with a bad line is not emitted, nor what follows.
+    Where the events lie in the log is printed by partition.
     """
     outcome = asyncio.run(_emit(options.settings(), events))
     if as_json:
         screen.print_json(outcome)
     else:
         click.echo(f"emitted {outcome.emitted:,} events")
+        for partition, at in sorted(outcome.places.items()):
+            click.echo(f"{partition}: {at.events:,}, offsets {at.first} to {at.next - 1}")
         for bad in outcome.bad[:_SHOWN]:
             click.echo(f"line {bad.line}: {bad.code}: {bad.message}", err=True)
         if outcome.bad:
@@ -74,8 +98,7 @@ async def _emit(settings: Settings, events: IO[bytes]) -> Emitted:
     log = make_event_log(settings)
     try:
         for batch in _batches(settings, events, outcome):
-            await log.append(batch)
-            outcome.emitted += len(batch)
+            outcome.lie(await log.append(batch))
     finally:
         await log.close()
     return outcome

@@ -6,6 +6,8 @@ import asyncio
 
 import click
 
+from replicator.extras import needed_for
+
 
 @click.command("local-store")
 @click.option(
@@ -28,6 +30,7 @@ def local_store(path: str, listen: str) -> None:
 
     Prints its address once it listens, and runs until SIGTERM or ^C.
     """
-    from replicator.local_store.server import serve
+    with needed_for("the local store", "local-store"):
+        from replicator.local_store.server import serve
 
     asyncio.run(serve(path, listen, click.echo))

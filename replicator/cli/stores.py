@@ -88,8 +88,18 @@ def _vectors(rules: VectorRules) -> str:
 
 
 def _fidelity(rules: VectorRules) -> str:
-    told = "with length one under cosine" if rules.normalises else "as they were written"
-    return told if rules.checks_dimensions else f"{told}; of any dimension"
+    from replicator.model.schema import Precision
+
+    told = ["with length one under cosine" if rules.normalises else "as they were written"]
+    if rules.rounds:
+        told.append("rounded under cosine")
+    if not rules.checks_dimensions:
+        told.append("of any dimension")
+    if rules.dimensions_max is not None:
+        told.append(f"up to {rules.dimensions_max:,} dimensions")
+    kept = [each.value for each in Precision if each in rules.precisions]
+    told.append(f"in {', '.join(kept)}")
+    return "; ".join(told)
 
 
 def _payload(rules: PayloadRules) -> str:

@@ -75,7 +75,8 @@ _MAP_FIRST = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
 class EventDecoder:
     """
-    Decode records of the collections that the migration lists.
+    Decode records of the collections that the migration lists: a `ports.feed.Decoder` of our
+    own events.
 
     `integer_ids`: source collection → whether its ids are integers; None where it holds
     integers and UUIDs. `scopes`: those whose keys hold a scope, and which scopes travel. Values
@@ -92,7 +93,21 @@ class EventDecoder:
             collection_prefix(name): (name, integer, scopes.get(name))
             for name, integer in integer_ids.items()
         }
+        self._integer_ids = integer_ids
+        self._scopes = scopes
         self._value_bytes_max = value_bytes_max
+
+    def key(self, record: Record) -> Key | None:
+        """See `Decoder.key`."""
+        if record.key is None:
+            return None
+        collection = None
+        try:
+            collection = decode_key(record.key, None, scoped=None).collection
+            integer = self._integer_ids.get(collection)
+            return decode_key(record.key, integer, scoped=collection in self._scopes)
+        except Rejected:
+            return None
 
     def decode(self, record: Record) -> ChangeEvent | None:
         """

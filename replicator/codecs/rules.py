@@ -30,6 +30,13 @@ def check_collection(wanted: CollectionSchema, rules: VectorRules) -> None:
         raise Refused("unsupported", "a point has one vector here, which has no name")
     if not rules.unnamed and "" in vectors:
         raise Refused("unsupported", "every vector has a name here")
+    for name, vector in vectors.items():
+        if rules.dimensions_max is not None and (vector.size or 0) > rules.dimensions_max:
+            raise Refused(
+                "unsupported",
+                f"the vector {name!r} has {vector.size} dimensions, and the store holds up to"
+                f" {rules.dimensions_max}",
+            )
 
 
 def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:
@@ -87,6 +94,17 @@ def _values(payload: dict[str, Any], path: str) -> Iterator[tuple[str, str | Non
             waiting += [(join(at, name), name, each) for name, each in value.items()]
         elif isinstance(value, list | tuple):
             waiting += [(join(at, place), None, each) for place, each in enumerate(value)]
+
+
+def fits_shape(value: object, rules: PayloadRules) -> bool:
+    """Whether the rules allow the maps and the lists of a value, whatever else it holds."""
+    if isinstance(value, dict):
+        return rules.nested and all(fits_shape(each, rules) for each in value.values())
+    if isinstance(value, list | tuple):
+        return _may_be_listed(value, rules.lists) and all(
+            fits_shape(each, rules) for each in value
+        )
+    return True
 
 
 def _may_be_listed(values: list[Any] | tuple[Any, ...], lists: Lists) -> bool:

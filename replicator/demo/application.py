@@ -102,8 +102,10 @@ class Application:
 
     async def _fence(self, request: web.Request) -> web.Response:
         wish = msgspec.json.decode(await request.read(), type=FenceRequest)
+        closed_s = self._gate.closed_s
         if wish.action == "open":
-            self._gate.open_fence(wish.attempt)
+            if not self._gate.open_fence(wish.attempt):
+                return web.json_response({"error": "another attempt holds it"}, status=409)
         else:
             try:
                 closed = await self._gate.close_fence(wish.deadline_s, wish.attempt)
@@ -111,7 +113,14 @@ class Application:
                 return web.json_response({"error": "writes are still under way"}, status=503)
             if not closed:
                 return web.json_response({"error": "that attempt is over"}, status=409)
-        return web.json_response({"fenced": self._gate.fenced})
+            closed_s = self._gate.closed_s
+        return web.json_response(
+            {
+                "holder": "the demonstration's application",
+                "closed_s": closed_s,
+                "held_s": self._gate.held_s,
+            }
+        )
 
     async def _switched(self, request: web.Request) -> web.Response:
         return self._route()

@@ -37,6 +37,8 @@ class Gate:
         self.route = Route("source", 0)
         self.closings = 0
         self.opened_by_deadline = 0
+        self._closed_for = ""
+        self._closed_at = 0.0
         self._over: dict[str, None] = {}
         """Attempts for which the fence was opened, oldest first."""
         self._held_by: set[str] = set()
@@ -78,19 +80,28 @@ class Gate:
         if attempt and attempt in self._over:
             return False
         self.closings += 1
+        loop = asyncio.get_running_loop()
+        if not self.fenced:
+            self._closed_at = loop.time()
+        self._closed_for = attempt
         self._hold("fence")
         if self._deadline:
             self._deadline.cancel()
-        loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(deadline_s, self._open_by_deadline)
         async with asyncio.timeout(deadline_s):
             await self._idle.wait()
         return not attempt or attempt not in self._over
 
-    def open_fence(self, attempt: str = "") -> None:
-        """Admit writes again, along the route in force, and close no more for this attempt.
-        Idempotent.
+    def open_fence(self, attempt: str = "") -> bool:
         """
+        Admit writes again, along the route in force, and close no more for this attempt.
+        Idempotent.
+
+        False, and the fence stays closed, for another attempt than the one it is closed for:
+        the request was sent before that one began, and comes late.
+        """
+        if attempt and self.fenced and self._closed_for not in ("", attempt):
+            return False
         if attempt:
             self._over[attempt] = None
             if len(self._over) > _ATTEMPTS:
@@ -99,6 +110,19 @@ class Gate:
             self._deadline.cancel()
             self._deadline = None
         self._lift("fence")
+        return True
+
+    @property
+    def closed_s(self) -> float:
+        """For how long the fence has been closed; 0 while it is open."""
+        return asyncio.get_running_loop().time() - self._closed_at if self.fenced else 0.0
+
+    @property
+    def held_s(self) -> float:
+        """How long the fence stays closed if nobody asks again; 0 while it is open."""
+        if self._deadline is None:
+            return 0.0
+        return max(0.0, self._deadline.when() - asyncio.get_running_loop().time())
 
     async def switch(self, to: StoreName, epoch: int) -> bool:
         """Change the route. False, and nothing changes, when `epoch` is an older one."""

@@ -52,6 +52,7 @@ class Points:
             "Scroll": self.scroll,
             "Count": self.count,
             "Query": self.query,
+            "QueryBatch": self.query_batch,
         }
 
     async def update_batch(self, request: Message) -> Message:
@@ -178,6 +179,14 @@ class Points:
             outgoing.write_record(shown, point, key)
             shown.score = point.score
             shown.version = point.version
+        return reply
+
+    async def query_batch(self, request: Message) -> Message:
+        """Several, each as `query`; one that fails spoils them all."""
+        reply = wire().QueryBatchResponse()
+        for query in request.query_points:
+            answer = await self.query(query)
+            reply.result.add().result.extend(answer.result)
         return reply
 
     async def drain(self) -> None:

@@ -42,6 +42,10 @@ def fill_defaults(create: Message) -> None:
     _fill(create, {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1})
 
 
+_DIMENSIONS_MAX = 65_536
+"""As on a server."""
+
+
 def read_config(create: Message) -> edge.EdgeConfig:
     """The engine's configuration for a new shard."""
     config = create.vectors_config
@@ -164,6 +168,11 @@ def _dense(params: Message) -> edge.EdgeVectorParams:
     names = {number: name for name, number in wire().enum("Distance").items()}
     if params.distance == 0 or params.size == 0:
         raise invalid("Validation error in body: vectors need a size and a distance")
+    if params.size > _DIMENSIONS_MAX:
+        raise invalid(
+            "Validation error in body: size must be between 1 and"
+            f" {_DIMENSIONS_MAX}, not {params.size}"
+        )
     multi = None
     if params.HasField("multivector_config"):
         multi = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)

@@ -206,6 +206,7 @@ class Migration:
                 tries=record.tries,
                 incarnation=record.incarnation,
                 fence_closed=record.fence_closed,
+                fence_token=record.fence_attempt,
                 fenced_at=record.fenced_at,
             )
             await journal.begin(following, "planned")

@@ -41,6 +41,9 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     name: str
     attempt: int = 1
     """Counts captures on this state: abort and a new run begin the next attempt."""
+    revision: int = 0
+    """Counts the changes of this record, over all attempts. A state keeps one only in the place
+    of the revision before it, so that of two processes on one state the later one stops."""
     phase: Phase = Phase.PLANNED
     direction: Direction = Direction.FORWARD
     paused: bool = False
@@ -67,6 +70,9 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     """In HELD: the later epoch that an event carried, which a person's word adopts."""
     fence_closed: bool = False
     """A fence that only a person may open is closed, or may be."""
+    fence_token: str = ""
+    """The attempt that the fence was closed for last: only who names it may open. Kept when the
+    next capture begins under a closed fence."""
     fenced_at: float | None = None
     """Since when writers have been stopped, while they are."""
     facts: tuple[Fact, ...] = ()
@@ -96,8 +102,13 @@ class MigrationRecord(msgspec.Struct, kw_only=True):
     @property
     def fence_attempt(self) -> str:
         """The name of the attempt under way, or of the last one, for the fence."""
+        # A fence that the version before closed was closed for its try.
+        return self.fence_token or self.attempt_at(self.tries)
+
+    def attempt_at(self, tries: int) -> str:
+        """The name of a try, for the fence."""
         capture = self.capture.id if self.capture is not None else ""
-        return f"{capture}/{self.tries}"
+        return f"{capture}/{tries}"
 
     def fact(self, code: FactCode) -> Fact | None:
         """The latched fact of this code."""

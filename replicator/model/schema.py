@@ -71,10 +71,49 @@ _TOLERANCES = {
 }
 
 
+class IndexKind(Enum):
+    """How the nearest vectors are found."""
+
+    HNSW = "hnsw"
+    IVF = "ivf"
+    FLAT = "flat"
+    """By looking at every one."""
+
+
+class Quantization(Enum):
+    """What is kept of a vector beside itself, to be searched by."""
+
+    SCALAR = "scalar"
+    PRODUCT = "product"
+    BINARY = "binary"
+
+
+class VectorIndex(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What most stores say of the index of a vector, in words that any of them may translate. None
+    where nothing is said, or where the store does not have it.
+    """
+
+    kind: IndexKind | None = None
+    m: int | None = None
+    """Links of a point of an HNSW graph."""
+    ef_construction: int | None = None
+    """Candidates that are looked at for them."""
+    lists: int | None = None
+    """Of an IVF index."""
+    quantization: Quantization | None = None
+    quantization_bits: float | None = None
+    """Of a component, on average."""
+    on_disk: bool | None = None
+    """Whether the vectors themselves stay on disk."""
+
+
 class VectorSchema(msgspec.Struct, frozen=True):
     """
     One named vector. `size` is the dimension; None for sparse vectors, and where it is not
-    known. `native`: what else its store says of it, in the store's own words.
+    known. `native`: what else its store says of it, in the store's own words; `index` what of
+    that there are neutral words for, and `restated` the paths within `native` that it stands
+    for. Between stores of one kind `native` counts, and `index` between others.
     """
 
     kind: VectorKind = VectorKind.DENSE
@@ -84,6 +123,9 @@ class VectorSchema(msgspec.Struct, frozen=True):
     """The store refuses a point without it."""
     precision: Precision = Precision.FLOAT32
     native: dict[str, Any] = {}
+    index: VectorIndex = VectorIndex()
+    restated: tuple[str, ...] = ()
+    """As in `hnsw_config.m`."""
 
 
 class IdKinds(Flag):
@@ -162,7 +204,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
 
     What only stores of one kind know travels between them as it is: `native` of the collection,
     of each vector, and `index_options` of each payload index are documents in the words of
-    `native_kind`, and mean nothing to another kind.
+    `native_kind`, and mean nothing to another kind. `restated` are the paths within `native`
+    that the `index` of each vector says as well.
     """
 
     name: str
@@ -180,6 +223,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     null_is_absence: bool = False
     native_kind: str | None = None
     native: dict[str, Any] = {}
+    restated: tuple[str, ...] = ()
     index_options: dict[str, dict[str, Any]] = {}
     chosen: tuple[tuple[str, ...], ...] = ()
     """Settings that a person chose for the target, as paths: a wish is no loss."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from replicator.model.schema import IdKinds, IdLimits, VectorKind
+from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
 
 
 class IdRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +51,25 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """A point may have no vector at all."""
     schema: bool = True
     """A collection says which vectors it has; files do not."""
+    precisions: frozenset[Precision] = frozenset({Precision.FLOAT32})
+    """What a collection may keep of a component."""
+    dimensions_max: int | None = None
+    """Of a dense vector, and of each row of a multi-vector. None: no known limit."""
     normalises: bool = False
     """Dense vectors under cosine come back with length one."""
+    rounds: bool = False
+    """Dense vectors under cosine come back with their length, but rounded: what is lost of a
+    component is far less than `verify.float_tolerance` is by default."""
     checks_dimensions: bool = True
     """A vector of another dimension than the collection's is rejected, and not kept."""
+
+    def kept(self, wanted: Precision) -> Precision:
+        """The precision of a collection that is made for this one: the same, or else the next
+        that loses nothing, or else the finest.
+        """
+        held = [each for each in Precision if each in self.precisions and each.holds(wanted)]
+        finest = next(each for each in Precision if each in self.precisions)
+        return wanted if wanted in held else held[-1] if held else finest
 
     def demanded(self, vectors: int) -> bool:
         """Whether a point must have each of the vectors of a collection that has so many."""
@@ -115,8 +130,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     marks: bool
     """It keeps a mark of ours beside a collection."""
     patches: bool = True
-    """It changes parts of a point by itself. Elsewhere its connector reads, folds and writes.
-    """
+    """It changes parts of a point by itself. Elsewhere it is never given a Patch: the point is
+    read, changed and written whole, by the core (`stream.bases`)."""
     counts: bool = True
     """It counts a collection exactly. Elsewhere there is no count."""
     creates_on_write: bool = False

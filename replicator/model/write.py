@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from replicator.errors import Rejected
+from replicator.model.event import ChangeEvent
 from replicator.model.point import Point, PointId, Vectors
 
 
@@ -62,3 +63,28 @@ class Receipt(msgspec.Struct, frozen=True):
 
     rejected: tuple[tuple[PointId, Rejected], ...] = ()
     absent: tuple[PointId, ...] = ()
+
+
+def apply_patch(image: Point, patch: ChangeEvent | Patch) -> Point:
+    """
+    The image after the patch, as a new point with the image's id. Neither is changed.
+
+    What a patch both removes and sets is set: the decoder rejects it for payload keys, and for
+    vectors to name one twice can only mean its new value.
+    """
+    payload = merged(image.payload, patch.set, patch.unset)
+    for name, value in patch.set.items():
+        if value is None:
+            del payload[name]
+    return Point(image.id, merged(image.vectors, patch.vectors, patch.unset_vectors), payload)
+
+
+def merged(
+    base: dict[str, Any], changes: dict[str, Any], removed: tuple[str, ...]
+) -> dict[str, Any]:
+    """The base without what is removed, and with the changes."""
+    left = base.copy()
+    for name in removed:
+        left.pop(name, None)
+    left.update(changes)
+    return left

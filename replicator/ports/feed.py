@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from replicator.model.event import ChangeEvent, Key
 from replicator.model.letter import RejectedRecord
 from replicator.model.position import (
     Bookmark,
     Bounds,
     LogIdentity,
     Partition,
+    Place,
     Polled,
     Positions,
     Record,
@@ -56,13 +58,17 @@ class ChangeFeed(Protocol):
         """
         ...
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(
+        self, positions: Mapping[Partition, int], partitions: int | None = None
+    ) -> None:
         """
-        Start reading at these positions, every partition of the topic. Raises
-        Blocked("log-truncated") when the log begins after one, Blocked("partitions-changed")
-        when the partitions are not these, Blocked("log-replaced") when it is another log or
-        ends before one. May be called again: it forgets what was buffered and starts over at
-        the positions given.
+        Start reading at these positions, and of these partitions only, at least one.
+        `partitions` is how many the whole log has: without it these are all. Raises
+        Blocked("log-truncated") when the log begins after a position,
+        Blocked("partitions-changed") when it has another count of partitions or lacks one of
+        these (and so does `poll`, whichever are read, once the count has changed),
+        Blocked("log-replaced") when it is another log or ends before a position. May be called
+        again: it forgets what was buffered and starts over at the positions given.
         """
         ...
 
@@ -100,6 +106,27 @@ class ChangeFeed(Protocol):
         ...
 
 
+class Decoder(Protocol):
+    """
+    What turns a feed's records into events: which program wrote them. Pure; one for all lanes,
+    called from one loop.
+    """
+
+    def decode(self, record: Record) -> ChangeEvent | None:
+        """
+        The event, or None when it is of no collection that is listed. Raises Rejected with the
+        code and the path of what is wrong: the record is a dead letter then.
+        """
+        ...
+
+    def key(self, record: Record) -> Key | None:
+        """
+        The key that the record's event has, whether or not the rest of it can be read; None
+        where that cannot be said. Never raises.
+        """
+        ...
+
+
 @runtime_checkable
 class GroupWatch(Protocol):
     """A feed whose published positions others could move."""
@@ -124,8 +151,16 @@ class Retention(Protocol):
 class EventLog(Protocol):
     """The writing side of a feed."""
 
-    async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Append (key, value) records in order; returns when they are durable."""
+    async def append(
+        self,
+        records: Sequence[tuple[bytes, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[Place]:
+        """
+        Append (key, value) records in order, each with these headers; returns the place of
+        each once all are durable. Raises Refused("unsupported") for headers where a log keeps
+        none.
+        """
         ...
 
     async def close(self) -> None:

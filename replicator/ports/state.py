@@ -1,7 +1,8 @@
 """
 The state store: the truth about positions, phases and everything that must survive.
 
-A write that returned survives `kill -9`. One daemon holds a state at a time.
+A write that returned survives `kill -9`. One daemon holds a state at a time: a lock keeps
+others out where it can, and where it cannot the record's revision stops whoever was overtaken.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from replicator.model.record import Chunk, ChunkState, JournalEntry, MigrationRe
 class StateStore(Protocol):
     """
     All methods are atomic, and safe to call concurrently from one loop. The environment's
-    failures (disk full, file gone) come as Fatal.
+    failures (disk full, file gone) come as Fatal. So does, as "state-conflict", every write
+    once another process has changed the record; it then changes nothing.
     """
 
     # -- the migration and its journal ----------------------------------------------------
@@ -29,7 +31,11 @@ class StateStore(Protocol):
         ...
 
     async def save(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        """Replace the record and append to the journal, in one transaction."""
+        """
+        Replace the record and append to the journal, in one transaction. Raises
+        Fatal("state-conflict") unless `record.revision` follows the one of the record kept, 0
+        where there is none.
+        """
         ...
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:

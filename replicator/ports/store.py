@@ -10,11 +10,12 @@ translated into the tree of `errors`; nothing here retries, times or logs.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from replicator.errors import Rejected
+from replicator.model.filter import Filter
 from replicator.model.finding import CheckFinding
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -192,6 +193,61 @@ class ScopeReader(Protocol):
 
 
 @runtime_checkable
+class Narrower(Protocol):
+    """
+    A store that leaves out of a reading what a filter excludes, so that a part of a collection
+    costs no reading of the whole.
+
+    It leaves out only what is sure not to match (`model.narrowing`), and may give more: whoever
+    reads decides by the whole filter. A store that cannot tell, or is not allowed to look,
+    gives everything.
+    """
+
+    def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `StoreReader.scan`, of the points that may match; a cursor of the one goes on in
+        the other.
+        """
+        ...
+
+    async def count_where(self, collection: str, where: Filter) -> int | None:
+        """As `StoreReader.count`, of the points that `scan_where` gives."""
+        ...
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `StoreReader.fetch`, of points that need have nothing but these fields of the
+        payload; whether the rest of a row could be read does not matter.
+        """
+        ...
+
+
+@runtime_checkable
+class ConsistentReader(Protocol):
+    """A store that can be read with more care than it takes by itself."""
+
+    def consistent(self) -> Store:
+        """
+        The same store, whose reads by id and scans ask for as much agreement as it can give (a
+        quorum of replicas, the leader, a strong level), at its price. Its `staleness_s` says
+        how much they may lag still. It shares the connections of this one, which is closed
+        alone.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSearcher(Protocol):
+    """A store that answers several searches in one request."""
+
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """As `StoreSearcher.search` for each, in their order. Raises what one of them would."""
+        ...
+
+
+@runtime_checkable
 class AliasSwitch(Protocol):
     """A store whose aliases move atomically from one collection to another."""
 
@@ -221,6 +277,17 @@ class Planner(Protocol):
         Put in force the settings that `ensure` kept back for the bulk load, in a collection
         that it made. Called after the copy and before `finish_bulk`; idempotent. Derives what
         is left to do from the plan and what is there, never from memory.
+        """
+        ...
+
+
+@runtime_checkable
+class Optioned(Protocol):
+    """A store of a kind whose collections have options (`StoreSettings.options`)."""
+
+    def choose(self, collection: str, options: Any) -> None:
+        """How a collection is kept. Called before the collection is asked for; one that is
+        never told of has every option at its default.
         """
         ...
 

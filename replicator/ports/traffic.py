@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction
 
 
@@ -24,7 +25,7 @@ class Fence(Protocol):
         """
         ...
 
-    async def close(self, deadline_s: float, attempt: str) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> FenceAnswer:
         """
         Close, or extend the deadline of a fence that is closed; returns when every writer has
         acknowledged that its events are flushed. The
@@ -32,15 +33,17 @@ class Fence(Protocol):
         ("fence-failed") when it did not close; it may then be closed in part, and `open` is
         called.
 
-        `attempt` names the cutover it belongs to. A request may arrive late, after one that was
-        sent later: a fence that was opened for an attempt stays open for it.
+        `attempt` is a token: it names the attempt at a cutover that the fence is closed for. A
+        request may arrive late, after one that was sent later: a fence that was opened for an
+        attempt stays open for it, and its `close` is refused.
         """
         ...
 
-    async def open(self, attempt: str) -> None:
+    async def open(self, attempt: str) -> FenceAnswer:
         """
         Let the application write again, where the switch points; no `close` of this attempt
-        closes it any more. Idempotent.
+        closes it any more. Idempotent. Raises Refused("fence-held") while the fence is closed
+        for another attempt: it stays closed then. Raises Retryable or Refused as `close` does.
         """
         ...
 

@@ -19,10 +19,12 @@ from replicator.settings.cutover import (
     HttpSettings,
     ManualSettings,
 )
-from replicator.settings.feeds import ChangelogSettings, KafkaSettings
+from replicator.settings.feeds import ChangelogSettings, KafkaSettings, TableSettings
+from replicator.settings.options import options_of
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.settings import Settings
 from replicator.settings.stores import StoreSettings, store_address
+from replicator.settings.transform import CollectionSettings
 from replicator.settings.transform_rules import check_transform
 from replicator.settings.units import Secret
 from replicator.settings.variants import kind_of
@@ -80,6 +82,7 @@ def _check_collections(settings: Settings) -> None:
             why = getattr(settings, role).unfit(name)
             if why is not None:
                 raise invalid(path, f"{name!r} {why}")
+            _check_options(f"{path}_options", settings, collection, role)
     if store_address(settings.source) == store_address(settings.target):
         sources = {collection.source for collection in settings.collections}
         for number, collection in enumerate(settings.collections):
@@ -98,6 +101,16 @@ def _check_scopes(path: str, scopes: str | list[str] | None) -> None:
             _filled(f"{path}[{place}]", name)
             if name in scopes[:place]:
                 raise invalid(f"{path}[{place}]", f"names {name!r} twice")
+
+
+def _check_options(
+    path: str, settings: Settings, collection: CollectionSettings, role: str
+) -> None:
+    """At a target, a kind without options may have settings, which the store judges."""
+    given = getattr(collection, f"{role}_options")
+    options = options_of(getattr(settings, role), given, path)
+    if options is None and given and role == "source":
+        raise invalid(path, "this kind of store has none")
 
 
 def _check_accepted(path: str, codes: Sequence[str]) -> None:
@@ -133,12 +146,71 @@ def _check_feed(settings: Settings) -> None:
             _at_least("feed.poll_interval", feed.poll_interval, 0.001)
         case _:
             return
+    _check_tables(settings, feed.decoder, feed.tables)
     _at_least("feed.event_bytes_max", feed.event_bytes_max, 1)
     if feed.event_bytes_max > settings.stream.buffer_bytes:
         raise invalid(
             "feed.event_bytes_max",
             "is above stream.buffer_bytes: the largest event could never be held",
         )
+
+
+def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettings]) -> None:
+    if decoder == "replicator":
+        if tables:
+            raise invalid("feed.tables", "is read by the decoder `debezium` only")
+        return
+    seen: list[str] = []
+    listed = [collection.source for collection in settings.collections]
+    for number, table in enumerate(tables):
+        path = f"feed.tables[{number}]"
+        if table.collection not in listed:
+            near = difflib.get_close_matches(table.collection, listed, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise invalid(
+                f"{path}.collection",
+                f"{table.collection!r} is no source of [[collections]]{hint}",
+            )
+        if table.collection in seen:
+            raise invalid(f"{path}.collection", f"{table.collection!r} stands there twice")
+        seen.append(table.collection)
+        _check_columns(table, path)
+    for name in listed:
+        if name not in seen:
+            raise invalid("feed.tables", f"says nothing of the columns of {name!r}")
+    for number, collection in enumerate(settings.collections):
+        if collection.scopes is not None:
+            raise invalid(
+                f"collections[{number}].scopes", "cannot be read by the decoder `debezium`"
+            )
+
+
+def _check_columns(table: TableSettings, path: str) -> None:
+    if not table.key:
+        raise invalid(f"{path}.key", "names no column")
+    if table.payload and (table.fields or table.json):
+        key = "fields" if table.fields else "json"
+        raise invalid(f"{path}.{key}", "and `payload` exclude each other")
+    parts = {
+        "key": table.key,
+        "vectors": list(table.vectors),
+        "payload": [table.payload] if table.payload else [],
+        "fields": table.fields,
+    }
+    role: dict[str, str] = {}
+    for part, columns in parts.items():
+        for column in columns:
+            if column in role:
+                raise invalid(
+                    f"{path}.{part}", f"has the column {column!r}, as `{role[column]}` has"
+                )
+            role[column] = part
+    for column in table.json:
+        if role.get(column, "fields") != "fields" or (table.fields and column not in role):
+            raise invalid(f"{path}.json", f"{column!r} is no payload field")
+    names = list(table.vectors.values())
+    if len(set(names)) != len(names):
+        raise invalid(f"{path}.vectors", "gives two columns one vector name")
 
 
 def _check_http(settings: Settings) -> None:

@@ -33,8 +33,10 @@ class HttpSettings(
     "deadline_s": n, "attempt": "…"}`, answered with 200 once every writer has flushed; a
     further close moves the deadline, at which the application opens by itself;
     `{"action": "open", "attempt": "…"}` opens, and a close of that attempt that arrives later
-    is not obeyed. Switch: `POST {url}` with `{"to": "source"|"target", "epoch": n}`, and
-    `GET {url}` answers `{"active": "source"|"target", "epoch": n}`, the epoch it was told last.
+    is not obeyed, nor is an open of another attempt than the one it is closed for: status 409.
+    Both may be answered with `{"holder", "closed_s", "held_s", "writers"}`. Switch:
+    `POST {url}` with `{"to": "source"|"target", "epoch": n}`, and `GET {url}` answers
+    `{"active": "source"|"target", "epoch": n}`, the epoch it was told last.
     Status 429 or 503 says: nothing done, come again.
     """
 

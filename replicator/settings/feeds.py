@@ -9,6 +9,27 @@ import msgspec
 from replicator.settings.units import Duration, Secret, Size
 
 
+class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the rows of a table are read from a change data capture: its column map."""
+
+    collection: str
+    """The collection at the source: the table's name."""
+    schema: str = ""
+    """The table's schema, or database where there are none. Tables of that name in others are
+    left alone; empty: there are no others."""
+    key: list[str] = msgspec.field(default_factory=lambda: ["id"])
+    """Columns of the id. Several make one text, each percent-encoded, with `/` between."""
+    vectors: dict[str, str] = {}
+    """Column → vector name (`""` is the unnamed one). A value is an array of numbers, text such
+    as `[1,2,3]`, or base64 of little-endian float32."""
+    payload: str = ""
+    """A JSON column that holds the whole payload; empty: columns are fields of it."""
+    fields: list[str] = []
+    """Columns that are payload fields; empty: every one that is neither key nor vector."""
+    json: list[str] = []
+    """Those of them whose text is JSON, as a database's JSON columns come."""
+
+
 class _FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     settle: Duration = Duration(60)
     """At least the source's visibility delay plus the time between a change and its event. No
@@ -16,6 +37,13 @@ class _FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     source's image."""
     event_bytes_max: Size = Size(8 << 20)
     """Larger records go to the dead letters unread."""
+    decoder: Literal["replicator", "debezium"] = "replicator"
+    """What the records are: events of the contract, or a database's change data capture by
+    Debezium, in JSON."""
+    tables: list[TableSettings] = []
+    """Of `debezium`: how the rows of each table are read, one for each of [[collections]]."""
+    placeholder: str = "__debezium_unavailable_value"
+    """Of `debezium`: what its `unavailable.value.placeholder` says."""
     ids: Literal["learn", "integer", "string"] = "learn"
     """Type of the ids in event keys, so that a null value can be read; `learn` asks the source.
     """

@@ -51,8 +51,16 @@ def _feed_identity(feed: FeedSettings) -> Any:
         case KafkaSettings():
             # Another broker list may be another cluster, whose offsets mean other records.
             brokers = sorted(each.strip() for each in feed.bootstrap_servers.split(","))
-            return ["kafka", brokers, feed.topic]
+            return ["kafka", brokers, feed.topic, *_decoding(feed)]
         case ChangelogSettings():
-            return ["changelog", feed.path]
+            return ["changelog", feed.path, *_decoding(feed)]
         case _:
             return ["none"]
+
+
+def _decoding(feed: KafkaSettings | ChangelogSettings) -> list[Any]:
+    """How records are read, where it is not as ever."""
+    if feed.decoder == "replicator":
+        return []
+    tables = [_given(table) for table in feed.tables]
+    return [feed.decoder, sorted(tables, key=_ENCODER.encode)]

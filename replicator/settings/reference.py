@@ -34,6 +34,7 @@ EXAMPLES: dict[str, str] = {
     "collections.transform.filter": ('{ must = [{ key = "lang", match = { value = "en" } }] }'),
     "collections.transform.keep": '["title", "lang", "year"]',
     "collections.transform.vectors": '{ "" = "text" }',
+    "feed.tables.collection": '"articles"',
     "feed.bootstrap_servers": '"localhost:9092"',
     "feed.topic": '"articles.changes"',
     "feed.path": '"var/changes.db"',
@@ -81,7 +82,7 @@ def _section(
         elif place == "target":
             inner.append(_target(docs[name], section[0]))
         else:
-            optional = field.default is None
+            optional = default_of(field) in (None, [])
             doc = docs.get(name, "")
             inner.append(
                 _choices(

@@ -20,6 +20,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     examples: ClassVar[Mapping[str, str]] = {}
     """Values for keys that have no default to show, as TOML."""
+    options: ClassVar[type[msgspec.Struct] | None] = None
+    """How a collection is kept at this kind of store, where it does not say so itself:
+    `source_options` and `target_options`. None where a collection says all there is."""
 
     def address(self) -> str:
         """Where the store is, equal for two spellings of one place."""

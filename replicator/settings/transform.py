@@ -59,10 +59,14 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     accept: list[str] = []
     """Losses of configuration that are accepted, by the codes that `check` names. Anything else
     that would be lost stops the migration."""
+    source_options: dict[str, Any] = {}
+    """How the source keeps the collection, where the collection does not say so itself. Which
+    there are depends on the kind of store (docs/connectors.md)."""
     target_options: dict[str, Any] = {}
-    """Settings of the target collection, in the target's own words, where it is to differ from
-    the source's: a wish is no loss. For Qdrant the fields of its API, with `vectors.NAME` and
-    `indexes.FIELD` for those of one vector or payload index."""
+    """As source_options, at the target; or settings of the target collection, in the target's
+    own words, where it is to differ from the source's: a wish is no loss. For Qdrant the fields
+    of its API, with `vectors.NAME` and `indexes.FIELD` for those of one vector or payload
+    index."""
     transform: TransformSettings = TransformSettings()
     """How points change on their way."""
 

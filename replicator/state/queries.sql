@@ -3,9 +3,14 @@
 -- name: load
 SELECT record FROM migration;
 
+-- name: revision
+SELECT coalesce(max(revision), 0) FROM migration;
+
 -- name: save
-INSERT INTO migration (one, attempt, record) VALUES (1, :attempt, :record)
-ON CONFLICT (one) DO UPDATE SET attempt = excluded.attempt, record = excluded.record;
+INSERT INTO migration (one, attempt, revision, record)
+VALUES (1, :attempt, :revision, :record)
+ON CONFLICT (one) DO UPDATE
+SET attempt = excluded.attempt, revision = excluded.revision, record = excluded.record;
 
 -- name: note
 INSERT INTO journal (entry) VALUES (:entry);

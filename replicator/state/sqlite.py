@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from replicator.state.encoding import (
     record_of,
     record_text,
 )
+from replicator.state.revision import Revision
 
 
 class SqliteStateStore:
     """`ports.state.StateStore` over SQLite, write-ahead logged and synced at every commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, revision: Revision) -> None:
         """Use `open`."""
         self._database = database
+        self._revision = revision
 
     @classmethod
     async def open(cls, path: str | Path, read_only: bool = False) -> SqliteStateStore:
@@ -41,7 +44,13 @@ class SqliteStateStore:
         Raises Refused: "state-locked", "state-version", "state-missing" (read-only, and there
         is none), "config-invalid" (not a state file); Fatal ("state-failed") for the disk.
         """
-        return cls(await Database.open(Path(path), read_only))
+        database = await Database.open(Path(path), read_only)
+        try:
+            [(kept,)] = await database.read("revision")
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, Revision(kept))
 
     async def close(self) -> None:
         await self._database.close()
@@ -53,11 +62,11 @@ class SqliteStateStore:
             return record_of(rows[0][0]) if rows else None
 
     async def save(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             await self._save(record, entry)
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             for kind in (
                 "positions",
                 "bookmarks",
@@ -70,7 +79,7 @@ class SqliteStateStore:
             await self._save(record, entry)
 
     async def note(self, entry: JournalEntry) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             await self._database.run("note", entry=entry_text(entry))
 
     async def journal(self, limit: int) -> list[JournalEntry]:
@@ -79,18 +88,25 @@ class SqliteStateStore:
             return [entry_of(text) for (text,) in rows]
 
     async def _save(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        await self._database.run("save", attempt=record.attempt, record=record_text(record))
+        [(kept,)] = await self._database.run("revision")
+        self._revision.save(record.revision, kept)
+        await self._database.run(
+            "save",
+            attempt=record.attempt,
+            revision=record.revision,
+            record=record_text(record),
+        )
         await self._database.run("note", entry=entry_text(entry))
 
     # -- clean shutdown -------------------------------------------------------------------
     async def mark_running(self) -> bool:
-        async with self._database.transaction():
+        async with self._writing():
             rows = await self._database.run("was_clean")
             await self._database.run("mark", clean=0)
             return not rows or bool(rows[0][0])
 
     async def mark_clean(self) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             await self._database.run("mark", clean=1)
 
     # -- positions ------------------------------------------------------------------------
@@ -112,7 +128,7 @@ class SqliteStateStore:
         direction: Direction | None = None,
     ) -> None:
         way = None if direction is None else direction.value
-        async with self._database.transaction():
+        async with self._writing():
             await self._database.run("commit", positions=json.dumps(dict(positions)))
             if bookmarks:
                 marks = {
@@ -131,7 +147,7 @@ class SqliteStateStore:
 
     # -- the copy -------------------------------------------------------------------------
     async def add_chunks(self, collection: str, chunks: Sequence[Chunk]) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             split = (await self._database.run("has_chunks", collection=collection))[0][0]
             assert not split, f"the chunks of {collection!r} are persisted once"
             for chunk in chunks:
@@ -149,7 +165,7 @@ class SqliteStateStore:
         ]
 
     async def advance(self, state: ChunkState) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             changed, _ = await self._database.change(
                 "advance",
                 cursor=state.cursor,
@@ -162,7 +178,7 @@ class SqliteStateStore:
 
     # -- verification ---------------------------------------------------------------------
     async def add_findings(self, findings: Sequence[Finding]) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             for finding in findings:
                 await self._database.run(
                     "add_finding",
@@ -174,7 +190,7 @@ class SqliteStateStore:
                 )
 
     async def clear_findings(self, keys: Sequence[Key] | None) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             if keys is None:
                 await self._database.run("forget_findings")
             else:
@@ -202,7 +218,7 @@ class SqliteStateStore:
 
     # -- small documents ------------------------------------------------------------------
     async def put(self, name: str, document: bytes) -> None:
-        async with self._database.transaction():
+        async with self._writing():
             await self._database.run("put", name=name, document=document)
 
     async def get(self, name: str) -> bytes | None:
@@ -211,7 +227,7 @@ class SqliteStateStore:
 
     # -- dead letters ---------------------------------------------------------------------
     async def add_letters(self, letters: Sequence[tuple[str, RejectedRecord]]) -> list[int]:
-        async with self._database.transaction():
+        async with self._writing():
             rows = await self._database.run("attempt")
             attempt = rows[0][0] if rows else 0
             return [await self._index(attempt, *letter) for letter in letters]
@@ -263,7 +279,7 @@ class SqliteStateStore:
 
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:
         assert state is not LetterState.OPEN, "a letter is closed as settled or discarded"
-        async with self._database.transaction():
+        async with self._writing():
             closed, _ = await self._database.change(
                 "close_letters",
                 numbers=json.dumps(list(numbers)),
@@ -271,6 +287,15 @@ class SqliteStateStore:
                 closed_by=by,
             )
             return closed
+
+    # -- who writes -----------------------------------------------------------------------
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """A transaction of the process that the record is of; Fatal ("state-conflict")."""
+        async with self._database.transaction():
+            [(kept,)] = await self._database.run("revision")
+            self._revision.write(kept)
+            yield
 
 
 def _counts(kinds: type[Enum], rows: Sequence[Row]) -> dict[str, int]:

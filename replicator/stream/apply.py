@@ -18,6 +18,7 @@ from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Record
 from replicator.model.write import Delete, Write
 from replicator.ports.feed import ChangeFeed
+from replicator.ports.transform import Item, Row
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.lane import Whole, Work
@@ -94,23 +95,12 @@ class Applier:
         wanted = [key for key, event in changes if event is None]
         if wanted:
             images, refused = await lease.while_held(self._fetch(wanted))
-        keys: dict[str, dict[PointId, Key]] = {}
-        writes: dict[str, dict[PointId, Write]] = {}
-        for key, event in changes:
-            if key in refused:
-                continue
-            route = self._routes[key.collection]
-            try:
-                write = route.row(key, images.get(key)) if event is None else route.write(event)
-            except Rejected as error:
-                refused[key] = error
-                continue
-            group = writes.setdefault(route.store, {})
-            if isinstance(write, Delete) and write.id in group:
-                # A stray point was taken for an extra one, and a repaired key leads to its id.
-                continue
-            keys.setdefault(route.store, {})[write.id] = key
-            group[write.id] = write
+        items = [
+            Row(key, images.get(key)) if event is None else event
+            for key, event in changes
+            if key not in refused
+        ]
+        writes, keys = await self._writes(lease, items, refused)
         groups = {collection: list(group.values()) for collection, group in writes.items()}
         for collection, written in (await self._writer.write_each(lease, groups)).items():
             self.absent += written.absent
@@ -121,6 +111,30 @@ class Applier:
                 note = self.versions.refused if key in refused else self.versions.applied
                 note(event)
         return refused
+
+    async def _writes(
+        self, lease: Lease, items: Sequence[Item], refused: dict[Key, Rejected]
+    ) -> tuple[dict[str, dict[PointId, Write]], dict[str, dict[PointId, Key]]]:
+        """What to write to each collection, by id, and of which keys; adds to `refused`."""
+        by_collection: dict[str, list[Item]] = {}
+        for item in items:
+            by_collection.setdefault(item.key.collection, []).append(item)
+        writes: dict[str, dict[PointId, Write]] = {}
+        keys: dict[str, dict[PointId, Key]] = {}
+        for collection, ours in by_collection.items():
+            route = self._routes[collection]
+            group = writes.setdefault(route.store, {})
+            places = keys.setdefault(route.store, {})
+            for item, write in zip(ours, await route.writes(ours, lease), strict=True):
+                if isinstance(write, Rejected):
+                    refused[item.key] = write
+                elif isinstance(write, Delete) and write.id in group:
+                    # A stray point was taken for an extra one, and a repaired key leads to it.
+                    continue
+                else:
+                    group[write.id] = write
+                    places[write.id] = item.key
+        return writes, keys
 
     def is_void(self, work: Work) -> bool:
         """Whether the image in it is older than what became durable while it waited."""

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 
 import msgspec
 
-from replicator.errors import Rejected
+from replicator.codecs.rules import check_collection
+from replicator.errors import Refused, Rejected
+from replicator.model.configuration import configuration_differences, lost_settings
 from replicator.model.finding import CheckFinding, SettingDifference, Severity
 from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
+from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
-from replicator.stream.configuration import configuration_differences, lost_settings
 from replicator.stream.fields import FieldMap
 
 _SHOWN = 5
@@ -114,6 +116,18 @@ def _findings(
             f"target/{settings.target}",
             f"source → target{accepted}: {shown}{more}",
         )
+
+
+def unheld(
+    settings: CollectionSettings, planned: CollectionSchema, rules: VectorRules
+) -> list[CheckFinding]:
+    """Whether no collection of the target can have the vectors: their kinds, names or sizes."""
+    try:
+        check_collection(planned, rules)
+    except Refused as error:
+        subject = f"target/{settings.target}"
+        return [CheckFinding(Severity.BLOCKS, error.code, subject, error.message)]
+    return []
 
 
 def target_schema(

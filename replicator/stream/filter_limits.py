@@ -11,63 +11,76 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-_EXACT_MAX = 1 << 53
-"""Stores compare numbers in a range as float64, in which neighbours above this are one."""
+from replicator.model.filter import (
+    EXACT_MAX,
+    Except,
+    Field,
+    Filter,
+    Match,
+    Nested,
+    Range,
+    TextMatch,
+    is_number,
+    parse_filter,
+)
 
-_TEXTS = ("text", "text_any", "phrase")
 _NOT_ASKED = ("substring", "prefix")
+_NO_ALTERNATIVE = "`should` without conditions lets every point through here; some stores none"
 
 
 def differences(spec: dict[str, Any]) -> list[str]:
     """What may be decided otherwise by the store's own filter, in sentences; each once."""
-    return list(dict.fromkeys(_of_clauses(spec)))
+    told = [_NO_ALTERNATIVE] if _has_empty_should(spec) else []
+    return list(dict.fromkeys([*told, *_of_filter(parse_filter(spec))]))
 
 
-def _of_clauses(spec: dict[str, Any]) -> Iterator[str]:
-    for name, body in spec.items():
-        if name == "should" and body == []:
-            yield "`should` without conditions lets every point through here; some stores none"
-        conditions = body.get("conditions", []) if name == "min_should" else body
-        for condition in conditions if isinstance(conditions, list) else [conditions]:
-            if isinstance(condition, dict):
-                yield from _of_condition(condition)
+def _has_empty_should(spec: Any) -> bool:
+    """Of the JSON form alone: to the tree it is as if there were none."""
+    match spec:
+        case dict():
+            return spec.get("should") == [] or any(map(_has_empty_should, spec.values()))
+        case list():
+            return any(map(_has_empty_should, spec))
+        case _:
+            return False
 
 
-def _of_condition(condition: dict[str, Any]) -> Iterator[str]:
-    if "nested" in condition:
-        yield from _of_clauses(condition["nested"]["filter"])
-    elif "key" not in condition:
-        if condition.keys() & {"must", "should", "must_not", "min_should"}:
-            yield from _of_clauses(condition)
-    elif isinstance(match := condition.get("match"), dict):
-        yield from _of_match(condition["key"], match)
-    elif isinstance(bounds := condition.get("range"), dict) and _is_beyond(bounds):
-        yield (
-            f"the range of {condition['key']!r} goes beyond 2^53: it is exact here, and"
-            " compared as float64 at the store"
-        )
+def _of_filter(tree: Filter) -> Iterator[str]:
+    for condition in tree.conditions:
+        match condition:
+            case Filter():
+                yield from _of_filter(condition)
+            case Nested(filter=inner):
+                yield from _of_filter(inner)
+            case Field():
+                yield from _of_field(condition)
+            case _:
+                pass
 
 
-def _is_beyond(bounds: dict[str, Any]) -> bool:
-    return any(_is_number(bound) and abs(bound) > _EXACT_MAX for bound in bounds.values())
-
-
-def _of_match(key: str, match: dict[str, Any]) -> Iterator[str]:
-    for kind, body in match.items():
-        wanted = body if isinstance(body, list) else [body]
-        if kind in _TEXTS:
+def _of_field(condition: Field) -> Iterator[str]:
+    key = condition.key
+    match condition.test:
+        case TextMatch(kind) if kind in _NOT_ASKED:
+            yield f"{kind!r} of {key!r} cannot be asked of the store; no search is compared"
+        case TextMatch(kind):
             yield (
                 f"{kind!r} of {key!r} compares whole words in any case; a text index of the"
                 " store may cut words otherwise"
             )
-        elif kind in _NOT_ASKED:
-            yield f"{kind!r} of {key!r} cannot be asked of the store; no search is compared"
-        elif any(_is_number(value) and float(value).is_integer() for value in wanted):
+        case Match(values) | Except(values) if any(map(_is_whole, values)):
             yield (
                 f"{key!r} matches a whole number: 5 and 5.0 are one value here, and two at a"
                 " store that has no index of the field"
             )
+        case Range(bounds) if any(abs(bound) > EXACT_MAX for bound in bounds.values()):
+            yield (
+                f"the range of {key!r} goes beyond 2^53: it is exact here, and"
+                " compared as float64 at the store"
+            )
+        case _:
+            pass
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_whole(value: object) -> bool:
+    return is_number(value) and float(value).is_integer()  # type: ignore[arg-type]

@@ -24,9 +24,7 @@ from typing import Any, assert_never
 
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.point import Point
-from replicator.model.write import Patch
-
-_Map = dict[str, Any]
+from replicator.model.write import apply_patch, merged
 
 
 def fold(first: ChangeEvent | None, second: ChangeEvent) -> ChangeEvent:
@@ -67,8 +65,8 @@ def _fold_patch(first: ChangeEvent, second: ChangeEvent) -> ChangeEvent:
             later.vectors = image.vectors
             later.payload = image.payload
         case Op.PATCH:
-            later.set = _merge(first.set, second.set, second.unset)
-            later.vectors = _merge(first.vectors, second.vectors, second.unset_vectors)
+            later.set = merged(first.set, second.set, second.unset)
+            later.vectors = merged(first.vectors, second.vectors, second.unset_vectors)
             later.unset = _union(first.unset, second.unset, later.set)
             later.unset_vectors = _union(
                 first.unset_vectors, second.unset_vectors, later.vectors
@@ -78,27 +76,7 @@ def _fold_patch(first: ChangeEvent, second: ChangeEvent) -> ChangeEvent:
     return later
 
 
-def apply_patch(image: Point, patch: ChangeEvent | Patch) -> Point:
-    """
-    The image after the patch, as a new point with the image's id.
-
-    What a patch both removes and sets is set: the decoder rejects it for payload keys, and for
-    vectors to name one twice can only mean its new value.
-    """
-    payload = _merge(image.payload, patch.set, patch.unset)
-    for name, value in patch.set.items():
-        if value is None:
-            del payload[name]
-    return Point(image.id, _merge(image.vectors, patch.vectors, patch.unset_vectors), payload)
-
-
-def _merge(base: _Map, changes: _Map, removed: tuple[str, ...]) -> _Map:
-    merged = base.copy()
-    for name in removed:
-        merged.pop(name, None)
-    merged.update(changes)
-    return merged
-
-
-def _union(first: tuple[str, ...], second: tuple[str, ...], but: _Map) -> tuple[str, ...]:
+def _union(
+    first: tuple[str, ...], second: tuple[str, ...], but: dict[str, Any]
+) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(first + second) if name not in but)

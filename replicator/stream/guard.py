@@ -37,6 +37,11 @@ class WriteGuard:
         return asyncio.get_running_loop().time() >= self._clear_at
 
     @property
+    def clear_at(self) -> float:
+        """Loop time from which on nothing unanswered can land any more."""
+        return self._clear_at
+
+    @property
     def left_s(self) -> float:
         """Seconds until nothing unanswered can still land."""
         return max(0.0, self._clear_at - asyncio.get_running_loop().time())

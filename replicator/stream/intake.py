@@ -4,16 +4,15 @@ carried.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
-from replicator.codecs.events import EventDecoder
-from replicator.codecs.keys import decode_key
 from replicator.codecs.partition import expected_partition
 from replicator.codecs.validation import validate_unset, validate_vectors
 from replicator.errors import Blocked, EpochAhead, Rejected
 from replicator.model.epoch import Epochs, Standing
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Record
+from replicator.ports.feed import Decoder
 from replicator.stream.route import Route
 
 
@@ -23,23 +22,16 @@ class Intake:
     def __init__(
         self,
         *,
-        decoder: EventDecoder,
+        decoder: Decoder,
         routes: Mapping[str, Route],
-        integer_ids: Mapping[str, bool | None],
         epochs: Epochs,
         partitioner: str,
         patches: bool = True,
-        scoped: Collection[str] = (),
     ) -> None:
-        """
-        `patches`: False where the log is compacted and was declared free of them. `scoped`:
-        source collections whose keys hold a scope.
-        """
+        """`patches`: False where the log is compacted and was declared free of them."""
         self._patches = patches
-        self._scoped = scoped
         self.routes = routes
         self._decoder = decoder
-        self._integer_ids = integer_ids
         self._epochs = epochs
         self._partitioner = partitioner
 
@@ -122,18 +114,7 @@ class Intake:
         """The key of a record whose event could not be read; None where that cannot be read
         either.
         """
-        if record.key is None:
-            return None
-        collection = None
-        try:
-            collection = decode_key(record.key, None, scoped=None).collection
-            return decode_key(
-                record.key,
-                self._integer_ids.get(collection),
-                scoped=collection in self._scoped,
-            )
-        except Rejected:
-            return None
+        return self._decoder.key(record)
 
     def peek(self, record: Record) -> ChangeEvent | Rejected | None:
         """As `event`, without a judgement on its epoch or its vectors."""

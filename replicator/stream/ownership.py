@@ -60,6 +60,8 @@ class Lease:
         self.store = store
         self.purpose = purpose
         self.epoch = epoch
+        self.began = asyncio.get_running_loop().time()
+        """Loop time since when nobody else writes the store but those of `TOGETHER`."""
         self._ownership = ownership
         self._revoked = asyncio.Event()
 

@@ -14,7 +14,9 @@ offers for reading. So five things are done here once, and cannot be forgotten e
   small pages and open anew with larger ones as the rows allow, and with smaller ones after a
   page that was more than a page may hold; what is asked for by id comes in parts of that size.
 * *Reads say what they want.* Keys alone cost no vectors where the store can leave them out; of
-  one that cannot, whole points are read.
+  one that cannot, whole points are read. What a filter excludes is left out by a store that is
+  sure of it (`Narrower`); whoever reads judges by the whole filter all the same. Who compares
+  asks the `consistent` reader, which asks the store for agreement where it has a choice.
 * *Nothing is left open.* However a scan ends (its end, an error, `break`, a cancelled task),
   the store's own iterator is closed, and a cursor at the server with it. For that the caller
   closes the scan: `async with aclosing(reader.scan(…)) as pages`.
@@ -32,15 +34,25 @@ from typing import Protocol, TypeVar
 
 from replicator.errors import Refused, Rejected, ReplicatorError, Retryable, recovery
 from replicator.metrics import Metrics
+from replicator.model.filter import Filter
+from replicator.model.pages import PAGE_BYTES, PageSize, size_of
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema
 from replicator.model.scopes import Scopes
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.ports.store import KeyReader, Page, ScopeReader, Store, StoreWriter
+from replicator.ports.store import (
+    BatchSearcher,
+    ConsistentReader,
+    KeyReader,
+    Narrower,
+    Page,
+    ScopeReader,
+    Store,
+    StoreWriter,
+)
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PAGE_BYTES, PageSize, size_of
 from replicator.stream.patience import Patience
 
 T = TypeVar("T")
@@ -86,8 +98,7 @@ class Reader:
         """`patience`: None where everything is to be asked once. `page_bytes`: of what is held
         at once, about.
         """
-        self._store = store
-        self._keys = store if isinstance(store, KeyReader) else None
+        self._use(store)
         self._patience = patience
         self._connector = connector
         self._metrics = metrics
@@ -102,6 +113,28 @@ class Reader:
         impatient = copy.copy(self)
         impatient._patience = None
         return impatient
+
+    @property
+    def consistent(self) -> Reader:
+        """
+        The same, of what the store's replicas agree on, where it can be asked for that: for
+        whoever compares, or reads back what was written.
+        """
+        careful = copy.copy(self)
+        if isinstance(self._store, ConsistentReader):
+            careful._use(self._store.consistent())
+        return careful
+
+    def _use(self, store: Store) -> None:
+        self._store = store
+        self._keys = store if isinstance(store, KeyReader) else None
+        self._narrower = store if isinstance(store, Narrower) else None
+        self._batches = store if isinstance(store, BatchSearcher) else None
+
+    @property
+    def narrows(self) -> bool:
+        """Whether scans of the store leave out what a filter excludes, where it is sure."""
+        return self._narrower is not None
 
     @property
     def store(self) -> StoreWriter:
@@ -150,11 +183,20 @@ class Reader:
             asking = partial(scoped.split_scopes, collection, parts, scopes.names)
         return await self._ask("split", asking)
 
-    async def count(self, collection: str, scopes: Scopes | None = None) -> int | None:
-        """As `StoreReader.count`; of these scopes alone, where they are named."""
+    async def count(
+        self,
+        collection: str,
+        scopes: Scopes | None = None,
+        where: Filter | None = None,
+    ) -> int | None:
+        """As `StoreReader.count`, of the points that a scan gives; of scopes by name, of all
+        that is in them, for a store is not asked for both at once.
+        """
         asking = partial(self._store.count, collection)
         if scopes is not None and scopes.names is not None:
             asking = partial(self._scoped(collection).count_scopes, collection, scopes.names)
+        elif where is not None and self._narrower is not None:
+            asking = partial(self._narrower.count_where, collection, where)
         return await self._ask("count", asking)
 
     def _scoped(self, collection: str) -> ScopeReader:
@@ -181,6 +223,18 @@ class Reader:
                     backoff_s = await self._patience.rest(who, error, backoff_s)
         finally:
             self._over(who)
+
+    async def search_many(
+        self, collection: str, queries: Sequence[Query]
+    ) -> list[list[Hit]] | None:
+        """
+        As `BatchSearcher.search_many`, asked once; None of a store that answers them one by
+        one.
+        """
+        if self._batches is None:
+            return None
+        asking = partial(self._batches.search_many, collection, queries)
+        return await self._try("search", asking)
 
     # -- points by id ----------------------------------------------------------------------
 
@@ -238,6 +292,16 @@ class Reader:
                 del found
         return there
 
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """The points that exist, with these fields of the payload at least. Of a store that
+        narrows.
+        """
+        assert self._narrower is not None, "elsewhere whole points are as good"
+        asking = partial(self._narrower.fetch_fields, collection, ids, fields)
+        return await self._ask("fetch", asking)
+
     # -- scans -----------------------------------------------------------------------------
 
     async def scan(
@@ -248,24 +312,33 @@ class Reader:
         *,
         want: Want = Want.POINTS,
         fields: Sequence[str] = (),
+        where: Filter | None = None,
         budget: RowBudget | None = None,
         lease: Lease | None = None,
     ) -> AsyncGenerator[Page, None]:
         """
         The pages of a chunk, from its beginning or after a cursor, however often the store is
         away meanwhile; to be closed. A page has at most `page_rows` rows. Let go of it before
-        the next is asked for. `budget` is waited for between pages. `lease`: no wait is longer
-        than it is held; raises Revoked. Raises Refused as the store does.
+        the next is asked for. `where`: points that do not match may be missing, and may come.
+        `budget` is waited for between pages. `lease`: no wait is longer than it is held; raises
+        Revoked. Raises Refused as the store does.
         """
-        keys_only = want is Want.KEYS and self._keys is not None
-        size = None if keys_only else self._size(chunk.collection)
+        scan: Callable[[str | None, int], AsyncIterator[Page]]
+        size: PageSize | None = self._size(chunk.collection)
+        if want is Want.KEYS and self._keys is not None:
+            scan = partial(self._keys.scan_keys, chunk, fields=fields)
+            size = None  # keys are small
+        elif where is not None and self._narrower is not None:
+            scan = partial(self._narrower.scan_where, chunk, where=where)
+        else:
+            scan = partial(self._store.scan, chunk)
         who, backoff_s = object(), None
         cursor, at_end = after, False
         try:
             while not at_end:
                 asked = page_rows if size is None else size.rows(page_rows)
                 try:
-                    async with self._open(chunk, cursor, asked, keys_only, fields) as pages:
+                    async with _closing(scan(cursor, asked)) as pages:
                         while (page := await self._page(pages)) is not None:
                             self._over(who)
                             backoff_s = None
@@ -288,27 +361,6 @@ class Reader:
                     backoff_s = await _held(lease, resting)
         finally:
             self._over(who)
-
-    @asynccontextmanager
-    async def _open(
-        self,
-        chunk: Chunk,
-        after: str | None,
-        page_rows: int,
-        keys_only: bool,
-        fields: Sequence[str],
-    ) -> AsyncIterator[AsyncIterator[Page]]:
-        """The store's own scan, closed on every way out."""
-        if keys_only:
-            assert self._keys is not None
-            pages = self._keys.scan_keys(chunk, after, page_rows, fields)
-        else:
-            pages = self._store.scan(chunk, after, page_rows)
-        try:
-            yield pages
-        finally:
-            if (close := getattr(pages, "aclose", None)) is not None:
-                await close()
 
     async def _page(self, pages: AsyncIterator[Page]) -> Page | None:
         return await self._try("scan", partial(anext, pages, None))
@@ -352,6 +404,16 @@ def _outgrown(size: PageSize, page: Page, asked: int, page_rows: int) -> bool:
     if page_bytes > size.bytes_max:
         return rows < asked
     return rows > asked and len(page.points) >= asked
+
+
+@asynccontextmanager
+async def _closing(pages: AsyncIterator[Page]) -> AsyncIterator[AsyncIterator[Page]]:
+    """The store's own scan, closed on every way out."""
+    try:
+        yield pages
+    finally:
+        if (close := getattr(pages, "aclose", None)) is not None:
+            await close()
 
 
 async def _held(lease: Lease | None, wait: Awaitable[T]) -> T:

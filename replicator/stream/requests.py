@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from replicator.model.pages import size_of
 from replicator.model.point import Point
 from replicator.model.traits import Limits
 from replicator.model.write import Delete, Patch, Upsert, Write
-from replicator.stream.pages import size_of
 
 _ID_BYTES = 64
 """An id in a request with all that goes with it."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from replicator.codecs.validation import Demand, validate_point
-from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.point import Point
+from replicator.errors import Rejected
+from replicator.model.filter import Filter
 from replicator.model.schema import CollectionSchema, VectorSchema
-from replicator.model.write import Delete, Upsert, Write
-from replicator.stream.transform import Transform
+from replicator.model.write import Write
+from replicator.ports.transform import Item, Row, Transform
+from replicator.stream.ownership import Lease
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,28 +32,41 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     demand: Demand = Demand()
     """Which vectors an event's image must bring beside those that its store demands."""
 
-    def image(self, key: Key, point: Point | None) -> Write:
-        """What a full image, or its absence, becomes at the store written. Raises Rejected."""
-        moved = None if point is None else self.transform.point(key, point)
-        if moved is None:  # gone, or it no longer matches the filter: both are a delete
-            return Delete(self.transform.target_id(key))
-        return Upsert(moved)
+    @property
+    def where(self) -> Filter | None:
+        """What a reading of the source may be narrowed by."""
+        passing = self.transform.filter
+        return None if passing is None else passing.tree
 
-    def row(self, key: Key, point: Point | None) -> Write:
+    async def writes(
+        self, items: Sequence[Item], lease: Lease | None = None
+    ) -> list[Write | Rejected]:
         """
-        As `image`, for a point that was read from the source: stores accept what no event may
-        carry, NaN for one. Raises Rejected.
+        What events and rows become at the store written, in their order, as `Transform.writes`
+        says. Rows are judged first: stores accept what no event may carry, NaN for one.
+        `lease`: no answer is waited for longer than it is held; raises Revoked.
         """
-        if point is not None:
-            validate_point(point, self.vectors)
-        return self.image(key, point)
+        unsound = {
+            place: error
+            for place, item in enumerate(items)
+            if isinstance(item, Row) and (error := self._flaw(item)) is not None
+        }
+        if unsound:
+            items = [item for place, item in enumerate(items) if place not in unsound]
+        carrying = self.transform.writes(items)
+        if lease is None or self.transform.pure:
+            writes = await carrying
+        else:
+            writes = await lease.while_held(carrying)
+        for place, error in unsound.items():
+            writes.insert(place, error)
+        return writes
 
-    def write(self, event: ChangeEvent) -> Write:
-        """What an event that needs no image becomes at the store written. Raises Rejected."""
-        match event.op:
-            case Op.UPSERT:
-                return self.image(event.key, Point(event.key.id, event.vectors, event.payload))
-            case Op.DELETE:
-                return self.image(event.key, None)
-            case Op.PATCH:
-                return self.transform.patch(event.key, event)
+    def _flaw(self, row: Row) -> Rejected | None:
+        if row.point is None:
+            return None
+        try:
+            validate_point(row.point, self.vectors)
+        except Rejected as error:
+            return error
+        return None

@@ -1,9 +1,10 @@
 """
-The transform: how a source point becomes a target point, and a patch the same patch there.
+The transform by fields: how a source point becomes a target point, and a patch the same there.
 
-The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then the
-id. All but the filter treat a field or a vector by its name alone. That is what makes a patch
-portable: with T the transform, p a patch and x any image that T carries,
+The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then
+what the target's rules make texts of (`stream.nesting`), and the id. All but the
+filter treat a field or a vector by its name alone. That is what makes a patch portable: with T
+the transform, p a patch and x any image that T carries,
 
     T(p applied to x) = T(p) applied to T(x)
 
@@ -16,34 +17,44 @@ target and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from replicator.codecs.keys import canonical_id
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.finding import CheckFinding
-from replicator.model.point import Payload, Point, PointId, Vectors, bare
+from replicator.model.point import Payload, Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, IdKinds
-from replicator.model.write import Patch
+from replicator.model.traits import PayloadRules
+from replicator.model.write import Delete, Patch, Upsert, Write
+from replicator.ports.transform import Item, Row
 from replicator.settings.transform import CollectionSettings
 from replicator.stream import compatibility
 from replicator.stream.fields import FieldMap, refused
 from replicator.stream.filter import Filter
 from replicator.stream.ids import ORIGIN, IdMap
+from replicator.stream.nesting import Flat
 
 
-class Transform:
-    """The transform of one collection. Pure and immutable: one instance serves every lane."""
+class FieldTransform:
+    """
+    The port Transform by the steps of a collection's settings. Pure and immutable: one instance
+    serves every lane.
+    """
+
+    pure = True
 
     def __init__(
         self,
         settings: CollectionSettings,
         target: CollectionSchema,
         source: CollectionSchema | None = None,
+        rules: PayloadRules = PayloadRules(),  # noqa: B008 - a frozen value
     ) -> None:
         """
         `target` describes the store written: its ids decide which are mapped. `source`, where
-        it is known, tells which vectors and ids there are to lose.
+        it is known, tells which vectors and ids there are to lose. `rules`: what a payload can
+        hold at the target; what nests there no more becomes a text.
 
         Raises Refused("transform-invalid") for settings that contradict themselves.
         """
@@ -51,6 +62,7 @@ class Transform:
         self.settings = settings
         self.ids = IdMap(settings.ids, target, settings.source, source)
         self.fields = FieldMap(steps)
+        self._flat = Flat(rules)
         self._source = source
         self._target = target
         uuids = source is not None and source.texts_are_uuids
@@ -66,7 +78,17 @@ class Transform:
     @property
     def identity(self) -> bool:
         """Every point passes, with its fields and vectors; its id may still be mapped."""
-        return self._filter is None and self.fields.identity and self._vectors is None
+        return (
+            self._filter is None
+            and self.fields.identity
+            and self._flat.identity
+            and self._vectors is None
+        )
+
+    @property
+    def filter(self) -> Filter | None:
+        """Which points pass; None where all do."""
+        return self._filter
 
     @property
     def lossy(self) -> list[str]:
@@ -77,6 +99,35 @@ class Transform:
         """The id at the target. Raises Rejected("id-invalid")."""
         return self.ids.to_target(key)
 
+    def candidates(self, target_id: PointId, payload: Payload) -> list[PointId]:
+        """As `IdMap.candidates`."""
+        return self.ids.candidates(target_id, payload)
+
+    async def writes(self, items: Sequence[Item]) -> list[Write | Rejected]:
+        """As in Transform; never waits."""
+        writes: list[Write | Rejected] = []
+        for item in items:
+            try:
+                writes.append(self._write(item))
+            except Rejected as error:
+                writes.append(error)
+        return writes
+
+    def _write(self, item: Item) -> Write:
+        key = item.key
+        if isinstance(item, Row):
+            image = item.point
+        elif item.op is Op.PATCH:
+            return self.patch(key, item)
+        elif item.op is Op.UPSERT:
+            image = Point(key.id, item.vectors, item.payload)
+        else:
+            image = None
+        moved = None if image is None else self.point(key, image)
+        if moved is None:  # gone, or it no longer matches the filter: both are a delete
+            return Delete(self.target_id(key))
+        return Upsert(moved)
+
     def point(self, key: Key, point: Point) -> Point | None:
         """
         The point at the target; None when the filter excludes it (at the target: a delete).
@@ -84,10 +135,10 @@ class Transform:
         Returns the very same point when nothing changes. Raises Rejected("transform-failed")
         with the field's path, or "id-invalid".
         """
-        if self._filter is not None and not self._filter.matches(bare(key.id), point.payload):
+        if self._filter is not None and not self._filter.matches(key.id, point.payload):
             return None
         target_id = self.target_id(key)
-        payload = self.fields.payload(point.payload)
+        payload = self._flat.fields(self.fields.payload(point.payload))
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
             origin = self.ids.origin(key)
@@ -110,6 +161,7 @@ class Transform:
         assert not self.needs_image(event), "the image decides about this one"
         sets, unset = self.fields.unset(event.unset)
         sets.update(self.fields.set(event.set))
+        sets = self._flat.fields(sets)
         target_id = self.target_id(key)
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
@@ -152,7 +204,7 @@ class Transform:
         return [name for name in mapped if name is not None]
 
 
-class IdentityTransform(Transform):
+class IdentityTransform(FieldTransform):
     """
     The transform of the reverse window: events reach the old store in its own terms, whole,
     under their own ids, filtered or not.

@@ -9,7 +9,8 @@ stops the stream.
 
 A batch that is larger than the store takes in one request is cut before it is sent
 (`requests`). Writes of several collections go side by side: a slow one does not hold up the
-others, and each keeps the laws of the lease and of the guard for itself.
+others, and each keeps the laws of the lease and of the guard for itself. A store that cannot
+patch (`Traits.patches`) is given whole points only, which `bases` makes of patches.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from replicator.errors import Recovery, Rejected, ReplicatorError, first_cause, 
 from replicator.metrics import Metrics
 from replicator.model.finding import Blocker
 from replicator.model.point import PointId
-from replicator.model.write import Receipt, Write, WriteBatch
+from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.ports.store import StoreWriter
 from replicator.settings.settings import StreamSettings
+from replicator.stream.bases import Bases
 from replicator.stream.guard import WriteGuard
 from replicator.stream.limit import ConcurrencyLimit
 from replicator.stream.ownership import Lease, Revoked
+from replicator.stream.reading import Reader
 from replicator.stream.requests import requests_of
 from replicator.stream.waits import Waits
 
@@ -44,6 +47,11 @@ class Written(msgspec.Struct):
         """Take a receipt in."""
         self.rejected.update(receipt.rejected)
         self.absent += len(receipt.absent)
+
+    def join(self, other: Written) -> None:
+        """Take in what became of another part."""
+        self.rejected.update(other.rejected)
+        self.absent += other.absent
 
 
 class Writer:
@@ -60,7 +68,9 @@ class Writer:
         settings: StreamSettings,
         metrics: Metrics,
         waits: Waits | None = None,
+        reads: Reader | None = None,
     ) -> None:
+        """`reads`: of the same store; needed of one that cannot patch, and of no other."""
         self.guard = WriteGuard(store.late_write_bound_s)
         self.limit = ConcurrencyLimit(settings.in_flight_max)
         self.retries = 0
@@ -70,6 +80,10 @@ class Writer:
         self._metrics = metrics
         self._waits = waits or Waits()
         self._held_up: dict[object, ReplicatorError] = {}
+        self._bases: Bases | None = None
+        if not store.traits.patches:
+            assert reads is not None, "what cannot be patched must be read"
+            self._bases = Bases(reads, self.guard, self._waits)
 
     @property
     def trouble(self) -> Blocker | None:
@@ -83,6 +97,49 @@ class Writer:
         them may be under way. Cancelling it leaves the outcome unknown, and the guard says so.
         Raises Revoked once the lease is, with nothing sent since, and nothing in flight.
         """
+        if self._bases is None:
+            return await self._write(lease, collection, writes)
+        written = Written()
+        patches = [write for write in writes if isinstance(write, Patch)]
+        whole = [write for write in writes if not isinstance(write, Patch)]
+        if whole:
+            written.join(await self._replace(self._bases, lease, collection, whole))
+        begin = 0
+        while begin < len(patches):
+            end = begin + self._bases.room(collection, len(patches) - begin)
+            part = patches[begin:end]
+            written.join(await self._fold(self._bases, lease, collection, part))
+            begin = end
+        return written
+
+    async def _fold(
+        self, bases: Bases, lease: Lease, collection: str, patches: Sequence[Patch]
+    ) -> Written:
+        """Carry out patches of a store that cannot. Should we end in between, the store holds
+        what it held: nothing was sent.
+        """
+        # Invariant 5, of reading too: what may still land may be the base.
+        await self.settled(lease)
+        folded = await bases.fold(lease, collection, patches)
+        written = Written(folded.rejected, folded.absent)
+        if folded.writes:
+            written.join(await self._replace(bases, lease, collection, folded.writes))
+        return written
+
+    async def _replace(
+        self, bases: Bases, lease: Lease, collection: str, writes: Sequence[Upsert | Delete]
+    ) -> Written:
+        """Write whole points, and let the bases know."""
+        before = bases.sending(lease, collection, writes)
+        try:
+            written = await self._write(lease, collection, writes)
+        except BaseException:
+            bases.doubt()
+            raise
+        bases.answered(collection, writes, written.rejected, before)
+        return written
+
+    async def _write(self, lease: Lease, collection: str, writes: Sequence[Write]) -> Written:
         written = Written()
         parts = list(requests_of(writes, self._store.traits.limits))[::-1]
         while parts:
@@ -153,6 +210,8 @@ class Writer:
                 backoff_s = min(backoff_s * 2, self._settings.backoff_max)
         finally:
             self._answered(who)
+            if self._bases is not None:
+                self._bases.doubt()
 
     async def settled(self, lease: Lease) -> None:
         """As `cleared`, but no longer than the lease is held. Raises Revoked."""

@@ -19,8 +19,15 @@ from typing import Any, Protocol
 
 import pytest
 
-from replicator.errors import Blocked, Unavailable
-from replicator.model.position import Bounds, Partition, Positions, Record, bookmark_of
+from replicator.errors import Blocked, Refused, Unavailable
+from replicator.model.position import (
+    Bounds,
+    Partition,
+    Place,
+    Positions,
+    Record,
+    bookmark_of,
+)
 from replicator.ports.feed import ChangeFeed
 
 DEADLINE_S = 60.0
@@ -33,7 +40,11 @@ KEY = b"articles/1"
 class Log(Protocol):
     """The writing side, which in tests also writes records that have no key."""
 
-    async def append(self, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+    async def append(
+        self,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[Place]:
         """Append in order; durable on return."""
         ...
 
@@ -90,6 +101,9 @@ def values(records: Sequence[Record]) -> list[bytes | None]:
 class FeedConformance:
     """The contract of `ChangeFeed`, clause by clause."""
 
+    keeps_headers = True
+    """Whether a record of this log can have headers."""
+
     @pytest.fixture
     async def partition(self, feed: ChangeFeed, log: Log) -> Partition:
         """The partition that KEY goes to, found by writing one record to it."""
@@ -128,6 +142,36 @@ class FeedConformance:
         for partition in {record.partition for record in records}:
             offsets = [record.offset for record in records if record.partition == partition]
             assert offsets == sorted(set(offsets))
+
+    async def test_what_was_appended_lies_where_the_log_says(
+        self, feed: ChangeFeed, log: Log
+    ) -> None:
+        await feed.open(await starts(feed))
+        written = [(b"articles/%d" % (i % 7), b"%d" % i) for i in range(40)]
+
+        places = await log.append(written[:20]) + await log.append(written[20:])
+
+        assert await log.append([]) == []
+        records, _ = await take(feed, len(written))
+        came = {(each.partition, each.offset): (each.key, each.value) for each in records}
+        assert [came[place.partition, place.offset] for place in places] == written
+
+    async def test_headers_travel_with_each_record_or_are_refused(
+        self, feed: ChangeFeed, log: Log
+    ) -> None:
+        await feed.open(await starts(feed))
+        headers = (("trace", b"\x00\xff"), ("trace", b""), ("by", b"a test"))
+        if self.keeps_headers:
+            await log.append([(KEY, b"1"), (KEY, b"2")], headers)
+            records, _ = await take(feed, 2)
+            assert [record.headers for record in records] == [headers, headers]
+            return
+        with pytest.raises(Refused) as refused:
+            await log.append([(KEY, b"1"), (KEY, b"2")], headers)
+        assert refused.value.code == "unsupported"
+        await log.append([(KEY, b"3")])
+        records, _ = await take(feed, 1)  # and nothing of what was refused
+        assert values(records) == [b"3"]
 
     async def test_a_position_is_the_next_record_to_read(
         self, feed: ChangeFeed, log: Log, partition: Partition
@@ -376,6 +420,47 @@ class FeedConformance:
             with pytest.raises(Blocked) as blocked:
                 await feed.open(others)
             assert blocked.value.code == "partitions-changed"
+
+    async def test_a_part_of_the_partitions_is_read_by_whoever_knows_their_count(
+        self, feed: ChangeFeed, log: Log, partition: Partition
+    ) -> None:
+        beginning = await starts(feed)
+        await log.append([(b"articles/%d" % number, b"x") for number in range(60)])
+        await log.append(numbered(3))
+        end = await ends(feed)
+
+        await feed.open({partition: beginning[partition]}, len(beginning))
+
+        wanted = {partition: end[partition]}
+        records = await reach(feed, wanted)
+        assert {record.partition for record in records} == {partition}
+        assert values(records)[0] == b"first"
+        assert values(records)[-3:] == [value for _, value in numbered(3)]
+        polled = await feed.poll(records_max=10, timeout_s=0.3)
+        assert polled.records == [], "what lies in the others is not ours"
+        assert polled.positions.keys() <= {partition}
+        feed.pause([partition])
+        await log.append([(KEY, b"later")])
+        feed.resume([partition])
+        last, _ = await take(feed, 1)
+        assert values(last) == [b"later"]
+
+    async def test_the_count_of_partitions_is_that_of_the_whole_log(
+        self, feed: ChangeFeed, partition: Partition
+    ) -> None:
+        positions = await starts(feed)
+        count = len(positions)
+        part = {partition: positions[partition]}
+        for given, told in (
+            (part, count + 1),
+            (positions, count + 1),
+            ({Partition("elsewhere/7"): 0}, count),
+            ({**part, Partition("elsewhere/7"): 0}, count),
+        ):
+            with pytest.raises(Blocked) as blocked:
+                await feed.open(given, told)
+            assert blocked.value.code == "partitions-changed"
+        await feed.open(positions, count)
 
     async def test_publishing_does_not_move_the_reading(
         self, feed: ChangeFeed, log: Log, partition: Partition

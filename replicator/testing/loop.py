@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Turns of the loop so far: the finest grain at which a crash can be placed."""
         self.errors: list[dict[str, Any]] = []
         """What callbacks and forgotten tasks raised."""
-        self.set_task_factory(_numbered)  # type: ignore[arg-type]
+        self.set_task_factory(cast("Any", _numbered))
         self.set_exception_handler(lambda _loop, context: self.errors.append(context))
 
     def time(self) -> float:

@@ -14,17 +14,20 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from zlib import crc32
 
 import msgspec
 
 from replicator.errors import OutcomeUnknown, Refused, Rejected, Retryable, Unavailable
+from replicator.model.filter import Filter
 from replicator.model.point import Point, PointId, Vector, id_order, scope_of
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.model.write import Receipt, WriteBatch
+from replicator.model.write import Patch, Receipt, WriteBatch
 from replicator.ports.store import Page
+from replicator.stream.filter import Passing, compiled
 from replicator.testing.faults import Fault
 
 if TYPE_CHECKING:
@@ -42,15 +45,18 @@ _SLOW_S = 12.0
 class AttachedStore:
     """One incarnation's client of a MemoryStore: the store port."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, careful: AttachedStore | None = None) -> None:
+        """`careful`: the client of which this is the consistent reading."""
         self._store = store
         self._attached = True
-        self._sent: dict[_Request[Any], None] = {}
+        self._line = careful or self
+        self._careful = careful is not None
+        self._sent: dict[_Request[Any], None] = {} if careful is None else careful._sent
 
     @property
     def staleness_s(self) -> float:
-        """As the server was made."""
-        return self._store.staleness_s
+        """As the server was made; a careful reader meets none."""
+        return 0.0 if self._careful else self._store.staleness_s
 
     @property
     def traits(self) -> Traits:
@@ -132,7 +138,7 @@ class AttachedStore:
         place = None if after is None else id_order(_cursor(after))
         while True:
             await self._travel()
-            points = self._store.page(chunk, place, page_rows)
+            points = self._store.page(chunk, place, page_rows, careful=self._careful)
             last = len(points) < page_rows
             cursor = None if last else msgspec.json.encode(points[-1].id).decode()
             yield Page(points=points, cursor=cursor)
@@ -140,13 +146,52 @@ class AttachedStore:
                 return
             place = id_order(points[-1].id)
 
+    async def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `scan`, without most of what does not match: a store may give more."""
+        passes = partial(_may_match, compiled(where))
+        place = None if after is None else id_order(_cursor(after))
+        while True:
+            await self._travel()
+            points = self._store.page(
+                chunk, place, page_rows, passes=passes, careful=self._careful
+            )
+            last = len(points) < page_rows
+            cursor = None if last else msgspec.json.encode(points[-1].id).decode()
+            yield Page(points=points, cursor=cursor)
+            if last:
+                return
+            place = id_order(points[-1].id)
+
+    async def count_where(self, collection: str, where: Filter) -> int | None:
+        """As `count`, of what `scan_where` gives."""
+        await self._travel()
+        held = self._store.collections.get(collection)
+        if held is None or not self._store.traits.counts:
+            return None
+        passes = partial(_may_match, compiled(where))
+        return sum(map(passes, held.points.values()))
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `fetch`, of these fields alone."""
+        return {
+            point_id: Point(
+                point.id, {}, {name: v for name, v in point.payload.items() if name in fields}
+            )
+            for point_id, point in (await self.fetch(collection, ids)).items()
+        }
+
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """Each id as it was at its own moment within the staleness bound."""
         await self._travel()
         return {
             point_id: point
             for point_id in ids
-            if (point := self._store.seen(collection, point_id)) is not None
+            if (point := self._store.seen(collection, point_id, careful=self._careful))
+            is not None
         }
 
     async def count(self, collection: str) -> int | None:
@@ -178,6 +223,9 @@ class AttachedStore:
         """Send the batch; its fate is drawn on the way."""
         ids = [write.id for write in batch.writes]
         assert len(set(ids)) == len(ids), "a batch holds one write per id"
+        if not self._store.traits.patches:
+            patches = [write for write in batch.writes if isinstance(write, Patch)]
+            assert not patches, "it is given whole points only"
         if len(ids) > 1 and self._store.faults.strikes(Fault.PARTIAL):
             cut = self._store.faults.random.randrange(1, len(ids))
             halves = [
@@ -218,7 +266,7 @@ class AttachedStore:
 
     # -- the way there and back -------------------------------------------------------------
     def _alive(self) -> None:
-        if not self._attached:
+        if not self._line._attached:
             # What a dead process does next: nothing.
             raise asyncio.CancelledError
 
@@ -283,6 +331,14 @@ class AttachedStore:
             raise
         self._alive()
         return read_reply(reply)
+
+
+class StrongStore(AttachedStore):
+    """A client that can be asked for reads of what is true now, whatever the staleness."""
+
+    def consistent(self) -> StrongStore:
+        """As `ConsistentReader.consistent`."""
+        return StrongStore(self._store, self._line)
 
 
 class Reply(msgspec.Struct, Generic[R]):
@@ -370,6 +426,10 @@ class _Request(Generic[R]):
     def _answer(self, reply: Reply[R]) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+
+def _may_match(passing: Passing, point: Point) -> bool:
+    return passing(point.id, point.payload) or crc32(str(point.id).encode()) % 4 == 0
 
 
 def _score(distance: Distance, one: Vector, other: Vector) -> float:

@@ -21,6 +21,7 @@ from replicator.model.position import (
     Bounds,
     LogIdentity,
     Partition,
+    Place,
     Polled,
     Positions,
     Record,
@@ -118,10 +119,14 @@ class MemoryLog:
         return Partition(f"{self.topic}/{number}")
 
     # -- producers ------------------------------------------------------------------------
-    async def append(self, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+    async def append(
+        self,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[Place]:
         """The port EventLog: durable at once."""
-        for key, value in records:
-            self.produce(key, value)
+        written = [self.produce(key, value, headers=tuple(headers)) for key, value in records]
+        return [Place(self.name(number), offset) for number, offset in written]
 
     async def close(self) -> None:
         """Nothing to flush."""
@@ -238,6 +243,7 @@ class MemoryFeed:
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
         self._positions: Positions = {}
+        self._expected = 0
         self._paused: set[Partition] = set()
         self._told: LogIdentity | None = None
         self._opened: LogIdentity | None = None
@@ -270,11 +276,14 @@ class MemoryFeed:
             if (record.partition, record.offset) in wanted
         }
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(
+        self, positions: Mapping[Partition, int], partitions: int | None = None
+    ) -> None:
         """Start over at these positions."""
         await self._travel()
         self._opened = self._told or self._log.identity
         self._positions = dict(positions)
+        self._expected = len(positions) if partitions is None else partitions
         self._paused.clear()
         self._check()
 
@@ -387,10 +396,10 @@ class MemoryFeed:
         """What ends reading for good."""
         self._check_identity()
         bounds = self._log.bounds()
-        if bounds.keys() != self._positions.keys():
+        if len(bounds) != self._expected or not bounds.keys() >= self._positions.keys():
             raise Blocked(
                 "partitions-changed",
-                f"{self._log.topic} has {len(bounds)} partitions, not {len(self._positions)}",
+                f"{self._log.topic} has {len(bounds)} partitions, not {self._expected}",
             )
         for partition, place in self._positions.items():
             held = bounds[partition]

@@ -36,6 +36,7 @@ from replicator.state.encoding import (
     record_text,
     row_digest,
 )
+from replicator.state.revision import Revision
 
 
 class Dead(BaseException):
@@ -47,6 +48,7 @@ class _Data:
 
     def __init__(self) -> None:
         self.record: str | None = None
+        self.revision = 0
         self.journal: list[str] = []
         self.clean: bool | None = None
         self.positions: Positions = {}
@@ -73,6 +75,7 @@ class MemoryStateStore:
         """`latency` gives the seconds of each wait before and after an effect; 0 without."""
         self._data = _Data()
         self._latency = latency or _no_time
+        self._revision = Revision(0)
         self._alive = True
         self._closed = False
 
@@ -85,8 +88,13 @@ class MemoryStateStore:
             raise Refused("state-locked", "another incarnation holds the state")
         view = MemoryStateStore(self._latency)
         view._data = self._data
+        view._revision = Revision(self._data.revision)
         self._data.holder = view
         return view
+
+    def unlock(self) -> None:
+        """Forget who holds the state, as a file system does that ignores locks."""
+        self._data.holder = None
 
     def detach(self) -> None:
         """The process died: from now on every call raises Dead, and none changes the data."""
@@ -105,21 +113,21 @@ class MemoryStateStore:
             return None if text is None else record_of(text)
 
     async def save(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        async with self._call():
+        async with self._writing():
             self._save(record, entry)
 
     async def begin(self, record: MigrationRecord, entry: JournalEntry) -> None:
-        async with self._call():
+        async with self._writing():
+            self._save(record, entry)
             data = self._data
             data.positions, data.bookmarks = {}, {}
             data.chunks, data.findings, data.documents = {}, {}, {}
             gone = {n for n, letter in data.letters.items() if letter.state is LetterState.OPEN}
             data.letters = {n: letter for n, letter in data.letters.items() if n not in gone}
             data.places = {place: n for place, n in data.places.items() if n not in gone}
-            self._save(record, entry)
 
     async def note(self, entry: JournalEntry) -> None:
-        async with self._call():
+        async with self._writing():
             self._data.journal.append(entry_text(entry))
 
     async def journal(self, limit: int) -> list[JournalEntry]:
@@ -129,18 +137,19 @@ class MemoryStateStore:
 
     def _save(self, record: MigrationRecord, entry: JournalEntry) -> None:
         saved, noted = record_text(record), entry_text(entry)
-        self._data.record = saved
+        self._revision.save(record.revision, self._data.revision)
+        self._data.record, self._data.revision = saved, record.revision
         self._data.journal.append(noted)
 
     # -- clean shutdown -------------------------------------------------------------------
     async def mark_running(self) -> bool:
-        async with self._call():
+        async with self._writing():
             was_clean = self._data.clean is not False
             self._data.clean = False
             return was_clean
 
     async def mark_clean(self) -> None:
-        async with self._call():
+        async with self._writing():
             self._data.clean = True
 
     # -- positions ------------------------------------------------------------------------
@@ -160,7 +169,7 @@ class MemoryStateStore:
         *,
         direction: Direction | None = None,
     ) -> None:
-        async with self._call():
+        async with self._writing():
             self._data.positions.update(positions)
             self._data.bookmarks.update(bookmarks or {})
             for number, letter in self._data.letters.items():
@@ -174,7 +183,7 @@ class MemoryStateStore:
 
     # -- the copy -------------------------------------------------------------------------
     async def add_chunks(self, collection: str, chunks: Sequence[Chunk]) -> None:
-        async with self._call():
+        async with self._writing():
             known = {of for of, _ in self._data.chunks}
             assert collection not in known, f"the chunks of {collection!r} are persisted once"
             for chunk in chunks:
@@ -186,7 +195,7 @@ class MemoryStateStore:
             return [state for _, state in sorted(self._data.chunks.items())]
 
     async def advance(self, state: ChunkState) -> None:
-        async with self._call():
+        async with self._writing():
             place = (state.chunk.collection, state.chunk.number)
             assert place in self._data.chunks, "progress of a chunk that was never added"
             chunk = self._data.chunks[place].chunk
@@ -194,7 +203,7 @@ class MemoryStateStore:
 
     # -- verification ---------------------------------------------------------------------
     async def add_findings(self, findings: Sequence[Finding]) -> None:
-        async with self._call():
+        async with self._writing():
             data = self._data
             for finding in findings:
                 text = key_text(finding.key)
@@ -205,7 +214,7 @@ class MemoryStateStore:
                 data.findings[text] = number, finding
 
     async def clear_findings(self, keys: Sequence[Key] | None) -> None:
-        async with self._call():
+        async with self._writing():
             if keys is None:
                 self._data.findings = {}
             for key in keys or ():
@@ -224,7 +233,7 @@ class MemoryStateStore:
 
     # -- small documents ------------------------------------------------------------------
     async def put(self, name: str, document: bytes) -> None:
-        async with self._call():
+        async with self._writing():
             self._data.documents[name] = bytes(document)
 
     async def get(self, name: str) -> bytes | None:
@@ -233,7 +242,7 @@ class MemoryStateStore:
 
     # -- dead letters ---------------------------------------------------------------------
     async def add_letters(self, letters: Sequence[tuple[str, RejectedRecord]]) -> list[int]:
-        async with self._call():
+        async with self._writing():
             return [self._index(ref, record) for ref, record in letters]
 
     def _index(self, ref: str, record: RejectedRecord) -> int:
@@ -310,7 +319,7 @@ class MemoryStateStore:
     async def close_letters(self, numbers: Sequence[int], state: LetterState, by: str) -> int:
         assert state is not LetterState.OPEN, "a letter is closed as settled or discarded"
         assert by, "somebody closed it"
-        async with self._call():
+        async with self._writing():
             letters = self._data.letters
             closed = [
                 number
@@ -327,6 +336,12 @@ class MemoryStateStore:
         await self._step()
         yield
         await self._step()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        async with self._call():
+            self._revision.write(self._data.revision)
+            yield
 
     async def _step(self) -> None:
         assert not self._closed, "a view is not used after it was closed"

@@ -35,12 +35,27 @@ from replicator.model.point import (
     scope_of,
 )
 from replicator.model.record import Chunk
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, Mark, VectorKind
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    Mark,
+    Precision,
+    VectorKind,
+)
 from replicator.model.scopes import Scopes
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
-from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
+from replicator.model.write import (
+    Delete,
+    Patch,
+    Receipt,
+    Upsert,
+    Write,
+    WriteBatch,
+    apply_patch,
+)
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore
+from replicator.testing.memory_client import AttachedStore, StrongStore
 
 R = TypeVar("R")
 
@@ -50,6 +65,7 @@ MEMORY = Traits(
         kinds=frozenset(VectorKind),
         several=True,
         none=True,
+        precisions=frozenset(Precision),
         normalises=True,
         checks_dimensions=False,
     ),
@@ -95,6 +111,7 @@ class MemoryStore:
         faults: Faults | None = None,
         staleness_s: float = 0.0,
         late_write_bound_s: float = 0.0,
+        strong: bool = False,
         traits: Traits = MEMORY,
         refuses: Refusal | None = None,
         on_land: Callable[[str, Write], None] | None = None,
@@ -105,6 +122,8 @@ class MemoryStore:
         self.faults = faults or Faults()
         self.staleness_s = staleness_s
         self.late_write_bound_s = late_write_bound_s
+        self.strong = strong
+        """It can be asked for reads that show every write, whatever its staleness."""
         self.away = False
         """The store answers nobody."""
         self.refuses = refuses
@@ -118,7 +137,7 @@ class MemoryStore:
 
     def attach(self) -> AttachedStore:
         """A client of its own, for one incarnation of the program."""
-        return AttachedStore(self)
+        return StrongStore(self) if self.strong else AttachedStore(self)
 
     # -- what the application and the tests do: at once, and without faults -----------------
     def create(self, wanted: CollectionSchema) -> None:
@@ -137,7 +156,12 @@ class MemoryStore:
         """The schema of a collection that is made as wanted."""
         traits = self.traits
         check_collection(wanted, traits.vectors)
-        vectors = wanted.vectors
+        vectors = wanted.vectors and {
+            name: msgspec.structs.replace(
+                vector, precision=traits.vectors.kept(vector.precision)
+            )
+            for name, vector in wanted.vectors.items()
+        }
         if vectors is not None and traits.vectors.demanded(len(vectors)):
             vectors = {
                 name: msgspec.structs.replace(vector, required=True)
@@ -185,7 +209,8 @@ class MemoryStore:
             case Patch():
                 if old is None:
                     return False
-                new = self._patched(held.schema, old, write)
+                vectors = self._stored(held.schema, write.vectors)
+                new = apply_patch(old, msgspec.structs.replace(write, vectors=vectors))
         if self.staleness_s:
             now = asyncio.get_running_loop().time()
             past = held.past.setdefault(write.id, [])
@@ -258,12 +283,14 @@ class MemoryStore:
         held.landed[write.id] = number
         return self.write(collection, write)
 
-    def seen(self, collection: str, point_id: PointId) -> Point | None:
-        """The point as some read of now may show it."""
+    def seen(
+        self, collection: str, point_id: PointId, *, careful: bool = False
+    ) -> Point | None:
+        """The point as some read of now may show it; a careful one, as it is."""
         held = self._collection(collection)
         current = held.points.get(point_id)
         past = held.past.get(point_id)
-        if not past:
+        if not past or careful:
             return current
         now = asyncio.get_running_loop().time()
         if past[-1][0] <= now - self.staleness_s or not self.faults.strikes(Fault.STALE_READ):
@@ -272,9 +299,15 @@ class MemoryStore:
         return next((point for until, point in past if until > at), current)
 
     def page(
-        self, chunk: Chunk, after: tuple[str, bool, BareId] | None, rows: int
+        self,
+        chunk: Chunk,
+        after: tuple[str, bool, BareId] | None,
+        rows: int,
+        *,
+        passes: Callable[[Point], bool] = lambda _: True,
+        careful: bool = False,
     ) -> list[Point]:
-        """Up to `rows` points of a chunk in id order, those above `after`."""
+        """Up to `rows` points of a chunk in id order, those above `after` that pass."""
         held = self.collections.get(chunk.collection)
         if held is None:
             raise Refused("source-missing", f"there is no collection {chunk.collection!r}")
@@ -295,7 +328,8 @@ class MemoryStore:
         )
         found: list[Point] = []
         for point_id in wanted:
-            if (point := self.seen(chunk.collection, point_id)) is not None:
+            point = self.seen(chunk.collection, point_id, careful=careful)
+            if point is not None and passes(point):
                 found.append(point)
                 if len(found) == rows:
                     break
@@ -306,18 +340,6 @@ class MemoryStore:
         if held is None:
             raise Refused("target-missing", f"there is no collection {name!r}")
         return held
-
-    def _patched(self, schema: CollectionSchema, old: Point, patch: Patch) -> Point:
-        vectors = {**old.vectors, **self._stored(schema, patch.vectors)}
-        payload = {**old.payload, **patch.set}
-        for name, value in patch.set.items():
-            if value is None:
-                del payload[name]
-        for name in patch.unset_vectors:
-            vectors.pop(name, None)
-        for field in patch.unset:
-            payload.pop(field, None)
-        return Point(id=old.id, vectors=vectors, payload=payload)
 
     def _stored(self, schema: CollectionSchema, vectors: Vectors) -> Vectors:
         if not self.traits.vectors.normalises or schema.vectors is None:

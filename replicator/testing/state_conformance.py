@@ -1,6 +1,7 @@
 """
-What every state store must do. Subclass it in a test module and give the fixture `reopen`,
-which closes the store that is open, if any, and opens the same state again.
+What every state store must do. Subclass it in a test module and give two fixtures: `reopen`,
+which closes the store that is open, if any, and opens the same state again, and `beside`, which
+opens it a second time, past the lock that would keep a second process out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from replicator.errors import Fatal
 from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import LetterState, RejectedRecord
@@ -20,13 +22,14 @@ from replicator.model.record import Capture, Chunk, ChunkState, JournalEntry, Mi
 from replicator.ports.state import StateStore
 
 Reopen = Callable[[], Awaitable[StateStore]]
+Beside = Callable[[], Awaitable[StateStore]]
 
 P0, P1 = Partition("changes/0"), Partition("changes/1")
 
 
 def record(**changes: object) -> MigrationRecord:
-    """A migration record, but for `changes` a new one."""
-    made = MigrationRecord(name="articles")
+    """A migration record, but for `changes` the first one that a state keeps."""
+    made = MigrationRecord(name="articles", revision=1)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -121,6 +124,77 @@ class StateConformance:
         loaded = await state.load()
         assert loaded == record()
 
+    # -- two processes on one state ---------------------------------------------------------
+    async def test_a_record_is_replaced_only_by_the_revision_that_follows_it(
+        self, state: StateStore
+    ) -> None:
+        for number in (0, 2):
+            with pytest.raises(Fatal) as conflict:
+                await state.save(record(revision=number), entry())
+            assert conflict.value.code == "state-conflict"
+        await state.save(record(), entry("first"))
+        await state.commit({P0: 5}, {})
+        for number in (0, 1, 3):
+            for write in (state.save, state.begin):
+                with pytest.raises(Fatal) as conflict:
+                    await write(record(tries=7, revision=number), entry())
+                assert conflict.value.code == "state-conflict"
+        assert await state.load() == record()
+        assert [noted.step for noted in await state.journal(9)] == ["first"]
+        assert await state.positions() == {P0: 5}, "a refused attempt forgets nothing"
+        await state.save(record(revision=2), entry())
+
+    async def test_of_two_processes_that_change_one_record_the_later_one_loses(
+        self, state: StateStore, beside: Beside
+    ) -> None:
+        await state.save(record(), entry())
+        other = await beside()
+        await other.save(record(tries=1, revision=2), entry("other"))
+        with pytest.raises(Fatal) as conflict:
+            await state.save(record(tries=2, revision=2), entry("ours"))
+        assert conflict.value.code == "state-conflict"
+        assert await other.load() == record(tries=1, revision=2)
+        await other.save(record(tries=3, revision=3), entry("other"))
+
+    async def test_a_process_that_was_overtaken_writes_nothing_more(
+        self, state: StateStore, beside: Beside
+    ) -> None:
+        await state.begin(record(), entry("first"))
+        [chunk] = [Chunk(0, "a", "x")]
+        await state.add_chunks("a", [chunk])
+        [number] = await state.add_letters([("r", rejected(Key("a", 1), 4))])
+        await state.commit({P0: 5}, {})
+        other = await beside()
+        await other.commit({P0: 6}, {})
+        await state.commit({P0: 7}, {})  # nobody has changed the record yet
+
+        await other.save(record(revision=2), entry("second"))
+
+        for write in (
+            lambda: state.commit({P0: 99}, {}),
+            lambda: state.note(entry("late")),
+            lambda: state.advance(ChunkState(chunk, "z", 1)),
+            lambda: state.add_chunks("b", [Chunk(0, "b", "x")]),
+            lambda: state.add_findings([finding(Key("a", 1))]),
+            lambda: state.clear_findings(None),
+            lambda: state.put("report", b"{}"),
+            lambda: state.add_letters([("s", rejected(Key("a", 2), 5))]),
+            lambda: state.close_letters([number], LetterState.DISCARDED, "a person"),
+            state.mark_running,
+            state.mark_clean,
+        ):
+            with pytest.raises(Fatal) as conflict:
+                await write()
+            assert conflict.value.code == "state-conflict"
+        assert await other.positions() == {P0: 7}
+        assert [noted.step for noted in await other.journal(9)] == ["first", "second"]
+        assert await other.chunks() == [ChunkState(chunk)]
+        assert await other.findings(9) == []
+        assert await other.get("report") is None
+        assert await self.open_numbers(other) == [number]
+        await other.commit({P0: 8}, {})
+
+    # -- the journal ----------------------------------------------------------------------
     async def test_the_journal_gives_the_newest_entries_oldest_first(
         self, state: StateStore
     ) -> None:
@@ -143,9 +217,9 @@ class StateConformance:
         await state.close_letters(numbers[:1], LetterState.SETTLED, "repair")
         await state.close_letters(numbers[1:2], LetterState.DISCARDED, "a person")
 
-        await state.begin(record(attempt=2), entry("second"))
+        await state.begin(record(attempt=2, revision=2), entry("second"))
 
-        assert await state.load() == record(attempt=2)
+        assert await state.load() == record(attempt=2, revision=2)
         assert await state.positions() == {}
         assert await state.chunks() == []
         assert await state.findings(10) == []
@@ -402,7 +476,7 @@ class StateConformance:
         await state.begin(record(), entry())
         [old] = await state.add_letters([("r1", rejected(Key("a", 1), 4))])
         await state.close_letters([old], LetterState.DISCARDED, "a person")
-        await state.begin(record(attempt=2), entry())
+        await state.begin(record(attempt=2, revision=2), entry())
         [new] = await state.add_letters([("r2", rejected(Key("a", 1), 4))])
         assert new != old
         assert await self.open_numbers(state) == [new]
@@ -482,7 +556,9 @@ class StateConformance:
 
     async def test_a_cancelled_call_leaves_the_store_usable(self, state: StateStore) -> None:
         for steps in range(12):
-            task = asyncio.create_task(state.save(record(tries=steps), entry(str(steps))))
+            kept = await state.load()
+            made = record(tries=steps, revision=kept.revision + 1 if kept else 1)
+            task = asyncio.create_task(state.save(made, entry(str(steps))))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -491,7 +567,8 @@ class StateConformance:
             noted = await state.journal(100)
             # Both or neither: the record and its journal entry are one transaction.
             assert (kept.tries if kept else None) == (int(noted[-1].step) if noted else None)
-        await state.save(record(tries=99), entry("99"))
+        following = kept.revision + 1 if kept else 1
+        await state.save(record(tries=99, revision=following), entry("99"))
         loaded = await state.load()
         assert loaded is not None
         assert loaded.tries == 99

@@ -46,8 +46,13 @@ class Reply(msgspec.Struct, frozen=True):
         """The other side asks to come again later, and did nothing."""
         return self.status in _BUSY
 
+    @property
+    def text(self) -> str:
+        """The body, without what was told in confidence."""
+        return without(self.body.decode("utf-8", "replace"), self.told).strip()
+
     def __str__(self) -> str:
-        text = without(self.body.decode("utf-8", "replace"), self.told).strip()[:_SHOWN_MAX]
+        text = self.text[:_SHOWN_MAX]
         return f"status {self.status}" + (f": {text}" if text else "")
 
 

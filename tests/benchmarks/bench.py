@@ -334,7 +334,8 @@ class _Peak:
     """Samples the RSS of a process from a thread."""
 
     def __init__(self, process: psutil.Process) -> None:
-        self.first = self._peak = process.memory_info().rss
+        self.first: int = process.memory_info().rss
+        self._peak = self.first
         self._process = process
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)

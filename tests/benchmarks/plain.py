@@ -54,4 +54,5 @@ async def main(bootstrap: str, topic: str, url: str, collection: str, count: int
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:5], int(sys.argv[5])))
+    _, *words, count = sys.argv
+    asyncio.run(main(words[0], words[1], words[2], words[3], int(count)))

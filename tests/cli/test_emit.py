@@ -46,8 +46,17 @@ def emitted(folder: Path) -> list[ChangeEvent]:
 def test_events_arrive_in_the_feed_in_their_order(replicator: Run, tmp_path: Path) -> None:
     lines = [upsert(2), '{"op": "delete", "collection": "articles", "id": 1}', "", upsert(1)]
     result = replicator("emit", input="\n".join(lines))
-    assert (result.exit_code, result.stdout) == (0, "emitted 3 events\n")
-    events = emitted(tmp_path)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "emitted 3 events\nchangelog/0: 3, offsets 1 to 3\n",
+    )
+    told = msgspec.json.decode(replicator("emit", "--json", input=upsert(3)).stdout)
+    assert told["places"] == {"changelog/0": {"first": 4, "next": 5, "events": 1}}
+    assert emitted(tmp_path)[3].key.id == 3
+    lines = [upsert(number) for number in range(1200)]  # more than one batch
+    told = msgspec.json.decode(replicator("emit", "--json", input="\n".join(lines)).stdout)
+    assert told["places"] == {"changelog/0": {"first": 5, "next": 1205, "events": 1200}}
+    events = emitted(tmp_path)[:3]
     assert [(event.op.value, event.key.id) for event in events] == [
         ("upsert", 2),
         ("delete", 1),
@@ -87,7 +96,10 @@ def test_a_byte_order_mark_before_the_first_line_is_passed_over(
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + upsert(1).encode() + b"\r\n" + upsert(2).encode())
     result = replicator("emit", str(file))
-    assert (result.exit_code, result.stdout) == (0, "emitted 2 events\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "emitted 2 events\nchangelog/0: 2, offsets 1 to 2\n",
+    )
     assert [event.key.id for event in emitted(tmp_path)] == [1, 2]
 
 
@@ -101,7 +113,7 @@ def test_standard_input_is_emitted_up_to_the_bad_batch(replicator: Run, tmp_path
     lines = [*(upsert(number) for number in range(700)), "nonsense", upsert(700)]
     result = replicator("emit", input=Pipe("\n".join(lines).encode()))
     assert result.exit_code == 1
-    assert result.stdout == "emitted 500 events\n"
+    assert result.stdout == "emitted 500 events\nchangelog/0: 500, offsets 1 to 500\n"
     assert "line 701: value-malformed" in result.stderr
     assert len(emitted(tmp_path)) == 500
 

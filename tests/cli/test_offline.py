@@ -38,7 +38,11 @@ REJECTED = RejectedRecord(
 
 def record(phase: Phase, direction: Direction = Direction.FORWARD) -> MigrationRecord:
     return MigrationRecord(
-        name="articles", phase=phase, direction=direction, since=EPOCH_S, reason="so it is"
+        name="articles",
+        phase=phase,
+        direction=direction,
+        since=EPOCH_S,
+        reason="so it is",
     )
 
 
@@ -51,6 +55,8 @@ def entry(phase: Phase) -> JournalEntry:
 async def write(folder: Path, migration: MigrationRecord) -> None:
     state = await SqliteStateStore.open(folder / "state.db")
     letters = ChangelogDeadLetters(folder / "changes.db")
+    kept = await state.load()
+    migration.revision = kept.revision + 1 if kept else 1
     await state.begin(migration, entry(migration.phase))
     await state.commit({Partition("changelog/0"): 7}, {})
     (ref,) = await letters.keep([REJECTED])

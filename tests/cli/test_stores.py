@@ -30,7 +30,9 @@ POOR = Traits(
         ),
         mixed=False,
     ),
-    vectors=VectorRules(unnamed=False, partial=False, schema=False, checks_dimensions=False),
+    vectors=VectorRules(
+        unnamed=False, partial=False, schema=False, rounds=True, checks_dimensions=False
+    ),
     payload=PayloadRules(
         nested=False,
         lists=Lists.NONE,

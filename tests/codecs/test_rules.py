@@ -9,7 +9,7 @@ import pytest
 
 from replicator.codecs.rules import check_collection, check_payload_rules, check_write
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Point
+from replicator.model.point import Point, Vector
 from replicator.model.schema import (
     CollectionSchema,
     IdKinds,
@@ -28,7 +28,7 @@ TRAITS = Traits(
     payload=PayloadRules(nested=False),
     marks=True,
 )
-VECTOR = {"": struct.pack("<f", 1)}
+VECTOR: dict[str, Vector] = {"": struct.pack("<f", 1)}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,9 @@ def test_a_value_is_held_or_named(
         (VectorRules(several=True), {"": DENSE, "a": DENSE}, True),
         (VectorRules(several=True, unnamed=False), {"": DENSE}, False),
         (VectorRules(), None, True),
+        (VectorRules(dimensions_max=1), {"": DENSE}, True),
+        (VectorRules(dimensions_max=1), {"": VectorSchema(size=2)}, False),
+        (VectorRules(kinds=frozenset(VectorKind), dimensions_max=1), {"": SPARSE}, True),
     ],
 )
 def test_a_collection_is_held_or_refused(

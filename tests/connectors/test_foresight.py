@@ -11,7 +11,13 @@ from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.jsonl.store import JsonlStore
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.errors import Refused
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    VectorIndex,
+    VectorSchema,
+)
 from replicator.ports.store import Foresight, Store
 from replicator.testing.memory_store import MemoryStore
 from replicator.testing.store_conformance import PREFIX
@@ -27,9 +33,14 @@ WANTED = CollectionSchema(
 
 def essence(schema: CollectionSchema | None) -> object:
     assert schema is not None
+    # Of the index a server has defaults that nobody asked for.
+    vectors = {
+        name: msgspec.structs.replace(vector, index=VectorIndex())
+        for name, vector in (schema.vectors or {}).items()
+    }
     return (
         schema.name,
-        schema.vectors,
+        vectors,
         schema.ids,
         schema.indexes,
         schema.normalises,

@@ -7,14 +7,17 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.jsonl.store import JsonlStore
 from replicator.errors import Refused, Rejected, Unavailable
-from replicator.model.point import MultiVector, Point, SparseVector
+from replicator.model.phase import Direction
+from replicator.model.point import BareId, MultiVector, Point, PointId, SparseVector, bare
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
@@ -24,7 +27,16 @@ from replicator.model.schema import (
 )
 from replicator.model.search import Query
 from replicator.model.write import Delete, Patch, Upsert, WriteBatch
+from replicator.ports.store import RejectedRow
+from replicator.settings.settings import StreamSettings
 from replicator.settings.units import Size
+from replicator.stream.ownership import Ownership, Purpose
+from replicator.stream.reading import Reader
+from replicator.stream.writing import Writer, Written
+from tests.stream.rig import METRICS
+
+Make = Callable[..., JsonlStore]
+"""Opens the store once more, with other settings if some are given."""
 
 
 def dense(*values: float) -> bytes:
@@ -44,7 +56,13 @@ def wanted(capture_id: str | None = "c1", **vectors: VectorSchema) -> Collection
     )
 
 
-def batch(*writes: Upsert | Patch | Delete) -> WriteBatch:
+async def description_of(store: JsonlStore) -> CollectionSchema:
+    schema = await store.describe("a")
+    assert schema is not None
+    return schema
+
+
+def batch(*writes: Upsert | Delete) -> WriteBatch:
     return WriteBatch("a", writes)
 
 
@@ -54,10 +72,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def make(file: Path):
+async def make(file: Path) -> AsyncIterator[Make]:
     made: list[JsonlStore] = []
 
-    def make(**changes: object) -> JsonlStore:
+    def make(**changes: Any) -> JsonlStore:
         made.append(JsonlStore(JsonlSettings(path=str(file.parent), **changes)))
         return made[-1]
 
@@ -67,14 +85,17 @@ async def make(file: Path):
 
 
 @pytest.fixture
-async def store(make) -> JsonlStore:
+async def store(make: Make) -> JsonlStore:
     store = make()
     await store.ensure(wanted())
     return store
 
 
-async def everything(store: JsonlStore, parts: int = 1, page_rows: int = 3):
-    points, rejected = {}, []
+async def everything(
+    store: JsonlStore, parts: int = 1, page_rows: int = 3
+) -> tuple[dict[PointId, Point], list[RejectedRow]]:
+    points: dict[PointId, Point] = {}
+    rejected: list[RejectedRow] = []
     for chunk in await store.split("a", parts):
         async for page in store.scan(chunk, None, page_rows):
             assert len(page.points) + len(page.rejected) <= page_rows
@@ -85,7 +106,7 @@ async def everything(store: JsonlStore, parts: int = 1, page_rows: int = 3):
     return points, rejected
 
 
-def lines(file: Path) -> list[dict]:
+def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_bytes().splitlines()]
 
 
@@ -99,7 +120,7 @@ async def test_the_last_line_of_an_id_wins(store: JsonlStore, file: Path) -> Non
     assert lines(file)[-1] == {"id": 2, "deleted": True}
 
 
-async def test_every_kind_of_vector_comes_back_bit_by_bit(make) -> None:
+async def test_every_kind_of_vector_comes_back_bit_by_bit(make: Make) -> None:
     store = make()
     kept = Point(
         (1 << 64) - 1,
@@ -115,20 +136,27 @@ async def test_every_kind_of_vector_comes_back_bit_by_bit(make) -> None:
     assert await store.fetch("a", [kept.id, 7]) == {kept.id: kept}
 
 
-async def test_a_patch_changes_parts_and_one_of_an_absent_point_writes_nothing(
+async def test_patches_come_as_the_whole_points_that_they_make(
     store: JsonlStore, file: Path
 ) -> None:
-    await store.apply(batch(Upsert(point(1, a=1, b=2, c=3))))
-    receipt = await store.apply(
-        batch(Patch(id=1, set={"b": 5}, unset=("c",)), Patch(id=2, set={"b": 5}))
+    settings = StreamSettings()
+    writer = Writer(
+        store, connector="jsonl", settings=settings, metrics=METRICS, reads=Reader(store)
     )
-    assert receipt.absent == (2,)
-    assert await store.fetch("a", [1, 2]) == {1: point(1, a=1, b=5)}
-    await store.apply(batch(Patch(id=1, vectors={"": dense(5, 6)})))
-    await store.apply(batch(Delete(1)))
+    lease = Ownership().lease(Direction.FORWARD, Purpose.STREAM, 0)
+    await writer.write(lease, "a", [Upsert(point(1, a=1, b=2, c=3)), Upsert(point(2))])
+    patches = [
+        Patch(id=1, vectors={"": dense(5, 6)}, set={"b": 5, "a": None}, unset=("c",)),
+        Patch(id=2, unset_vectors=("",), set={"n": 1}),
+    ]
+    assert await writer.write(lease, "a", patches) == Written()
+    assert await store.fetch("a", [1, 2]) == {
+        1: point(1, 5.0, 6.0, b=5),
+        2: Point(2, {}, {"n": 1}),
+    }
     before = file.read_bytes()
-    assert (await store.apply(batch(Patch(id=1, set={"b": 6})))).absent == (1,)
-    assert file.read_bytes() == before
+    written = await writer.write(lease, "a", [Delete(3), Patch(id=3, set={"b": 6})])
+    assert (written.absent, file.read_bytes()) == (1, before)
 
 
 async def test_what_the_collection_cannot_hold_is_rejected_alone(store: JsonlStore) -> None:
@@ -160,14 +188,14 @@ async def test_a_uuid_is_one_point_in_every_spelling(store: JsonlStore) -> None:
     assert await store.count("a") == 0
 
 
-async def test_writing_to_a_collection_that_was_never_made_is_refused(make) -> None:
+async def test_writing_to_a_collection_that_was_never_made_is_refused(make: Make) -> None:
     with pytest.raises(Refused) as refused:
         await make().apply(batch(Upsert(point(1))))
     assert refused.value.code == "target-missing"
 
 
 # -- the collection -------------------------------------------------------------------------
-async def test_names_of_collections_are_percent_encoded(make, file: Path) -> None:
+async def test_names_of_collections_are_percent_encoded(make: Make, file: Path) -> None:
     store = make()
     for name in ("", "..", "a/b", "ä"):
         await store.ensure(CollectionSchema(name=name, vectors=None, ids=IdKinds.STRING))
@@ -176,7 +204,9 @@ async def test_names_of_collections_are_percent_encoded(make, file: Path) -> Non
     )
 
 
-async def test_a_collection_describes_itself_after_reopening(store: JsonlStore, make) -> None:
+async def test_a_collection_describes_itself_after_reopening(
+    store: JsonlStore, make: Make
+) -> None:
     await store.apply(batch(Upsert(point(1))))
     described = await make().describe("a")
     assert described is not None
@@ -197,23 +227,23 @@ async def test_ensuring_again_moves_the_mark_and_keeps_points_and_schema(
     assert (described.capture_id, described.points) == ("c2", 1)
     assert described.vectors == wanted().vectors
     await store.ensure(wanted(None))
-    assert (await store.describe("a")).capture_id == "c2"
+    assert (await description_of(store)).capture_id == "c2"
 
 
 async def test_ensuring_another_programs_points_does_not_vouch_for_them(
-    make, file: Path
+    make: Make, file: Path
 ) -> None:
     file.parent.mkdir()
     file.write_text('{"id": 1, "vectors": {"": [1, 2, 3]}}')  # no end of line
     store = make()
     await store.ensure(wanted())
-    described = await store.describe("a")
+    described = await description_of(store)
     assert (described.vectors, described.capture_id, described.points) == (None, "c1", 1)
     await store.apply(batch(Upsert(point(2))))
     assert set((await everything(store))[0]) == {1, 2}
 
 
-async def test_two_that_create_a_collection_at_once_lose_nothing(make) -> None:
+async def test_two_that_create_a_collection_at_once_lose_nothing(make: Make) -> None:
     stores = [make() for _ in range(4)]
     await asyncio.gather(*(store.ensure(wanted()) for store in stores))
     await asyncio.gather(
@@ -222,19 +252,19 @@ async def test_two_that_create_a_collection_at_once_lose_nothing(make) -> None:
     assert await stores[0].count("a") == 4
 
 
-async def test_wiping_removes_points_and_mark(store: JsonlStore, make) -> None:
+async def test_wiping_removes_points_and_mark(store: JsonlStore, make: Make) -> None:
     await store.apply(batch(Upsert(point(1))))
     reader = make()
     assert await reader.count("a") == 1
     await store.wipe("a")
     await store.wipe("never made")
-    assert (await store.describe("a")).capture_id is None
+    assert (await description_of(store)).capture_id is None
     assert await reader.count("a") == 0
     assert await everything(store) == ({}, [])
 
 
 async def test_compaction_leaves_one_line_a_point_and_loses_nothing(
-    store: JsonlStore, file: Path, make
+    store: JsonlStore, file: Path, make: Make
 ) -> None:
     reader = make()
     for n in range(5):
@@ -258,7 +288,9 @@ async def test_compaction_leaves_one_line_a_point_and_loses_nothing(
 
 
 # -- scanning -------------------------------------------------------------------------------
-async def test_chunks_cover_every_key_once_and_are_no_smaller_than_a_segment(make) -> None:
+async def test_chunks_cover_every_key_once_and_are_no_smaller_than_a_segment(
+    make: Make,
+) -> None:
     store = make(segment_bytes=Size(200))
     await store.ensure(wanted())
     await store.apply(batch(*(Upsert(point(n)) for n in range(50)), Upsert(point("x"))))
@@ -267,12 +299,12 @@ async def test_chunks_cover_every_key_once_and_are_no_smaller_than_a_segment(mak
     assert len(await make().split("a", 7)) == 1
 
 
-async def test_a_point_changed_during_the_scan_is_not_missed(make) -> None:
+async def test_a_point_changed_during_the_scan_is_not_missed(make: Make) -> None:
     """By byte ranges it would be: its line moves behind a range that was already read."""
     store = make(segment_bytes=Size(1))
     await store.ensure(wanted())
     await store.apply(batch(*(Upsert(point(n, v=0)) for n in range(30))))
-    seen = {}
+    seen: dict[PointId, Any] = {}
     for chunk in await store.split("a", 5):
         async for page in store.scan(chunk, None, 4):
             seen |= {found.id: found.payload["v"] for found in page.points}
@@ -282,10 +314,10 @@ async def test_a_point_changed_during_the_scan_is_not_missed(make) -> None:
     assert 1 in seen.values()
 
 
-async def test_a_scan_resumes_after_a_cursor(make) -> None:
+async def test_a_scan_resumes_after_a_cursor(make: Make) -> None:
     store = make()
     await store.ensure(wanted())
-    ids = [0, 5, 10, 1 << 60, "", "10", "a"]
+    ids: list[BareId] = [0, 5, 10, 1 << 60, "", "10", "a"]
     await store.apply(batch(*(Upsert(point(n)) for n in ids)))
     [chunk] = await store.split("a", 1)
     pages = [page async for page in store.scan(chunk, None, 2)]
@@ -310,7 +342,7 @@ async def test_reading_a_collection_that_vanished_is_refused(
     await store.apply(batch(Upsert(point(1))))
     [chunk] = await store.split("a", 1)
     file.unlink()
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "split": lambda: store.split("a", 1),
         "scan": lambda: anext(aiter(store.scan(chunk, None, 4))),
         "fetch": lambda: store.fetch("a", [1]),
@@ -336,7 +368,7 @@ this is no JSON
 {"id": 7, "payl"""
 
 
-async def test_no_line_is_lost_silently(make, file: Path) -> None:
+async def test_no_line_is_lost_silently(make: Make, file: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(FOREIGN)
     store = make()
@@ -360,12 +392,12 @@ async def test_no_line_is_lost_silently(make, file: Path) -> None:
     for row in rejected:
         at = int(row.place.removeprefix("a.jsonl, byte "))
         assert FOREIGN[at:].startswith(row.raw)
-    assert (await store.describe("a")).details == {"unreadable_lines": 5}
+    assert (await description_of(store)).details == {"unreadable_lines": 5}
     assert file.read_bytes() == FOREIGN, "reading changes nothing"
 
 
 async def test_lines_that_are_no_points_are_in_one_chunk_and_resumable(
-    make, file: Path
+    make: Make, file: Path
 ) -> None:
     file.parent.mkdir()
     file.write_bytes(FOREIGN)
@@ -385,7 +417,9 @@ async def test_lines_that_are_no_points_are_in_one_chunk_and_resumable(
     assert len(every) == len(set(every)) == 9
 
 
-async def test_a_newer_line_that_is_no_point_hides_the_older_one(make, file: Path) -> None:
+async def test_a_newer_line_that_is_no_point_hides_the_older_one(
+    make: Make, file: Path
+) -> None:
     """To copy the older image would bring back what was replaced."""
     file.parent.mkdir()
     file.write_bytes(b'{"id": 1, "vectors": {}}\n{"id": 1, "vectors": {"": [NaN]}}\n')
@@ -398,7 +432,7 @@ async def test_a_newer_line_that_is_no_point_hides_the_older_one(make, file: Pat
 
 
 async def test_a_line_longer_than_any_point_is_stepped_over(
-    make, file: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("replicator.connectors.jsonl.log.LINE_BYTES_MAX", 100)
     file.parent.mkdir()
@@ -417,14 +451,14 @@ async def test_a_point_too_long_to_be_read_back_is_rejected(
     sizes = {n: Upsert(point(n, x="y" * n)) for n in range(30, 60)}
     receipt = await store.apply(batch(*sizes.values()))
     assert {error.code for _, error in receipt.rejected} == {"value-too-large"}
-    refused = {n for n, _ in receipt.rejected}
-    assert refused == set(range(min(refused), 60))
+    refused = {bare(point_id) for point_id, _ in receipt.rejected}
+    assert refused == set(range(min(map(int, refused)), 60))
     points, rejected = await everything(store, page_rows=100)
     assert set(points) == set(sizes) - refused
     assert rejected == []
 
 
-async def test_the_file_of_a_newer_release_is_refused(make, file: Path) -> None:
+async def test_the_file_of_a_newer_release_is_refused(make: Make, file: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b'{"replicator": 2}\n')
     with pytest.raises(Refused) as refused:
@@ -434,7 +468,7 @@ async def test_the_file_of_a_newer_release_is_refused(make, file: Path) -> None:
 
 # -- crashes and company --------------------------------------------------------------------
 async def test_a_torn_line_is_cut_off_before_the_next_write(
-    store: JsonlStore, file: Path, make
+    store: JsonlStore, file: Path, make: Make
 ) -> None:
     await store.apply(batch(Upsert(point(1))))
     whole = file.read_bytes()
@@ -480,6 +514,7 @@ async def test_every_write_that_returned_survives_kill_9(store: JsonlStore, file
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(file.parent)], stdout=subprocess.PIPE, text=True
         )
+        assert process.stdout is not None
         reported = [int(process.stdout.readline()) for _ in range(reports)]
         process.kill()
         reported += map(int, process.communicate()[0].split("\n")[:-1])
@@ -490,7 +525,7 @@ async def test_every_write_that_returned_survives_kill_9(store: JsonlStore, file
 
 
 async def test_a_reader_sees_what_another_process_appends_and_replaces(
-    store: JsonlStore, make, file: Path
+    store: JsonlStore, make: Make, file: Path
 ) -> None:
     reader = make()
     for n in range(3):
@@ -502,20 +537,20 @@ async def test_a_reader_sees_what_another_process_appends_and_replaces(
     assert list((await everything(reader))[0]) == ["x"]
 
 
-async def test_two_writers_of_one_file_lose_nothing(make) -> None:
+async def test_two_writers_of_one_file_lose_nothing(make: Make) -> None:
     one, two = make(fsync=False), make(fsync=False)
     await one.ensure(wanted())
-    await one.apply(batch(Upsert(point(0, n=0))))
 
     async def count(store: JsonlStore, name: str) -> None:
         for n in range(25):
-            await store.apply(batch(Patch(id=0, set={name: n}), Upsert(point(f"{name}{n}"))))
+            await store.apply(batch(Upsert(point(name, n=n)), Upsert(point(f"{name}{n}"))))
             if n % 10 == 5:
                 await store.finish_bulk("a")
 
     await asyncio.gather(count(one, "one"), count(two, "two"))
-    assert (await one.fetch("a", [0]))[0].payload == {"n": 0, "one": 24, "two": 24}
-    assert await two.count("a") == 51
+    last = {name: point(name, n=24) for name in ("one", "two")}
+    assert await one.fetch("a", list(last)) == last
+    assert await two.count("a") == 52
 
 
 async def test_a_cancelled_write_lands_before_any_later_one(store: JsonlStore) -> None:
@@ -552,7 +587,7 @@ async def test_a_full_disk_leaves_no_half_line(
 
 
 async def test_a_directory_that_is_a_file_is_refused_and_found_in_preflight(
-    make, file: Path
+    make: Make, file: Path
 ) -> None:
     file.parent.write_text("")
     store = make()
@@ -573,7 +608,7 @@ async def test_a_directory_that_is_a_file_is_refused_and_found_in_preflight(
     ],
 )
 async def test_search_finds_the_nearest_under_every_distance(
-    make, distance: Distance, best: list[tuple[str, float]]
+    make: Make, distance: Distance, best: list[tuple[str, float]]
 ) -> None:
     store = make()
     await store.ensure(wanted(v=VectorSchema(size=2, distance=distance)))
@@ -586,14 +621,13 @@ async def test_search_finds_the_nearest_under_every_distance(
     assert [hit.score for hit in hits] == pytest.approx([score for _, score in best])
 
 
-async def test_search_looks_at_every_block_and_at_sparse_vectors(make) -> None:
+async def test_search_looks_at_every_block_and_at_sparse_vectors(make: Make) -> None:
     store = make(fsync=False)
-    await store.ensure(
-        wanted(
-            **{"": VectorSchema(size=2, distance=Distance.DOT)},
-            s=VectorSchema(kind=VectorKind.SPARSE),
-        )
-    )
+    vectors = {
+        "": VectorSchema(size=2, distance=Distance.DOT),
+        "s": VectorSchema(kind=VectorKind.SPARSE),
+    }
+    await store.ensure(wanted("c1", **vectors))
 
     def sparse(index: int, value: float) -> SparseVector:
         return SparseVector(struct.pack("<2I", index, index + 9000), dense(value, 1.0))

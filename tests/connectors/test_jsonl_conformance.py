@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ class TestJsonlStore(StoreConformance):
     traits = JSONL.traits
 
     @pytest.fixture
-    async def store(self, tmp_path: Path):
+    async def store(self, tmp_path: Path) -> AsyncIterator[JsonlStore]:
         # Small chunks, so that small collections are cut as well.
         store = JsonlStore(JsonlSettings(path=str(tmp_path / "jsonl"), segment_bytes=Size(512)))
         yield store

@@ -20,6 +20,7 @@ from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused
 from replicator.migration.equality.compare import compare
 from replicator.migration.preflight.routes import is_one_collection, wanted_target
+from replicator.model.configuration import configuration_differences
 from replicator.model.point import Point, SparseVector
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Query
@@ -27,7 +28,6 @@ from replicator.model.write import Upsert, WriteBatch
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import configuration_differences
 from replicator.testing.store_conformance import fresh_name
 
 STRICT = {

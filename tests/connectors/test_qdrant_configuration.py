@@ -22,12 +22,18 @@ from replicator.connectors.qdrant.schema import read_schema
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import CODES, Refused
 from replicator.migration.preflight.planned import keep_plans, read_plans
+from replicator.model.configuration import (
+    configuration_differences,
+    neutral,
+    settings_of,
+    with_options,
+)
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, Precision, VectorSchema
+from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import configuration_differences, settings_of, with_options
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_state import MemoryStateStore
 
 SERVER = QdrantSettings()
@@ -55,7 +61,7 @@ def planned_for(
     source: CollectionSchema, collection: CollectionSettings | None = None
 ) -> CollectionSchema:
     collection = collection or CollectionSettings(source="a", target="b")
-    asked = Transform(collection, source, source).target_schema(source)
+    asked = FieldTransform(collection, source, source).target_schema(source)
     return plan(with_options(asked, collection.target_options), SERVER)
 
 
@@ -258,16 +264,17 @@ def test_a_setting_that_only_the_server_knows_is_a_loss_and_not_dropped() -> Non
 
 
 def test_a_store_of_another_kind_loses_what_changes_answers_by_name() -> None:
-    info = info_of(hnsw_config={"m": 9})
+    info = info_of(hnsw_config={"m": 9, "full_scan_threshold": 7})
     info.config.params.sparse_vectors_config.map["words"].modifier = 1
     source = read_schema("a", info, 0)
     collection = CollectionSettings(source="a", target="b")
-    there = Transform(collection, source, source).target_schema(source)
-    from replicator.stream.configuration import neutral
-
-    found = {f.code: f.severity for f in losses(collection, source, neutral(there))}
+    there = FieldTransform(collection, source, source).target_schema(source)
+    found = {
+        f.code: f.severity for f in losses(collection, source, neutral(there, VectorRules()))
+    }
     assert found["loss-modifier"] is Severity.BLOCKS
     assert found["loss-hnsw"] is Severity.INFORMS
+    assert found["loss-vector-index-m"] is Severity.INFORMS
 
 
 # -- renames and wishes -----------------------------------------------------------------------
@@ -323,9 +330,9 @@ def test_what_a_person_chose_is_no_loss() -> None:
 def test_the_settings_of_the_store_are_wishes_too_and_options_come_first() -> None:
     source = read_schema("a", info_of(), 0)
     server = QdrantSettings(shard_number=3, replication_factor=2)
-    asked = Transform(CollectionSettings(source="a", target="b"), source, source).target_schema(
-        source
-    )
+    asked = FieldTransform(
+        CollectionSettings(source="a", target="b"), source, source
+    ).target_schema(source)
     assert plan(asked, server).native["shard_number"] == 3
     chosen = plan(with_options(asked, {"shard_number": 5}), server)
     assert (chosen.native["shard_number"], chosen.native["replication_factor"]) == (5, 2)

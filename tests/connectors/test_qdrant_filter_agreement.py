@@ -14,6 +14,7 @@ from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.points import read_id
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
+from replicator.model.filter import parse_filter
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
@@ -70,7 +71,7 @@ async def test_booleans_are_matched_as_the_server_matches_them(store: QdrantStor
 async def matching(store: QdrantStore, name: str, spec: dict[str, Any]) -> set[Any]:
     request = wire().ScrollPoints(collection_name=name, limit=POINTS)
     request.with_payload.enable = False
-    write_filter(request.filter, spec)
+    write_filter(request.filter, parse_filter(spec))
     reply = await store._channel.read("Points", "Scroll", request)
     return {read_id(point.id) for point in reply.result}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ async def test_two_that_make_one_shard_key_at_once_both_write(
     await other.close()
 
 
-async def _none_seen(_collection: str, scopes: Any) -> set[str]:
+async def _none_seen(collection: str, scopes: Collection[str]) -> set[str]:
     return set(scopes)
 
 

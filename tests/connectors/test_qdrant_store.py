@@ -25,7 +25,7 @@ from replicator.connectors.qdrant.schema import conflicts
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Fatal, Refused
-from replicator.model.point import PointId
+from replicator.model.point import BareId
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
@@ -44,7 +44,8 @@ NIL, LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-fff
 
 
 def wanted(name: str, **given: Any) -> CollectionSchema:
-    return CollectionSchema(**{"name": name, "vectors": PLAIN, "ids": IdKinds.UINT64} | given)
+    told: dict[str, Any] = {"name": name, "vectors": PLAIN, "ids": IdKinds.UINT64}
+    return CollectionSchema(**told | given)
 
 
 async def info(url: str, collection: str) -> Any:
@@ -79,7 +80,7 @@ async def threshold(url: str, collection: str) -> int:
     ],
 )
 def test_the_next_id_is_the_smallest_one_above(
-    point_id: PointId, following: PointId | None
+    point_id: BareId, following: BareId | None
 ) -> None:
     assert successor(point_id) == following
     assert following is None or rank(point_id) < rank(following)
@@ -87,7 +88,7 @@ def test_the_next_id_is_the_smallest_one_above(
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 1000])
 def test_ranges_meet_end_to_end_and_are_open_outside(parts: int) -> None:
-    sample: list[PointId] = [*range(0, 1000, 7), 2**64 - 1, LAST, NIL]
+    sample: list[BareId] = [*range(0, 1000, 7), 2**64 - 1, LAST, NIL]
     found = cut(sample, parts)
     assert len(found) <= parts
     assert (found[0].start, found[-1].end) == (None, None)
@@ -101,7 +102,7 @@ def test_a_sample_of_nothing_gives_one_range_of_everything() -> None:
 
 
 @pytest.mark.parametrize("point_id", [0, 2**64 - 1, 7, NIL])
-def test_chunks_and_cursors_keep_the_type_of_their_ids(point_id: PointId) -> None:
+def test_chunks_and_cursors_keep_the_type_of_their_ids(point_id: BareId) -> None:
     part = IdRange(point_id, LAST)
     assert read_spec(write_spec(part)) == part
     assert read_cursor(write_cursor(point_id)) == point_id
@@ -393,7 +394,7 @@ async def test_a_search_honours_its_filter(
     await store.ensure(wanted(name))
     points = []
     for n in range(6):
-        payload = {"n": n, "t": f"t{n}", "list": [*range(n)], "in": [{"x": n}]}
+        payload: dict[str, Any] = {"n": n, "t": f"t{n}", "list": [*range(n)], "in": [{"x": n}]}
         payload |= {"odd": None if n == 5 else n} if n % 2 else {}
         points.append(simple(n, at=f"2024-01-0{n + 1}T00:00:00Z", **payload))
     await store.apply(WriteBatch(name, tuple(map(Upsert, points))))

@@ -106,7 +106,7 @@ async def test_what_cannot_be_encoded_is_set_aside_and_the_rest_is_written(
         ids=IdKinds.UINT64,
     )
     await store.ensure(schema)
-    good = {"v": floats(1, 2)}
+    good: dict[str, Vector] = {"v": floats(1, 2)}
     writes = (
         Upsert(Point(1, good, {"n": 1})),
         Upsert(Point(2, {"v": b"odd"}, {})),

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -176,7 +177,8 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
     await daemon.phase("STREAMING")
     async with app.writing():
         for operation, store in (("cutover", "target"), ("revert", "source")):
-            kills, answers = 0, []
+            kills = 0
+            answers: list[Any] = []
             while (await settled(daemon))["application_may_write"] != store:
                 assert len(answers) < 12, answers
                 if operation == "cutover":

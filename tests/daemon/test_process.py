@@ -37,6 +37,7 @@ class Process:
     def until(self, text: str) -> str:
         """The next line of its output that holds a text."""
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         seen = []
         for line in self._process.stdout:
             if text in line:
@@ -59,7 +60,7 @@ class Process:
         found = address.lookup(str(self.state))
         assert found is not None
         with urllib.request.urlopen(found.url + path) as response:
-            return response.read()
+            return bytes(response.read())
 
     def kill(self) -> None:
         self._deadline.cancel()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from replicator.daemon.until import Goal, Until
-from replicator.errors import LASTING, Blocked, Refused, Unavailable
+from replicator.errors import LASTING, Blocked, Refused, ReplicatorError, Unavailable
 from replicator.model.finding import Blocker
 from replicator.model.phase import Phase
 from replicator.model.status import PartitionStatus, Status
@@ -85,7 +85,7 @@ def waiting(code: str, *, copied: int) -> Status:
     ],
 )
 def test_a_job_that_cannot_start_gives_up_soon_and_says_for_what(
-    code: str, error: type[Exception]
+    code: str, error: type[ReplicatorError]
 ) -> None:
     until = Until(Goal.BACKFILLED)
     until.has_patience(waiting(code, copied=40), 100.0)

@@ -26,7 +26,7 @@ def status(*reasons: Blocker, phase: Phase = Phase.STREAMING, letters: int = 0) 
 def test_an_outage_is_told_when_it_begins_and_when_it_ends() -> None:
     watch = Watch()
     assert list(watch.look(status(), 0.0)) == []
-    told = {"code": AWAY.code, "reason": AWAY.message, "hint": AWAY.hint}
+    told: dict[str, object] = {"code": AWAY.code, "reason": AWAY.message, "hint": AWAY.hint}
     assert list(watch.look(status(AWAY), 1.0)) == [Line("warning", "trouble", told)]
     again = Blocker(AWAY.code, "another message of it")
     assert list(watch.look(status(again), 2.0)) == [], "once for each code"

@@ -17,7 +17,12 @@ from replicator.settings.cutover import (
     HttpSettings,
     ManualSettings,
 )
-from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
+from replicator.settings.feeds import (
+    ChangelogSettings,
+    KafkaSettings,
+    NoFeedSettings,
+    TableSettings,
+)
 from replicator.settings.settings import Settings, StateSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.wiring import build, load_standing, make_event_log, open_state, state_is_held
@@ -77,7 +82,7 @@ async def test_a_switch_of_aliases_needs_a_store_that_has_them(tmp_path: Path) -
 async def test_a_held_state_is_refused_and_can_still_be_looked_at(tmp_path: Path) -> None:
     told = settings(tmp_path)
     assert (await load_standing(told)).record is None
-    record = MigrationRecord(name="articles", phase=Phase.REPLAY)
+    record = MigrationRecord(name="articles", revision=1, phase=Phase.REPLAY)
     entry = JournalEntry(
         at=0.0, phase=Phase.REPLAY, direction=Direction.FORWARD, step="phase", message=""
     )
@@ -96,3 +101,12 @@ async def test_each_feed_has_its_writing_side(tmp_path: Path) -> None:
         await make_event_log(settings(tmp_path, feed=feed)).close()
     with pytest.raises(Refused, match="nowhere to emit"):
         make_event_log(settings(tmp_path))
+
+
+async def test_into_a_databases_own_log_nothing_is_emitted(tmp_path: Path) -> None:
+    captured = msgspec.structs.replace(
+        KAFKA, decoder="debezium", tables=[TableSettings(collection="articles")]
+    )
+    with pytest.raises(Refused, match="change the rows in the database") as refused:
+        make_event_log(settings(tmp_path, feed=captured))
+    assert refused.value.code == "unsupported"

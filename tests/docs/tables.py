@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import msgspec
 from prometheus_client.metrics import MetricWrapperBase
 
 from replicator.cli.main import cli
@@ -138,6 +139,18 @@ def connectors() -> Iterator[str]:
                 shown = f"`{in_toml(default)}`"
             yield f"| `{name}` | {_cell(shown)} | {_cell(docs[name])} |"
         yield ""
+        if kind.settings.options is not None:
+            yield from _options(kind.settings.options)
+
+
+def _options(options: type[msgspec.Struct]) -> Iterator[str]:
+    """The options of a collection, which all have a default."""
+    yield "| option of a collection | default | meaning |"
+    yield "| --- | --- | --- |"
+    docs = field_docs(options)
+    for name, field in members(options).items():
+        yield f"| `{name}` | `{in_toml(default_of(field))}` | {_cell(docs[name])} |"
+    yield ""
 
 
 TABLES: dict[str, tuple[Path, Callable[[], Iterator[str]]]] = {

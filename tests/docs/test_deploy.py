@@ -32,7 +32,7 @@ def stateful_set() -> dict[str, Any]:
 
 def container() -> dict[str, Any]:
     [found] = stateful_set()["spec"]["template"]["spec"]["containers"]
-    return found
+    return dict(found)
 
 
 def seconds(text: str) -> int:

@@ -35,7 +35,8 @@ def by_name(path: Path) -> str:
 
 def blocks(path: Path, language: str) -> Iterator[str]:
     """Fenced blocks of a language, with their indentation taken away."""
-    fence, lines = None, []
+    fence: str | None = None
+    lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         indent = len(line) - len(line.lstrip())
         if line.lstrip().startswith("```"):
@@ -252,4 +253,5 @@ def test_no_tracked_file_holds_a_path_of_one_machine_or_the_address_of_an_index(
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
         found = forbidden.search(text)
-        assert found is None, f"{path.relative_to(ROOT)} holds {found and found[0]!r}"
+        words = None if found is None else found[0]
+        assert words is None, f"{path.relative_to(ROOT)} holds {words!r}"

@@ -54,6 +54,7 @@ class Application:
         self.epoch: int | None = 0
         """What events are stamped with; None for an application that nobody tells."""
         self.fenced = False
+        self.closed_for = ""
         self.over: set[str] = set()
         """Attempts for which the fence was opened: what closes for one of them comes late."""
         self.closings = 0
@@ -253,7 +254,11 @@ class Application:
         closing, attempt = body["action"] == "close", body["attempt"]
         if closing and attempt in self.over:
             return web.json_response({"error": "that attempt is over"}, status=409)
-        if not closing:
+        if not closing and self.fenced and attempt != self.closed_for:
+            return web.json_response({"error": "another attempt holds it"}, status=409)
+        if closing:
+            self.closed_for = attempt
+        else:
             self.over.add(attempt)
         async with self._admitted:
             self.fenced = closing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -71,6 +72,7 @@ async def read(client: AsyncQdrantClient, collection: str, vector: str = "") -> 
         for point in points:
             found: Any = point.vector
             values = found[vector] if vector else found
+            assert not isinstance(point.id, UUID)
             records[point.id] = Image(tuple(values), point.payload or {})
         if offset is None:
             return records

@@ -73,8 +73,8 @@ class Rig:
         seed: int = 1,
     ) -> Application:
         """With its source collections made and filled."""
-        clients = [connect(url) for url in stores]
-        application = Application(*clients, sink, collections, seed=seed)
+        source, target = map(connect, stores)
+        application = Application(source, target, sink, collections, seed=seed)
         self._stack.push_async_callback(self._leave, application, stores)
         await application.create(records)
         return application

@@ -36,8 +36,8 @@ class Shared:
         self.keys = iter(range(1000, 10_000_000, 10))
 
     def application(self, sink: KafkaSink) -> Application:
-        clients = [connect(url) for url in self.stores]
-        return Application(*clients, sink, [self.collection])
+        source, target = map(connect, self.stores)
+        return Application(source, target, sink, [self.collection])
 
 
 @pytest.fixture(scope="module")

@@ -232,7 +232,7 @@ async def test_a_topic_created_anew_blocks_and_nothing_of_it_is_applied_unasked(
     )
     assert code == 0, out + err
     await daemon.did("resume")
-    status = await daemon.until(
+    shown = await daemon.until(
         lambda status: (
             status["phase"] == "STREAMING"
             and len(status["partitions"]) == 3
@@ -240,7 +240,7 @@ async def test_a_topic_created_anew_blocks_and_nothing_of_it_is_applied_unasked(
         ),
         "it goes on in the log that was vouched for, at its positions",
     )
-    assert "not-verified" in [each["code"] for each in status["blockers"]]
+    assert "not-verified" in [each["code"] for each in shown["blockers"]]
 
 
 async def test_keys_in_the_wrong_partition_are_counted_and_close_the_gate(

@@ -279,7 +279,7 @@ async def test_a_fence_that_does_not_answer_well_is_opened_once_it_does(
     await daemon.phase("STREAMING")
     await daemon.did("verify", level="full")
     app.refuse_fence = True
-    status, document = await daemon.post("cutover")
+    _, document = await daemon.post("cutover")
     assert document["error"]["code"] == "fence-failed"
     status = await daemon.phase("STREAMING")
     assert status["application_may_write"] is None, "it may have closed in part"

@@ -54,7 +54,7 @@ SECRETS: Document = {
     },
 }
 UNREACHABLE: Document = merged(
-    SECRETS,
+    SECRETS | {"target": {"kind": "chroma", "token": f"{MARK}-target"}},
     {
         "feed": {
             "kind": "kafka",
@@ -160,7 +160,7 @@ def test_every_setting_that_is_a_secret_is_spied_on() -> None:
         "name": "spied",
         "source": {"kind": "qdrant", "url": "http://h:1"},
         "target": {"kind": "qdrant", "url": "http://h:1"},
-        "collections": [{"source": "a", "target": "b"}],
+        "collections": [{"source": "a", "target": "copy"}],
     }
     settings = from_toml(merged(whole, UNREACHABLE), ENVIRONMENT, variants())
     assert "QdrantSettings.api_key" in kinds_of_secret(Settings)

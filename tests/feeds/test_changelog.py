@@ -74,6 +74,8 @@ def execute(path: Path, *statements: str) -> list[tuple[object, ...]]:
 
 
 class TestConformance(FeedConformance):
+    keeps_headers = False
+
     @pytest.fixture
     def truncate(self, path: Path) -> Truncate:
         async def truncate(partition: Partition, before: int) -> None:

@@ -104,6 +104,7 @@ def test_a_package_that_brings_none_is_named(
 
 def test_no_driver_is_loaded_to_know_the_kinds() -> None:
     heavy = ["grpc", "qdrant_client", "pinecone", "aiokafka", "aiosqlite", "numpy"]
+    heavy += ["chromadb", "aiohttp"]
     code = (
         "import sys; from replicator.kinds import kinds; kinds(); "
         f"print([m for m in {heavy} if m in sys.modules])"

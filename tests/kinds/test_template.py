@@ -111,17 +111,29 @@ async def test_a_collection_goes_there_and_back_unchanged(folder: Path) -> None:
 
 async def test_what_the_store_cannot_hold_is_kept_as_a_dead_letter(folder: Path) -> None:
     told = settings(folder, "in.jsonl", "out.shelf")
-    nested = Point("nested", {"": struct.pack("<2f", 1, 1)}, {"a": {"b": 1}})
+    large = Point("large", {"": struct.pack("<2f", 1, 1)}, {"a": 1 << 63})
     async with both(told) as (source, _):
-        await fill(source, [POINTS[0], nested])
+        await fill(source, [POINTS[0], large])
     async with build(told) as assembly:
         with pytest.raises(ReplicatorError, match="1 keys are missing"):
             await assembly.service.run()
         [letter] = await assembly.service.letters(LetterState.OPEN, 9, 0)
-        assert (letter.code, letter.path) == ("field-type", "payload.a")
+        assert (letter.code, letter.path) == ("field-invalid", "payload.a")
     store = open_store(told.target, 1 << 20)
     assert await content(store) == {POINTS[0].id: POINTS[0]}
     await store.close()
+
+
+async def test_what_nests_becomes_a_text_and_the_check_says_so(folder: Path) -> None:
+    told = settings(folder, "in.jsonl", "out.shelf")
+    nested = Point("nested", POINTS[0].vectors, {"a": {"z": [1, "ä"], "b": 1.0}, "l": [1, 2]})
+    async with both(told) as (source, target):
+        await fill(source, [nested])
+        [found] = [each for each in await preflight(told) if each.code == "nested-as-json"]
+        assert found.severity is Severity.INFORMS
+        assert await migrate(told) is Phase.COMPLETE
+        held = (await content(target))["nested"]
+    assert held.payload == {"a": '{"b":1,"z":[1,"ä"]}', "l": [1, 2]}
 
 
 async def test_an_id_that_the_store_cannot_hold_becomes_another(folder: Path) -> None:

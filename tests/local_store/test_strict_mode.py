@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tests.local_store.conftest import client_of
 NAME = "limited"
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT
 LIMITED = grpc.StatusCode.RESOURCE_EXHAUSTED
-ANY = m.Filter(must=[m.FieldCondition(key="n", match=m.MatchValue(value=1))])
+CONDITION = m.FieldCondition(key="n", match=m.MatchValue(value=1))
+ANY = m.Filter(must=[CONDITION])
 
 
 async def limited(client: AsyncQdrantClient, **limits: Any) -> None:
@@ -45,7 +46,7 @@ async def limited(client: AsyncQdrantClient, **limits: Any) -> None:
 
 def points(count: int) -> list[m.PointStruct]:
     return [
-        m.PointStruct(id=number, vector={"v": [1, number]}, payload={"n": number})
+        m.PointStruct(id=number, vector={"v": [1.0, number]}, payload={"n": number})
         for number in range(1, count + 1)
     ]
 
@@ -123,7 +124,7 @@ async def status_of(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
         ),
         (
             {"filter_max_conditions": 1},
-            lambda c: c.scroll(NAME, m.Filter(must=[*ANY.must, *ANY.must])),
+            lambda c: c.scroll(NAME, m.Filter(must=[CONDITION, CONDITION])),
             "Filter condition limit reached (2 > 1)",
         ),
         (
@@ -134,7 +135,8 @@ async def status_of(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
         (
             {"multivector_config": {"rows": m.StrictModeMultivector(max_vectors=1)}},
             lambda c: c.upsert(
-                NAME, [m.PointStruct(id=1, vector={"rows": [[1, 2], [3, 4]]}, payload={})]
+                NAME,
+                [m.PointStruct(id=1, vector={"rows": [[1.0, 2.0], [3.0, 4.0]]}, payload={})],
             ),
             "Multivector 'rows' has a limit of 1 vectors, but 2 were provided!",
         ),
@@ -268,8 +270,8 @@ async def test_a_payload_that_is_accepted_can_be_read_back(
     nested: Any = 1
     for _ in range(depth):
         nested = {"n": nested}
-    point = m.PointStruct(id=99, vector={"v": [1, 2]}, payload={"x": nested})
-    writes = (
+    point = m.PointStruct(id=99, vector={"v": [1.0, 2.0]}, payload={"x": nested})
+    writes: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: client.upsert(NAME, [point]),
         lambda: client.set_payload(NAME, {"x": nested}, points=[1]),
         lambda: client.overwrite_payload(NAME, {"x": nested}, points=[2]),

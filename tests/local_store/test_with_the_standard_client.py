@@ -39,14 +39,14 @@ async def books(client: AsyncQdrantClient) -> AsyncQdrantClient:
             m.PointStruct(
                 id=1,
                 vector={
-                    "cosine": [3, 4, 0],
-                    "dot": [1, 2],
-                    "multi": [[1, 2], [3, 4]],
+                    "cosine": [3.0, 4.0, 0.0],
+                    "dot": [1.0, 2.0],
+                    "multi": [[1.0, 2.0], [3.0, 4.0]],
                     "words": m.SparseVector(indices=[9, 2], values=[0.5, 0.25]),
                 },
                 payload={"n": 1, "title": "one", "tags": ["a", "b"]},
             ),
-            m.PointStruct(id=2, vector={"dot": [5, 6]}, payload={"n": 2}),
+            m.PointStruct(id=2, vector={"dot": [5.0, 6.0]}, payload={"n": 2}),
             m.PointStruct(id=UUID, vector={}, payload={"n": None}),
         ],
         wait=True,
@@ -70,7 +70,7 @@ async def test_points_come_back_normalised_and_sorted(books: AsyncQdrantClient) 
     (record,) = await books.retrieve(
         NAME, [1], with_vectors=["dot"], with_payload=m.PayloadSelectorInclude(include=["n"])
     )
-    assert (record.vector, record.payload) == ({"dot": [1, 2]}, {"n": 1})
+    assert (record.vector, record.payload) == ({"dot": [1.0, 2.0]}, {"n": 1})
     (record,) = await books.retrieve(
         NAME, [1], with_payload=m.PayloadSelectorExclude(exclude=["n", "tags"])
     )
@@ -107,10 +107,10 @@ async def test_payloads_are_set_overwritten_removed_and_cleared(
 
 
 async def test_vectors_are_updated_and_removed(books: AsyncQdrantClient) -> None:
-    await books.update_vectors(NAME, [m.PointVectors(id=2, vector={"multi": [[7, 8]]})])
+    await books.update_vectors(NAME, [m.PointVectors(id=2, vector={"multi": [[7.0, 8.0]]})])
     await books.delete_vectors(NAME, ["dot"], points=[2])
     (record,) = await books.retrieve(NAME, [2], with_vectors=True)
-    assert record.vector == {"multi": [[7, 8]]}
+    assert record.vector == {"multi": [[7.0, 8.0]]}
 
 
 async def test_points_are_deleted_by_id_and_by_filter(books: AsyncQdrantClient) -> None:
@@ -271,7 +271,7 @@ async def test_of_several_points_the_present_ones_change_before_the_absent_one_f
         books.delete_payload(NAME, ["p"], points=[99]), NOT_FOUND, "No point with id 99"
     )
     await refused(
-        books.update_vectors(NAME, [m.PointVectors(id=99, vector={"dot": [1, 2]})]),
+        books.update_vectors(NAME, [m.PointVectors(id=99, vector={"dot": [1.0, 2.0]})]),
         NOT_FOUND,
         "No point with id 99",
     )
@@ -281,7 +281,7 @@ async def test_of_several_points_the_present_ones_change_before_the_absent_one_f
 
 
 async def test_a_batch_ends_at_the_first_operation_that_fails(books: AsyncQdrantClient) -> None:
-    operations = [
+    operations: list[m.UpdateOperation] = [
         m.DeleteOperation(delete=m.PointIdsList(points=[1])),
         m.SetPayloadOperation(set_payload=m.SetPayload(payload={"p": 1}, points=[99])),
         m.DeleteOperation(delete=m.PointIdsList(points=[2])),

@@ -20,6 +20,7 @@ from replicator.connectors.jsonl.store import JsonlStore
 from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.store import QdrantStore
+from replicator.errors import Rejected
 from replicator.local_store import LocalStoreServer
 from replicator.model.point import MultiVector, Point
 from replicator.model.schema import (
@@ -153,7 +154,7 @@ async def test_a_reply_above_the_largest_is_asked_for_in_parts_and_a_point_is_na
     [row] = [row for page in pages for row in page.rejected]
     assert (row.id, row.error.code) == (3, "value-too-large")
     assert set(await store.fetch("a", [0, 1, 2, 4, 5])) == {0, 1, 2, 4, 5}
-    with pytest.raises(failures.Rejected) as caught:
+    with pytest.raises(Rejected) as caught:
         await store.fetch("a", [1, 2, 3])
     assert caught.value.code == "value-too-large"
     assert "id 3" in caught.value.message

@@ -13,7 +13,7 @@ from replicator.migration.equality.likeness import likeness
 from replicator.migration.equality.recheck import Recheck
 from replicator.model.command import Pause
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, bare
 from replicator.model.position import Partition, Record
 from replicator.stream.ownership import Lease, Purpose
 from replicator.testing.memory_feed import MemoryFeed
@@ -44,7 +44,7 @@ class Log(MemoryFeed):
 
 async def fetch(_collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
     """Every point of both stores, made when it is read."""
-    return {each: point(each, text=text(int(each))) for each in ids}
+    return {each: point(int(bare(each)), text=text(int(bare(each)))) for each in ids}
 
 
 @contextmanager
@@ -81,7 +81,8 @@ async def test_the_last_comparison_holds_no_more_than_its_budget(staleness_s: fl
             keys_max=50_000,
             bytes_max=BUDGET,
         )
-        world.images.fetch = world.door.fetch = fetch  # type: ignore[method-assign]
+        world.images.fetch = fetch  # type: ignore[method-assign,assignment]
+        world.door.fetch = fetch  # type: ignore[attr-defined]
         with traced():
             done = await comparison.run({world.first: 0}, {world.first: SMALL + LARGE})
             _, peak = tracemalloc.get_traced_memory()

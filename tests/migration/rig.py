@@ -9,16 +9,19 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 from replicator.codecs.events import encode
 from replicator.connectors.jsonl.kind import JsonlSettings
+from replicator.errors import Refused
 from replicator.migration.migration import Migration
 from replicator.migration.parts import Parts
 from replicator.model.command import Level, Verify
 from replicator.model.event import ChangeEvent, Op
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, id_order
 from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.report import Report
@@ -58,27 +61,42 @@ class Fence:
         self.attempts: list[str] = []
         """Of the closings."""
         self.takes_s = 0.0
-        self.on_close: Callable[[], None] | None = None
+        self.holds_s = inf
+        """It stays closed no longer, whatever it is asked."""
+        self.closed_for = ""
+        self.opened_for: set[str] = set()
+        self.on_close: Callable[[], object] | None = None
 
     @property
     def is_closed(self) -> bool:
         return self.closed_until is not None and now() < self.closed_until
 
-    async def close(self, deadline_s: float, attempt: str) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> FenceAnswer:
         self.calls.append("close")
         self.attempts.append(attempt)
         await asyncio.sleep(self.takes_s)
         if self.errors:
             raise self.errors.popleft()
-        self.closed_until = now() + deadline_s
+        if attempt in self.opened_for:
+            raise Refused("fence-failed", "the fence was opened for this attempt")
+        self.closed_for = attempt
+        held_s = inf if self.rests_on_word else min(deadline_s, self.holds_s)
+        self.closed_until = now() + held_s
         if self.on_close is not None:
             self.on_close()
+        return FenceAnswer(
+            holder="the rig", held_s=None if self.rests_on_word else held_s, writers=3
+        )
 
-    async def open(self, attempt: str) -> None:
+    async def open(self, attempt: str) -> FenceAnswer:
         self.calls.append("open")
         if self.open_errors:
             raise self.open_errors.popleft()
+        if self.is_closed and attempt != self.closed_for:
+            raise Refused("fence-held", f"the fence is closed for {self.closed_for}")
+        self.opened_for.add(attempt)
         self.closed_until = None
+        return FenceAnswer(holder="the rig")
 
 
 class Switch:
@@ -211,7 +229,7 @@ class World:
             settings=self.settings,
             fingerprint="the same",
             source=self.images,  # type: ignore[arg-type]
-            target=self.door,  # type: ignore[arg-type]
+            target=self.door,
             feed=self.log.attach()
             if not isinstance(self.settings.feed, NoFeedSettings)
             else None,
@@ -255,9 +273,9 @@ class World:
         return self.target.points("books_v2").get(number)
 
     def payloads(self) -> dict[PointId, Any]:
-        """What the target holds."""
+        """What the target holds, in the order of ids."""
         points = self.target.points("books_v2")
-        return {point_id: points[point_id].payload for point_id in sorted(points)}
+        return {each: points[each].payload for each in sorted(points, key=id_order)}
 
     # -- the process -----------------------------------------------------------------------
     @property

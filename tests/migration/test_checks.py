@@ -22,7 +22,7 @@ from replicator.model.write import Upsert
 from replicator.settings.transform import TransformSettings
 from replicator.settings.units import Duration
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_feed import MemoryFeed
 from replicator.testing.memory_store import MEMORY
 from tests.migration.rig import World
@@ -188,12 +188,12 @@ async def test_two_keys_that_give_one_target_id_block() -> None:
     world = World()
     world.seed(1, 2, 3)
 
-    def one_id(_transform: Transform, _key: Key) -> PointId:
+    def one_id(_transform: FieldTransform, _key: Key) -> PointId:
         return 7
 
     with pytest.MonkeyPatch.context() as patching:
         # The mapping of ids is injective; only a defect, or a store that folds ids, gets here.
-        patching.setattr(Transform, "target_id", one_id)
+        patching.setattr(FieldTransform, "target_id", one_id)
         [finding] = await check(world)
     assert (finding.severity, finding.code) == (Severity.BLOCKS, "id-collision")
     assert finding.message.startswith("2 of")
@@ -453,3 +453,41 @@ async def test_where_a_store_may_filter_otherwise_the_check_says_so() -> None:
     world = World(transform=TransformSettings(filter=plain))
     world.seed(1, n=5)
     assert ("warns", "filter-differs") not in shown(await check(world))
+
+
+@virtual
+async def test_vectors_that_no_collection_of_the_target_can_have_block() -> None:
+    world = World()
+    world.seed(1)
+    short = msgspec.structs.replace(MEMORY.vectors, dimensions_max=1)
+    world.target.traits = msgspec.structs.replace(MEMORY, vectors=short)
+    parts = [world.source.attach(), Blind(world.target.attach())]
+    found = await check(world, parts=parts)
+    assert shown(found) == [("blocks", "unsupported")]
+    assert "2 dimensions" in found[0].message
+
+
+class Blind:
+    """A store that foresees nothing."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "foresee":
+            raise AttributeError(name)
+        return getattr(self._store, name)
+
+
+@virtual
+async def test_a_filter_samples_the_rows_that_it_lets_through() -> None:
+    world = World(
+        transform=TransformSettings(
+            filter={"must": [{"key": "kind", "match": {"value": "paper"}}]},
+            cast={"year": "int"},
+        )
+    )
+    world.seed(*range(3000), kind="cloth", year="many")
+    world.seed(*range(3000, 3005), kind="paper", year="none")
+    # They are the last of each chunk, behind more rows than a sample has.
+    assert ("warns", "transform-failed") in shown(await check(world))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ from replicator.model.command import (
     Answer,
     AnyCommand,
     CancelVerification,
+    Command,
     Complete,
     Cutover,
     DiscardLetters,
@@ -49,12 +51,12 @@ async def given(command: type[AnyCommand], migration: Migration) -> AnyCommand:
         facts = migration.record.facts
         return Acknowledge(facts[0].code.value if facts else "log-replaced")
     values: dict[type[AnyCommand], AnyCommand] = {Own: Own("source"), Answer: Answer(True)}
-    return values[command] if command in values else command()
+    return values[command] if command in values else cast("Callable[[], AnyCommand]", command)()
 
 
 async def give(command: type[AnyCommand], migration: Migration) -> None:
     """Raises Refused where there was nothing to do, too."""
-    done = await migration.do(await given(command, migration))
+    done = await migration.do(cast("Command[object]", await given(command, migration)))
     if command in NOTHING and not done:
         raise Refused("phase-refused", "there was nothing to do")
 
@@ -223,7 +225,9 @@ async def test_a_command_given_while_the_migration_is_starting_is_told_to_come_a
     before = await load()
     asked = Acknowledge("log-replaced") if command is Acknowledge else None
     with pytest.raises(Refused, match="still starting") as caught:
-        await world.migration.do(asked or await given(command, world.migration))
+        await world.migration.do(
+            cast("Command[object]", asked or await given(command, world.migration))
+        )
     assert caught.value.code == "phase-refused"
     assert await load() == before
     assert [letter.state for letter in await world.state.letters()] == [LetterState.OPEN]

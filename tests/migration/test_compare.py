@@ -102,7 +102,7 @@ def test_minus_zero_is_zero() -> None:
 
 
 def test_without_a_tolerance_only_equal_numbers_are_equal() -> None:
-    none = {"float_tolerance": 0.0, "payload_tolerance": 0.0}
+    none: dict[str, Any] = {"float_tolerance": 0.0, "payload_tolerance": 0.0}
     point = Point(1, {"v": dense(0.0, 1)}, {"a": 0.1})
     assert compare(point, Point(1, {"v": dense(-0.0, 1)}, {"a": 0.1}), PLAIN, **none) is None
     near = float(np.nextafter(np.float32(1), np.float32(2)))
@@ -262,7 +262,7 @@ def test_only_what_a_patch_touched_is_looked_at() -> None:
         left_by(patch, Point(1, left.vectors, {"a": 5, "b": None})) == "payload.b (still there)"
     )
     assert left_by(patch, Point(1, {}, {"a": 5})) == "vectors.v (missing)"
-    both = {"v": dense(1), "w": dense(1)}
+    both: dict[str, Vector] = {"v": dense(1), "w": dense(1)}
     assert left_by(patch, Point(1, both, {"a": 5})) == "vectors.w (still there)"
 
 

@@ -14,6 +14,7 @@ from replicator.codecs.events import encode
 from replicator.codecs.partition import expected_partition
 from replicator.errors import OwnershipUnknown, Refused, Unavailable
 from replicator.model.command import Abort, Cutover, Revert
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.settings.units import Duration
@@ -220,7 +221,7 @@ async def test_behind_a_word_a_change_is_waited_for_as_long_as_the_source_may_hi
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(6.0, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"
@@ -233,7 +234,7 @@ async def test_an_enforced_fence_is_looked_behind_twice() -> None:
     async with world.running():
         await world.verify()
         loop = asyncio.get_running_loop()
-        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9)) and None
+        world.fence.on_close = lambda: loop.call_later(0.4, world.emit, upsert(9))
         with pytest.raises(Refused) as caught:
             await cut_over(world)
         assert caught.value.code == "fence-ignored"
@@ -371,11 +372,12 @@ async def test_a_hold_that_ran_out_while_the_fence_was_slow_to_answer_is_a_lapse
     """The holder counts from when it closed, not from when we heard of it."""
     world = World(cutover={"timeout": Duration(20)})
 
-    async def close(deadline_s: float, *_: str) -> None:
+    async def close(deadline_s: float, attempt: str) -> FenceAnswer:
         world.fence.calls.append("close")
-        world.fence.closed_until = now() + deadline_s
+        world.fence.closed_for, world.fence.closed_until = attempt, now() + deadline_s
         if world.record.phase is Phase.SWITCHING:
             await asyncio.sleep(70.0)  # longer than it holds
+        return FenceAnswer()
 
     world.fence.close = close  # type: ignore[method-assign]
     async with world.running() as migration:
@@ -466,12 +468,13 @@ async def test_a_hold_counts_from_when_it_was_asked_for() -> None:
     world = World()
     closings = 0
 
-    async def close(deadline_s: float, *_: str) -> None:
+    async def close(deadline_s: float, attempt: str) -> FenceAnswer:
         nonlocal closings
         closings += 1
-        world.fence.closed_until = now() + deadline_s
+        world.fence.closed_for, world.fence.closed_until = attempt, now() + deadline_s
         if closings == 2:
             await asyncio.sleep(deadline_s - 5.0)
+        return FenceAnswer()
 
     world.fence.close = close  # type: ignore[method-assign]
     async with world.running():

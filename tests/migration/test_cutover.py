@@ -21,6 +21,7 @@ from replicator.errors import (
 from replicator.migration.evidence.journal import Journal
 from replicator.model.command import Cutover, Own, Revert
 from replicator.model.epoch import EpochEnd
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
 from replicator.model.write import Delete, Write
 from replicator.settings.units import Duration
@@ -57,6 +58,7 @@ async def test_a_cutover_takes_its_steps_in_order_and_each_is_journalled_first()
             "before_fence",
             "FENCING",
             "fence",
+            "closed",
             "drain",
             "recheck",
             "recheck",
@@ -163,7 +165,7 @@ def a_writer_goes_on_while_it_drains(world: World) -> None:
         world.write(upsert(4))
         world.door.release()
 
-    world.fence.on_close = lambda: asyncio.get_running_loop().call_later(2.0, go_on) and None
+    world.fence.on_close = lambda: asyncio.get_running_loop().call_later(2.0, go_on)
 
 
 def a_writer_goes_on_at_the_last_moment(world: World) -> None:
@@ -298,11 +300,11 @@ async def test_the_fence_opens_only_once_the_record_says_streaming() -> None:
     phases: list[Phase] = []
     really_open = world.fence.open
 
-    async def open_fence(attempt: str) -> None:
+    async def open_fence(attempt: str) -> FenceAnswer:
         record = await world.state.load()
         assert record is not None
         phases.append(record.phase)
-        await really_open(attempt)
+        return await really_open(attempt)
 
     world.fence.open = open_fence  # type: ignore[method-assign]
     async with world.running():
@@ -339,7 +341,7 @@ async def test_a_restart_in_fencing_goes_back_and_opens_the_fence() -> None:
         pass
     journal = Journal(world.state, world.record, world.wall)
     await journal.move(Phase.FENCING, "begins", only_from=Phase.STREAMING, fence_closed=True)
-    await world.fence.close(1000.0, "an attempt")
+    await world.fence.close(1000.0, journal.record.fence_attempt)
     world.restart()
     async with world.running():
         await world.until(lambda: not world.record.fence_closed)
@@ -496,6 +498,94 @@ async def test_a_fence_that_lapses_while_nobody_writes_is_no_harm() -> None:
         world.switch.on_switch = None
         await cut_over(world)
         assert world.record.direction is Direction.REVERSE
+
+
+@virtual
+async def test_what_the_fences_holder_said_is_journalled_with_the_steps() -> None:
+    world = World()
+    async with world.running():
+        await ready(world)
+        await cut_over(world)
+        said = {entry.step: entry.evidence for entry in await world.state.journal(1000)}
+        assert (said["closed"]["holder"], said["closed"]["writers"]) == ("the rig", 3)
+        assert said["closed"]["held_s"] > 60
+        assert said["open"]["holder"] == "the rig"
+
+
+@virtual
+async def test_a_holder_that_holds_for_less_than_it_was_asked_is_trusted_for_no_longer() -> (
+    None
+):
+    world = World()
+    async with world.running():
+        await ready(world)
+        world.fence.holds_s = 1.0
+        world.hooks.work["before_switch"] = lambda: asyncio.sleep(2)
+        with pytest.raises(Refused) as failed:
+            await cut_over(world)
+        assert failed.value.code == "fence-lapsed"
+        assert world.switch.calls == []
+
+
+@virtual
+async def test_a_fence_that_is_closed_for_another_attempt_is_left_to_its_deadline() -> None:
+    """Another daemon's, say: this one may not let the application write in the midst of it."""
+    world = World()
+
+    def overtaken() -> None:
+        world.fence.closed_for = "another/1"
+        world.fence.closed_until = now() + 30
+
+    async with world.running():
+        await ready(world)
+        world.fence.on_close = overtaken
+        world.hooks.errors["after_fence"] = Refused("hook-failed", "not today")
+        crossing = asyncio.create_task(cut_over(world))
+        await asyncio.sleep(20)
+        assert world.record.phase is Phase.STREAMING
+        assert world.fence.is_closed
+        assert world.record.fence_closed, "nobody says that it is open"
+        await asyncio.sleep(20)
+        assert not world.record.fence_closed
+        with pytest.raises(Refused, match="not today"):
+            await crossing
+
+
+@virtual
+async def test_each_attempt_closes_its_fence_under_a_name_of_its_own() -> None:
+    world = World()
+    async with world.running():
+        await ready(world)
+        world.hooks.errors["after_fence"] = Refused("hook-failed", "not today")
+        for _ in range(2):
+            with pytest.raises(Refused, match="not today"):
+                await cut_over(world)
+        first, second = world.fence.attempts
+        assert first != second
+        assert world.record.fence_attempt == second
+
+
+@virtual
+async def test_the_next_capture_opens_what_the_one_before_it_has_left_closed() -> None:
+    """Under another id, and so under another name if it made one of its own."""
+    world = World()
+    async with world.running():
+        pass
+    journal = Journal(world.state, world.record, world.wall)
+    token = journal.record.attempt_at(1)
+    await journal.move(
+        Phase.ABORTED,
+        "given up",
+        only_from=Phase.STREAMING,
+        fence_closed=True,
+        fence_token=token,
+        tries=1,
+    )
+    await world.fence.close(1e9, token)
+    world.restart()
+    async with world.running():
+        await world.until(lambda: not world.record.fence_closed)
+        assert not world.fence.is_closed
 
 
 @virtual

@@ -15,6 +15,7 @@ from replicator.model.epoch import EpochEnd, Epochs, Standing
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Partition
 from replicator.model.write import Upsert
+from replicator.ports.traffic import Pointer
 from tests.migration.lives import (
     at_target,
     codes,
@@ -405,12 +406,12 @@ async def test_a_switch_that_is_away_at_the_capture_is_waited_for_where_all_can_
     world = World()
     real, away = world.switch.current, True
 
-    async def current() -> object:
+    async def current() -> Pointer | None:
         if away:
             raise AWAY
         return await real()
 
-    world.switch.current = current  # type: ignore[assignment]
+    world.switch.current = current  # type: ignore[method-assign]
     world.switch.epoch = 5
     task = asyncio.create_task(world.migration.run())
     await world.until(lambda: world.migration._have_begun is not None)
@@ -436,11 +437,11 @@ async def test_a_switch_that_hangs_holds_up_neither_a_drain_nor_a_pause(at: str)
         await asyncio.Event().wait()
 
     if at == "capture":
-        world.switch.current = current  # type: ignore[assignment]
+        world.switch.current = current  # type: ignore[method-assign]
     task = asyncio.create_task(world.migration.run())
     await world.until(lambda: bool(hung) or world._is_in(Phase.STREAMING))
     if at == "explain":
-        world.switch.current = current  # type: ignore[assignment]
+        world.switch.current = current  # type: ignore[method-assign]
         world.emit(stamped(upsert(1, n=1), 7))
         await world.until(lambda: bool(hung))
         waits = {wait.code for wait in (await world.migration.status()).waits}

@@ -305,7 +305,7 @@ async def test_no_retry_writes_an_event_that_a_newer_one_has_followed() -> None:
             async for page in read(*arguments):
                 yield page
 
-        feed.read = slow  # type: ignore[method-assign]
+        feed.read = slow  # type: ignore[method-assign,assignment]
         retry = asyncio.create_task(migration.do(RetryLetters()))
         await asyncio.sleep(0.5)
         await migration.do(Pause())

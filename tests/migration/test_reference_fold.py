@@ -146,9 +146,9 @@ def test_the_stream_leaves_at_the_store_what_the_reference_fold_says(
         word = LastWord()
 
         def emit(event: ChangeEvent | None) -> None:
-            raw = (b"books/1", None) if event is None else encode(event)
-            rig.log.produce(*raw, partition=0)
-            read = rig.intake.event(Record(Partition("changes/0"), 0, *raw, at_ms=1))
+            key, value = (b"books/1", None) if event is None else encode(event)
+            rig.log.produce(key, value, partition=0)
+            read = rig.intake.event(Record(Partition("changes/0"), 0, key, value, at_ms=1))
             assert isinstance(read, ChangeEvent)
             if "poison" not in read.payload | read.set:
                 word.read(read)

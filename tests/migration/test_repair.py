@@ -294,7 +294,7 @@ async def test_a_letter_older_than_what_the_target_holds_is_settled_and_not_writ
         stream = migration.engine.stream
         assert stream is not None
         real = stream.intake.event
-        stream.intake.event = lambda _: Rejected("value-too-large", "for now")  # type: ignore[method-assign]
+        stream.intake.event = lambda _: Rejected("value-too-large", "for now")  # type: ignore[method-assign,assignment]
         world.emit(upsert(1, version=3, n=3))
         await world.until_applied()
         stream.intake.event = real  # type: ignore[method-assign]

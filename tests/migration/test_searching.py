@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.equality.quality import expected, wilson
 from replicator.migration.equality.searching import assign, below
 from replicator.model.command import Verify
-from replicator.model.point import Point
+from replicator.model.point import Point, SparseVector, Vectors
 from replicator.model.report import Report
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    VectorKind,
+    VectorSchema,
+)
 from replicator.model.search import Hit, Query
 from replicator.model.write import Upsert
 from tests.migration.rig import World
@@ -114,7 +122,7 @@ async def test_a_target_that_finds_others_falls_short_and_says_so() -> None:
         async def search(collection: str, query: Query) -> list[Hit]:
             return hits(*((10_000 + n, 1.0) for n in range(query.limit)))
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert report.equal
         [sentence] = report.below
@@ -137,7 +145,7 @@ async def test_a_search_that_is_refused_is_not_compared_and_ends_nothing(
         async def search(collection: str, query: Query) -> list[Hit]:
             raise error
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert str(error) in report.search["books"]["not_compared"]["v"]
         assert any("search by v is not compared" in line for line in report.warnings)
@@ -173,9 +181,10 @@ async def test_a_store_that_may_not_look_at_every_point_is_asked_by_its_index() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.exact:
                 raise Retryable("store-unavailable", "it took too long")
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "index",
@@ -193,14 +202,99 @@ async def test_a_store_that_allows_no_more_hits_than_count_is_asked_for_those() 
         async def search(collection: str, query: Query) -> list[Hit]:
             if query.limit > 10:
                 raise Refused("store-refused", 'Limit exceeded 20 > 10 for "limit"')
-            return await plain(collection, query)
+            found: list[Hit] = await plain(collection, query)
+            return found
 
-        world.images.search = search  # type: ignore[method-assign]
+        world.images.search = search  # type: ignore[attr-defined]
         report = await world.verify()
         assert (report.search["books"]["method"], report.search["books"]["recall"]) == (
             "exact",
             1.0,
         )
+
+
+def together(store: Any, error: Exception | None = None) -> tuple[list[int], list[Query]]:
+    """Let a store answer several at once; how many it was asked so, and what it was alone."""
+    plain = store.search
+    at_once: list[int] = []
+    alone: list[Query] = []
+
+    async def search(collection: str, query: Query) -> list[Hit]:
+        alone.append(query)
+        answer: list[Hit] = await plain(collection, query)
+        return answer
+
+    async def search_many(collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        at_once.append(len(queries))
+        if error is not None:
+            raise error
+        return [await plain(collection, query) for query in queries]
+
+    store.search, store.search_many = search, search_many
+    return at_once, alone
+
+
+@virtual
+async def test_searches_are_asked_together_where_a_store_answers_several() -> None:
+    one_by_one, at_once = World(verify={"queries": 40}), World(verify={"queries": 40})
+    source, target = together(at_once.images), together(at_once.door)
+    figures = []
+    for world in (one_by_one, at_once):
+        spread(world, 60)
+        async with world.running():
+            figures.append((await world.verify()).search["books"])
+            del figures[-1]["latency_ms"]
+    assert source == target == ([16, 16, 8], [])
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("unsupported", "no batches"),
+        Rejected("vector-unknown", "one of them"),
+        Retryable("store-unavailable", "too many"),
+    ],
+)
+@virtual
+async def test_where_several_are_not_answered_each_is_asked_alone(error: Exception) -> None:
+    world = World(verify={"queries": 40})
+    spread(world, 60)
+    at_once, alone = together(world.door, error)
+    async with world.running():
+        figures = (await world.verify()).search["books"]
+        assert at_once == [16]  # and not again: it may have taken as long as a store allows
+        assert len(alone) == figures["queries"] == 40
+        assert (figures["recall"], figures["method"]) == (1.0, "exact")
+
+
+@virtual
+async def test_sparse_vectors_are_asked_for_like_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(verify={"queries": 8})
+    held = world.source.collections["books"]
+    kinds = {"v": VectorSchema(size=2), "words": VectorSchema(kind=VectorKind.SPARSE)}
+    held.schema = msgspec.structs.replace(held.schema, vectors=kinds)
+    for number in range(20):
+        words = SparseVector(struct.pack("<I", number), floats(1.0))
+        vectors: Vectors = {"v": floats(number, 20 - number), "words": words}
+        world.source.write("books", Upsert(Point(number, vectors, {})))
+    async with world.running():
+        asked: list[Query] = []
+
+        async def search(collection: str, query: Query) -> list[Hit]:
+            asked.append(query)
+            return hits((1, 1.0))
+
+        for store in (world.images, world.door):
+            monkeypatch.setattr(store, "search", search, raising=False)
+        report = await world.verify()
+        assert report.search["books"]["queries"] == 8
+        assert {(query.using, type(query.vector)) for query in asked} == {
+            ("v", bytes),
+            ("words", SparseVector),
+        }
 
 
 @virtual
@@ -226,7 +320,7 @@ async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not(
             await asyncio.sleep(30)
             raise Retryable("store-unavailable", "deadline exceeded")
 
-        world.door.search = search  # type: ignore[method-assign]
+        world.door.search = search  # type: ignore[attr-defined]
         async with asyncio.timeout(3600):
             report = await world.verify()
         assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]

@@ -117,7 +117,7 @@ async def test_the_stream_is_over_before_the_last_comparison_reads_the_log() -> 
             rests.append(migration.engine.stream is None)
             return read(*arguments)
 
-        feed.read = noted  # type: ignore[method-assign]
+        feed.read = noted  # type: ignore[method-assign,assignment]
         await migration.do(Cutover())
         assert rests == [True]
 

@@ -144,7 +144,7 @@ async def test_an_event_that_comes_while_a_retry_reads_the_log_is_written_after_
                 await asyncio.sleep(5)
                 yield records
 
-        feed.read = slow  # type: ignore[method-assign]
+        feed.read = slow  # type: ignore[method-assign,assignment]
         retrying = asyncio.create_task(migration.do(RetryLetters()))
         await asyncio.sleep(1)
         world.write(delete(1))

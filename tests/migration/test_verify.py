@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from replicator.errors import Refused, Rejected
-from replicator.migration.equality.verify import Verified
+from replicator.migration.evidence.verified import Verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.model.command import Level
 from replicator.model.finding import Difference
 from replicator.model.phase import Phase
-from replicator.model.point import Point
+from replicator.model.point import Point, PointId
 from replicator.model.schema import Distance, Precision, VectorSchema
 from replicator.model.write import Delete, Patch, Upsert
+from replicator.ports.store import Page
 from replicator.settings.transform import TransformSettings
 from tests.migration.rig import World
-from tests.stream.rig import BOOKS, PAPERBACKS, key, point, upsert, virtual
+from tests.stream.rig import BOOKS, PAPERBACKS, Images, key, point, upsert, virtual
 
 
 async def found(world: World) -> dict[object, str]:
@@ -250,6 +253,63 @@ async def test_a_filter_leaves_points_out_and_finds_those_that_should_be_gone() 
         world.spoil(Upsert(point(2, kind="cloth")))
         report = await world.verify()
         assert (report.extra, report.missing) == (1, 0)
+
+
+@virtual
+async def test_of_a_narrow_filter_the_rest_of_the_source_is_not_read() -> None:
+    world = World(transform=TransformSettings(filter=PAPERBACKS))
+    world.seed(*range(300), kind="cloth")
+    world.seed(*range(300, 320), kind="paper")
+    shown = count_shown(world.images)
+    async with world.running() as migration:
+        status = await migration.status()
+        assert status.backfill.estimated == status.backfill.copied
+        assert 20 <= status.backfill.copied < 150  # the store may give more than matches
+        shown.clear()
+        world.spoil(Upsert(point(7, kind="cloth")))  # at the source too, where it is no match
+        world.spoil(Delete(310))
+        report = await world.verify()
+        assert len(shown) < 150
+        assert await found(world) == {7: "extra", 310: "missing"}
+        assert report.warnings == []
+        assert (await migration.status()).verify.expected == report.compared
+
+
+def count_shown(images: Images) -> list[PointId]:
+    """What the source's scans give from now on."""
+    shown: list[PointId] = []
+
+    def counted(scan: Callable[..., AsyncIterator[Page]]) -> Callable[..., AsyncIterator[Page]]:
+        async def counting(*args: Any, **named: Any) -> AsyncIterator[Page]:
+            async for page in scan(*args, **named):
+                shown.extend(each.id for each in page.points)
+                yield page
+
+        return counting
+
+    for name in ("scan", "scan_where"):
+        setattr(images, name, counted(getattr(images, name)))
+    return shown
+
+
+@virtual
+async def test_both_stores_are_asked_for_what_their_replicas_agree_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.seed(*range(10))
+    async with world.running():
+        careful = Images(world.source.attach())
+        monkeypatch.setattr(world.images, "consistent", lambda: careful, raising=False)
+        shown, plainly = count_shown(careful), count_shown(world.images)
+        target = Images(world.target.attach())
+        monkeypatch.setattr(world.door, "consistent", lambda: target, raising=False)
+        world.spoil(Delete(3))
+        await world.verify()
+        assert (len(shown), plainly) == (10, [])
+        assert target.fetched
+        assert careful.fetched  # a suspect, looked at again
+        assert world.images.fetched == []
 
 
 @virtual

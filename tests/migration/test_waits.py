@@ -414,7 +414,7 @@ async def test_a_copy_to_a_target_that_is_not_there_waits_only_where_a_wipe_may_
         async def hangs(*_: Any) -> None:
             await asyncio.Event().wait()
 
-        world.state.add_chunks = hangs  # type: ignore[method-assign]
+        world.state.add_chunks = hangs  # type: ignore[method-assign,assignment]
         task = asyncio.create_task(world.migration.run())
         await world.until(lambda: "books_v2" in world.target.collections)
         task.cancel()

@@ -9,6 +9,8 @@ import pytest
 from replicator.errors import Refused
 from replicator.kinds import variants
 from replicator.model.scopes import Scopes
+from replicator.settings.feeds import KafkaSettings, TableSettings
+from replicator.settings.fingerprint import fingerprint
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
 
@@ -43,6 +45,10 @@ def scopes(value: Any) -> dict[str, Any]:
     return {"collections": [{"source": "a", "target": "b", "scopes": value}]}
 
 
+def captured(*tables: dict[str, Any]) -> dict[str, Any]:
+    return {"feed": KAFKA | {"decoder": "debezium", "tables": list(tables)}}
+
+
 def transform(**steps: Any) -> dict[str, Any]:
     return {"collections": [{"source": "a", "target": "b", "transform": steps}]}
 
@@ -73,6 +79,25 @@ def transform(**steps: Any) -> dict[str, Any]:
         ({"feed": KAFKA | {"security_protocol": "SASL_SSL"}}, "feed.sasl_plain_username"),
         ({"feed": KAFKA | {"event_bytes_max": "65MiB"}}, "feed.event_bytes_max"),
         ({"feed": KAFKA | {"event_bytes_max": "0B"}}, "feed.event_bytes_max"),
+        ({"feed": KAFKA | {"tables": [{"collection": "a"}]}}, "feed.tables"),
+        (captured(), "feed.tables"),
+        (captured({"collection": "b"}), "feed.tables[0].collection"),
+        (captured({"collection": "a"}, {"collection": "a"}), "feed.tables[1].collection"),
+        (captured({"collection": "a", "key": []}), "feed.tables[0].key"),
+        (captured({"collection": "a", "vectors": {"id": ""}}), "feed.tables[0].vectors"),
+        (
+            captured({"collection": "a", "vectors": {"x": "", "y": ""}}),
+            "feed.tables[0].vectors",
+        ),
+        (captured({"collection": "a", "payload": "id"}), "feed.tables[0].payload"),
+        (
+            captured({"collection": "a", "payload": "p", "fields": ["f"]}),
+            "feed.tables[0].fields",
+        ),
+        (captured({"collection": "a", "payload": "p", "json": ["p"]}), "feed.tables[0].json"),
+        (captured({"collection": "a", "fields": ["f", "f"]}), "feed.tables[0].fields"),
+        (captured({"collection": "a", "fields": ["f"], "json": ["g"]}), "feed.tables[0].json"),
+        (captured({"collection": "a", "json": ["id"]}), "feed.tables[0].json"),
         ({"feed": CHANGELOG | {"path": ""}}, "feed.path"),
         ({"feed": CHANGELOG | {"poll_interval": "0s"}}, "feed.poll_interval"),
         ({"feed": CHANGELOG, "state": {"path": "changes.db"}}, "feed.path"),
@@ -228,3 +253,29 @@ def test_all_scopes_travel_or_some_by_name() -> None:
         for given in (scopes("*"), scopes(["a", "b"]), collections(("a", "b")))
     ]
     assert travelling == [Scopes(), Scopes(frozenset({"a", "b"})), None]
+
+
+def test_a_column_map_is_read_whole() -> None:
+    table: dict[str, Any] = {
+        "collection": "a",
+        "schema": "public",
+        "key": ["site", "path"],
+        "vectors": {"embedding": ""},
+        "json": ["meta"],
+    }
+    settings = read(**captured(table))
+    assert isinstance(settings.feed, KafkaSettings)
+    assert settings.feed.tables == [TableSettings(**table)]
+    plain = read(**captured({"collection": "a"})).feed
+    assert isinstance(plain, KafkaSettings)
+    assert plain.tables[0].key == ["id"]
+
+
+def test_another_decoder_or_column_map_is_another_plan() -> None:
+    plans = [
+        fingerprint(read()),
+        fingerprint(read(**captured({"collection": "a"}))),
+        fingerprint(read(**captured({"collection": "a", "vectors": {"e": ""}}))),
+    ]
+    assert len(set(plans)) == 3
+    assert fingerprint(read(feed=KAFKA | {"decoder": "replicator"})) == plans[0]

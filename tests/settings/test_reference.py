@@ -108,6 +108,8 @@ def put_in_force(document: dict[str, Any], table: dict[str, Any]) -> None:
     if name == "collections":
         inner = value if isinstance(value, dict) else value[0]
         document[name][0] |= inner
+    elif name == "feed" and "tables" in value:
+        document[name] |= {"decoder": "debezium"} | value
     elif name in ("cutover", "hooks"):
         document[name] = document[name] | value
     else:

@@ -113,7 +113,7 @@ class Application:
         """Changes of one key follow each other, whoever asks for them."""
         self._versions: dict[tuple[str, PointId], int] = {}
         self._sent: dict[tuple[str, PointId], bytes] = {}
-        self._closed_for = ""
+        self.closed_for = ""
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
@@ -165,9 +165,9 @@ class Application:
     def close_fence(self, attempt: str) -> None:
         """Admit no more changes, but for writers that do not look."""
         self._trace.add(self._now(), "app", "fence closed")
-        if attempt != self._closed_for:
+        if attempt != self.closed_for:
             self.lapsing = None
-        self._closed_for = attempt
+        self.closed_for = attempt
         self.fenced = True
         self._opened.clear()
 
@@ -195,6 +195,13 @@ class Application:
         if seconds is not None:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(seconds, self._lapse, context=Context())
+
+    @property
+    def held_s(self) -> float | None:
+        """How long the fence stays closed if nobody asks again; None: until it is opened."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline.when() - asyncio.get_running_loop().time())
 
     async def idle(self) -> None:
         """Wait until every change that was admitted is written and emitted."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 
 from replicator.errors import OutcomeUnknown, Refused, Retryable
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction
 from replicator.ports.traffic import Pointer
 from replicator.testing.faults import Fault, Faults
@@ -41,12 +42,13 @@ class SimulatedFence:
     def rests_on_word(self) -> bool:
         return self._word is not None
 
-    async def close(self, deadline_s: float, attempt: str) -> None:
+    async def close(self, deadline_s: float, attempt: str) -> FenceAnswer:
         await self._travel()
         if self._word is not None and not await self._word.ask("fence-close", "stopped?"):
             raise Refused("declined", "the writers were not stopped")
         if self._word is None and attempt in self._application.opened_for:
-            return  # a request that comes late, after the fence was opened for this attempt
+            # A request that comes late, after the fence was opened for this attempt.
+            raise Refused("fence-failed", "the fence was opened for this attempt")
         self._reachable()
         if self._faults.strikes(Fault.FENCE_REFUSED):
             raise Refused("fence-failed", "the application will not stop")
@@ -61,18 +63,23 @@ class SimulatedFence:
             await application.idle()
         if self._faults.strikes(Fault.FENCE_ACK_LOST):
             raise Retryable("fence-failed", "the fence did not answer")
+        held_s = application.held_s
         await self._travel()
+        return FenceAnswer(holder="the application", held_s=held_s)
 
-    async def open(self, attempt: str) -> None:
+    async def open(self, attempt: str) -> FenceAnswer:
         await self._travel()
         if self._word is not None and not await self._word.ask("fence-open", "run again?"):
             raise Refused("declined", "the writers were not started again")
         self._reachable()
+        if self._application.fenced and attempt != self._application.closed_for:
+            raise Refused("fence-held", "the fence is closed for another attempt")
         self._application.opened_for.add(attempt)
         self._point("fence open")
         self._application.open_fence()
         self._application.ignores.clear()
         await self._travel()
+        return FenceAnswer(holder="the application")
 
     def _reachable(self) -> None:
         if asyncio.get_running_loop().time() < self._application.fence_away_until:

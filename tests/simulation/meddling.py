@@ -12,9 +12,10 @@ is told so.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import Context
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from replicator.errors import Refused, ReplicatorError
 from replicator.migration.migration import Migration
@@ -24,6 +25,7 @@ from replicator.model.command import (
     Acknowledge,
     Answer,
     AnyCommand,
+    Command,
     Complete,
     Cutover,
     DiscardLetters,
@@ -168,7 +170,7 @@ class Meddler:
             [{"stream.in_flight_max": "2"}, {"stream.linger": "30ms"}, {"nonsense": "1"}, {}]
         )
         numbers = random.choice([None, (1,), (1, 2, 10_000)])
-        crossing = {
+        crossing: dict[str, Any] = {
             "yes": yes_to_all,
             "waive_dead_letters": waive_dead_letters,
             "timeout_s": timeout_s,
@@ -185,7 +187,9 @@ class Meddler:
             Acknowledge: Acknowledge(code, "he says"),
             Answer: Answer(yes),
         }
-        return drawn[command] if command in drawn else command()
+        return (
+            drawn[command] if command in drawn else cast("Callable[[], AnyCommand]", command)()
+        )
 
     async def _spoilt(self, migration: Migration) -> DiscardLetters:
         """Some open dead letters that a broken producer caused."""
@@ -197,7 +201,7 @@ class Meddler:
         world = self._world
         world.trace.add(world.now, "meddler", command.name)
         look = self._spoilt if isinstance(command, DiscardLetters) else None
-        call = asyncio.ensure_future(process.give(command, look))
+        call = asyncio.ensure_future(process.give(cast("Command[Any]", command), look))
         try:
             await self._in_time(command, call)
         except Killed:

@@ -6,6 +6,7 @@ with the engine's.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import uuid
@@ -77,6 +78,10 @@ def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | No
             made[name] = {"str": str, "int": int, "float": float}[kind](made[name])
     made = {steps.rename.get(name, name): value for name, value in made.items()}
     made.update(steps.constant)
+    if plan.flat:
+        for name, value in made.items():
+            if isinstance(value, dict | list):
+                made[name] = json.dumps(value, sort_keys=True, separators=(",", ":"))
     moved = target_id(plan, point_id)
     if moved != point_id:
         made["_source_id"] = point_id.id if isinstance(point_id, ScopedId) else point_id

@@ -65,6 +65,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     """Its ids are unique only within a scope, and there are two, with the same ids."""
     fan_in: bool = False
     """The target has none: all points lie together there."""
+    flat: bool = False
+    """The target holds no maps and no lists."""
 
     @property
     def source(self) -> str:
@@ -94,6 +96,9 @@ class Plan(msgspec.Struct, kw_only=True):
     marks: bool
     target_scopes: bool
     """The target can have scopes."""
+    source_patches: bool
+    target_patches: bool
+    """Whether the store changes parts of a point, or is given whole points only."""
     rates: dict[Fault, float]
     crashes: list[tuple[str, int]]
     """(point, occurrence) at which the process dies; at `step`, the loop's own steps."""
@@ -143,6 +148,12 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     target_scopes = chance.random() < 0.6
     collections = [_with_scopes(chance, target_scopes, plan) for plan in collections]
     marks = random.random() < 0.7 or story in {"restored", "second"}
+    # Of their own, so that they leave what a seed draws besides as it was before them.
+    rules = Random(f"rules {seed}")
+    source_patches, target_patches = rules.random() < 0.75, rules.random() < 0.7
+    flat = rules.random() < 0.3
+    for collection in collections:
+        collection.flat = flat
     return Plan(
         seed=seed,
         story=story,
@@ -164,6 +175,8 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
         marks=marks,
         target_scopes=target_scopes,
+        source_patches=source_patches,
+        target_patches=target_patches,
         rates=_rates(random, story),
         crashes=_crashes(random, story),
         drains=[random.randint(100, 4000)] if random.random() < 0.2 else [],

@@ -251,7 +251,7 @@ def task_factory(
     context: Context | None = None,
 ) -> asyncio.Task[T]:
     """Let each process know the tasks that it started, down to the last."""
-    task = NumberedTask(work, loop=loop, context=context)
+    task: asyncio.Task[T] = NumberedTask(work, loop=loop, context=context)
     owner = _PROCESS.get()
     if owner is not None:
         owner.own(task)

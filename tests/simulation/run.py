@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any, cast
 
 from replicator.testing.loop import VirtualLoop, virtual_loop
 from tests.simulation.coverage import Coverage
@@ -26,7 +27,7 @@ def run_seed(seed: int, coverage: Coverage, plan: Plan | None = None) -> None:
     """Run a seed. Raises Failed."""
     plan = plan or draw(seed)
     loop = VirtualLoop(shuffle=Random(f"loop {seed}"), limit_s=_LIMIT_S, steps_max=_STEPS_MAX)
-    loop.set_task_factory(task_factory)
+    loop.set_task_factory(cast("Any", task_factory))
     with virtual_loop(loop):
         world = World(plan, loop, coverage)
         try:

@@ -8,6 +8,7 @@ from replicator.errors import OwnershipUnknown, ReplicatorError
 from replicator.model.command import (
     Abort,
     Acknowledge,
+    AnyCommand,
     Complete,
     Cutover,
     DiscardLetters,
@@ -85,7 +86,7 @@ class Steps(Comparing):
         await asyncio.sleep(1.0)  # until the process knows what is persisted
         self.world.stale = False
         # Whatever is tried now, it stays so: these are lies here, or end the story.
-        lies = {Abort, Complete, Own}
+        lies: set[type[AnyCommand]] = {Abort, Complete, Own}
         before = set(self.world.meddler.forbidden)
         self.world.meddler.forbidden |= lies
         self.world.meddler.come()

@@ -6,11 +6,12 @@ import ast
 import struct
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from replicator.model.phase import Phase
-from replicator.model.point import Point
+from replicator.model.point import Point, PointId
 from replicator.model.schema import Distance
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from tests.simulation.cells import COMMANDS, SITUATIONS, UNREACHABLE, demanded
@@ -20,7 +21,7 @@ from tests.simulation.plan import CollectionPlan, draw
 from tests.simulation.values import random_image, random_patch, vector_of
 
 
-def plan_of(**steps: object) -> CollectionPlan:
+def plan_of(**steps: Any) -> CollectionPlan:
     return CollectionPlan(
         settings=CollectionSettings(
             source="books", target="books", transform=TransformSettings(**steps)
@@ -91,7 +92,7 @@ def point(n: object, x: float = 1.0) -> Point:
     ],
 )
 def test_every_kind_of_difference_is_told(
-    expected: dict[object, Point], found: dict[object, Point], words: str
+    expected: dict[PointId, Point], found: dict[PointId, Point], words: str
 ) -> None:
     [told] = differences(expected, found, Distance.DOT, set())
     assert words in told
@@ -99,8 +100,12 @@ def test_every_kind_of_difference_is_told(
 
 
 def test_cosine_compares_directions() -> None:
-    one = {1: Point(id=1, vectors={"": struct.pack("<2f", 3, 4)}, payload={})}
-    other = {1: Point(id=1, vectors={"": struct.pack("<2f", 0.6, 0.8)}, payload={})}
+    one: dict[PointId, Point] = {
+        1: Point(id=1, vectors={"": struct.pack("<2f", 3, 4)}, payload={})
+    }
+    other: dict[PointId, Point] = {
+        1: Point(id=1, vectors={"": struct.pack("<2f", 0.6, 0.8)}, payload={})
+    }
     assert differences(one, other, Distance.COSINE, set()) == []
     assert differences(one, other, Distance.DOT, set()) != []
 

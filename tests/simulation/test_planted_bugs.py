@@ -37,6 +37,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.scopes import Scopes
 from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
+from replicator.stream.bases import Bases
 from replicator.stream.guard import WriteGuard
 from replicator.stream.holds import Holds
 from replicator.stream.lanes import Lanes
@@ -176,12 +177,20 @@ def patch_of_an_absent_key_creates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writer, "_until_answered", creating)
 
 
+def base_believed_however_stale(patch: pytest.MonkeyPatch) -> None:
+    async def at_once(_bases: Bases, _lease: Lease) -> None:
+        return
+
+    patch.setattr(Bases, "_until_shown", at_once)
+    patch.setattr(Bases, "answered", lambda *_: None)
+
+
 def fence_opened_before_the_switch_is_journalled(patch: pytest.MonkeyPatch) -> None:
     right = Cutover._fence_and_drain
 
     async def early(cutover: Cutover, direction: Any) -> Positions:
         vector = await right(cutover, direction)
-        await cutover._fence.open("")
+        await cutover._fence.open(cutover._journal.record.fence_attempt)
         return vector
 
     patch.setattr(Cutover, "_fence_and_drain", early)
@@ -203,7 +212,7 @@ def unknown_outcome_taken_for_done(patch: pytest.MonkeyPatch) -> None:
         try:
             return await right(writer, lease, batch)
         finally:
-            del writer._store.apply  # type: ignore[attr-defined]
+            del writer._store.apply
 
     patch.setattr(Writer, "_until_answered", hopeful)
 
@@ -368,6 +377,10 @@ def loses_the_state(plan: Plan) -> bool:
     return plan.story in {"restored", "second"}
 
 
+def changes_a_stale_source_whole(plan: Plan) -> bool:
+    return not plan.source_patches and bool(plan.source_staleness_s)
+
+
 def meddled(plan: Plan) -> bool:
     return bool(plan.meddles)
 
@@ -397,6 +410,7 @@ FOUND_AT: dict[Plant, int] = {
     lapse_forgotten: 305,
     bookmarks_not_compared: 179,
     letters_settled_across_partitions: 143,
+    base_believed_however_stale: 936,
 }
 """Where the rarest were last found: looked at first, and a hint only."""
 
@@ -415,6 +429,7 @@ FOUND_AT: dict[Plant, int] = {
         (retry_without_waiting_out_a_late_write, any_seed),
         (unclean_restart_writes_at_once, crashes),
         (patch_of_an_absent_key_creates, any_seed),
+        (base_believed_however_stale, changes_a_stale_source_whole),
         (fence_opened_before_the_switch_is_journalled, any_seed),
         (rest_released_by_resume, meddled),
         (holds_forgotten_at_a_stream_s_restart, meddled),

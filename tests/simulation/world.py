@@ -25,7 +25,7 @@ from replicator.model.phase import TERMINAL, Direction, Phase
 from replicator.model.point import PointId
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, VectorSchema
-from replicator.model.traits import IdRules
+from replicator.model.traits import IdRules, Lists, PayloadRules
 from replicator.model.write import Patch, Upsert, Write
 from replicator.state.encoding import record_of
 from replicator.testing.faults import Fault, Faults
@@ -44,6 +44,7 @@ from tests.simulation.trace import Trace
 
 _DISTURBS = {"send": 0.01, "commit": 0.005, "advance": 0.02, "keep": 0.05, "switch": 0.5}
 """How likely somebody disturbs what passes a named point."""
+FLAT = PayloadRules(nested=False, lists=Lists.NONE, integer_max=None)
 
 
 class Violation(AssertionError):
@@ -170,7 +171,12 @@ class World:
         if plan.outage is not None:
             who, at, length = plan.outage
             fault = Fault.BROKER_OUTAGE if who == "broker" else Fault.STORE_OUTAGE
-            part = {"broker": self.log, "source": self.source, "target": self.target}[who]
+            parts: dict[str, MemoryLog | MemoryStore] = {
+                "broker": self.log,
+                "source": self.source,
+                "target": self.target,
+            }
+            part = parts[who]
             events.append((at, partial(self._away, part, fault)))
             events.append((at + length, partial(setattr, part, "away", False)))
         if plan.moved_on_at_s is not None:
@@ -492,6 +498,12 @@ class World:
                 ids=IdRules(kinds=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS),
                 marks=self.plan.marks,
                 scopes=side is Direction.FORWARD or self.plan.target_scopes,
+                patches=self.plan.source_patches
+                if side is Direction.FORWARD
+                else self.plan.target_patches,
+                payload=FLAT
+                if side is Direction.REVERSE and self.plan.collections[0].flat
+                else MEMORY.payload,
             ),
             on_land=partial(self._landed, side),
             on_send=lambda: self.point("send"),

@@ -6,13 +6,24 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.testing.memory_state import Dead, MemoryStateStore
-from replicator.testing.state_conformance import P0, StateConformance, entry, record
+from replicator.testing.state_conformance import P0, Reopen, StateConformance, entry, record
 
 
 class TestMemoryState(StateConformance):
     @pytest.fixture
-    def reopen(self):
-        disk = MemoryStateStore()
+    def disk(self) -> MemoryStateStore:
+        return MemoryStateStore()
+
+    @pytest.fixture
+    def beside(self, disk: MemoryStateStore) -> Reopen:
+        async def beside() -> MemoryStateStore:
+            disk.unlock()
+            return disk.attach()
+
+        return beside
+
+    @pytest.fixture
+    def reopen(self, disk: MemoryStateStore) -> Reopen:
         opened: list[MemoryStateStore] = []
 
         async def reopen() -> MemoryStateStore:

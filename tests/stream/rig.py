@@ -23,6 +23,7 @@ from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.position import Partition, Record
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.traits import Traits
 from replicator.model.write import Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.settings.settings import StreamSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
@@ -37,14 +38,14 @@ from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.stream import Stream
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.stream.writing import Writer
 from replicator.testing.faults import Fault
 from replicator.testing.loop import VirtualLoop, run_virtual
 from replicator.testing.memory_feed import MemoryLog
 from replicator.testing.memory_letters import MemoryDeadLetters
 from replicator.testing.memory_state import MemoryStateStore
-from replicator.testing.memory_store import MemoryStore
+from replicator.testing.memory_store import MEMORY, MemoryStore
 
 P = ParamSpec("P")
 
@@ -196,8 +197,11 @@ class Rig:
         partitioner: str = "unchecked",
         epoch: int = 0,
         epochs: Epochs | None = None,
+        traits: Traits = MEMORY,
+        target_staleness_s: float = 0.0,
         **settings: Any,
     ) -> None:
+        """`traits` and `target_staleness_s`: of the store written."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.wall = loop.wall
@@ -213,7 +217,12 @@ class Rig:
         self.log = MemoryLog("changes", partitions=partitions, wall=loop.wall)
         self.feed = self.log.attach()
         self.source = MemoryStore("source", staleness_s=staleness_s)
-        self.target = MemoryStore("target", late_write_bound_s=bound_s)
+        self.target = MemoryStore(
+            "target",
+            late_write_bound_s=bound_s,
+            staleness_s=target_staleness_s,
+            traits=traits,
+        )
         self.source.create(BOOKS)
         self.target.create(BOOKS)
         self.door = Door(self.target.attach())
@@ -228,19 +237,24 @@ class Rig:
             "books": Route(
                 collection="books",
                 store="books",
-                transform=Transform(collection, BOOKS, BOOKS),
+                transform=FieldTransform(collection, BOOKS, BOOKS, traits.payload),
                 vectors=BOOKS.vectors,
             )
         }
         self.intake = Intake(
             decoder=EventDecoder({"books": True}, 4096),
             routes=self.routes,
-            integer_ids={"books": True},
             epochs=epochs or Epochs(current=epoch, offered=epoch),
             partitioner=partitioner,
         )
+        self.bases = Images(self.target.attach())
         self.writer = Writer(
-            self.door, connector="memory", settings=self.settings, metrics=METRICS
+            self.door,
+            connector="memory",
+            settings=self.settings,
+            metrics=METRICS,
+            waits=self.patience.waits,
+            reads=Reader(self.bases, patience=self.patience),  # type: ignore[arg-type]
         )
         self.letters = DeadLetters(
             self.kept.attach(),

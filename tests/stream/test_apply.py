@@ -17,7 +17,7 @@ from replicator.model.write import Upsert
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.fold import fold
 from replicator.stream.lane import Work
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from replicator.stream.watermark import Ticket
 from tests.stream.rig import (
     BOOKS,
@@ -194,7 +194,7 @@ async def test_a_burial_waits_for_a_log_that_is_away() -> None:
     assert now() > 60
 
 
-class Meeting(Transform):
+class Meeting(FieldTransform):
     """Two keys meet at one id: a stray point there was taken for a key of its own."""
 
     def target_id(self, key: Key) -> int:

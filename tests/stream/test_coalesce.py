@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,7 +226,7 @@ commands = st.lists(
 @settings(max_examples=300)
 @given(commands=commands)
 def test_every_record_is_taken_once_and_each_key_ends_where_its_events_lead(
-    commands: list[tuple[str, object]],
+    commands: list[tuple[str, Any]],
 ) -> None:
     queue = Queue()
     stories: dict[Key, Story] = {}
@@ -248,7 +249,7 @@ def test_every_record_is_taken_once_and_each_key_ends_where_its_events_lead(
             assert queue.add(argument) is story.read(argument)
         else:
             assert name == "take"
-            records_max, bytes_max, blocked = argument  # type: ignore[misc]
+            records_max, bytes_max, blocked = argument
             entries = queue.take(records_max, bytes_max, blocked)
             assert not blocked.intersection(entry.key for entry in entries)
             assert len(entries) <= records_max

@@ -15,7 +15,7 @@ from replicator.model.schema import (
 )
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.compatibility import losses
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 COSINE = VectorSchema(size=4, distance=Distance.COSINE)
 SPARSE = VectorSchema(kind=VectorKind.SPARSE)
@@ -32,14 +32,14 @@ TARGET = schema(name="t", indexes=SOURCE.indexes)
 
 def transform(
     source: CollectionSchema | None = None, ids: str = "auto", **steps: Any
-) -> Transform:
+) -> FieldTransform:
     settings = CollectionSettings(
         source="articles",
         target="t",
         ids=ids,  # type: ignore[arg-type]
         transform=TransformSettings(**steps),
     )
-    return Transform(settings, TARGET, source)
+    return FieldTransform(settings, TARGET, source)
 
 
 def findings(

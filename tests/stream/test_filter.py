@@ -209,7 +209,8 @@ def test_an_id_matches_with_its_type_and_a_uuid_in_any_spelling() -> None:
 
 
 def test_an_empty_filter_matches_everything() -> None:
-    for empty in ({}, {"must": []}, {"should": []}, {"must_not": []}):
+    empties: tuple[dict[str, Any], ...] = ({}, {"must": []}, {"should": []}, {"must_not": []})
+    for empty in empties:
         assert Filter(empty).matches(1, {})
 
 
@@ -241,6 +242,7 @@ def test_the_fields_are_the_top_level_ones_of_every_condition() -> None:
         ({"must": [{"is_null": {"key": "a"}, "has_id": []}]}, "filter.must[0]"),
         ({"must": [{"is_null": "a"}]}, "filter.must[0].is_null"),
         ({"must": [{"has_id": 5}]}, "filter.must[0].has_id"),
+        ({"must": [{"has_vector": "v"}]}, "filter.must[0].has_vector"),
         ({"must": [{"has_id": [True]}]}, "filter.must[0].has_id"),
         ({"must": [{"has_id": [5, None]}]}, "filter.must[0].has_id"),
         ({"must": [{"key": "a"}]}, "filter.must[0]"),

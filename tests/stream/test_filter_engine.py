@@ -159,7 +159,7 @@ def test_a_filter_matches_what_the_engine_matches(
     for _ in range(FILTERS // 4):
         spec = random_filter(random)
         request = edge.ScrollRequest(limit=POINTS, filter=to_edge(spec), with_payload=False)
-        theirs = {point.id for point in shard.scroll(request)[0]}
+        theirs: set[Any] = {point.id for point in shard.scroll(request)[0]}
         ours = {n for n, payload in payloads.items() if Filter(spec).matches(n, payload)}
         assert ours == theirs, (spec, {n: payloads[n] for n in sorted(ours ^ theirs)[:3]})
         telling += 0 < len(ours) < POINTS

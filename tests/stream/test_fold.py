@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.point import Point
-from replicator.model.write import Patch
-from replicator.stream.fold import apply_patch, fold
+from replicator.model.point import Point, Vector
+from replicator.model.write import Patch, apply_patch
+from replicator.stream.fold import fold
 from tests.stream.strategies import State, effect, events, payloads, state_of, states, vectors
 
 KEY = Key("articles", 1)
@@ -155,7 +155,7 @@ def test_folding_changes_neither_of_its_inputs(first: ChangeEvent, second: Chang
 
 @given(vectors=vectors, payload=payloads, event=events)
 def test_applying_a_patch_is_what_the_contract_says_and_leaves_the_image_alone(
-    vectors: dict[str, bytes], payload: dict[str, object], event: ChangeEvent
+    vectors: dict[str, Vector], payload: dict[str, object], event: ChangeEvent
 ) -> None:
     image = Point(1, dict(vectors), copy.deepcopy(payload))
     if event.op is Op.PATCH:

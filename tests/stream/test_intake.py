@@ -241,7 +241,6 @@ async def test_a_patch_in_a_log_that_was_declared_free_of_them_blocks() -> None:
     intake = Intake(
         decoder=EventDecoder({"books": True}, 4096),
         routes=rig.routes,
-        integer_ids={"books": True},
         epochs=Epochs(),
         partitioner="unchecked",
         patches=False,

@@ -15,10 +15,26 @@ import replicator
 ROOT = Path(replicator.__file__).parent
 CORE = ("stream", "migration")
 
-READING = {"Store", "StoreReader", "StoreSearcher", "KeyReader", "ScopeReader"}
+READING = {
+    "Store",
+    "StoreReader",
+    "StoreSearcher",
+    "KeyReader",
+    "ScopeReader",
+    "Narrower",
+    "ConsistentReader",
+    "BatchSearcher",
+}
 """Types of `ports.store` by which a store can be read."""
 KNOWS = {
-    "stream/reading.py": {"Store", "KeyReader", "ScopeReader"},
+    "stream/reading.py": {
+        "Store",
+        "KeyReader",
+        "ScopeReader",
+        "Narrower",
+        "ConsistentReader",
+        "BatchSearcher",
+    },
     "migration/parts.py": {"Store"},
     "migration/process/engine.py": {"Store"},
 }
@@ -89,7 +105,7 @@ def open_scans(text: str) -> list[int]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("scan", "scan_keys", "fetch_parts")
+        and node.func.attr in ("scan", "scan_keys", "scan_where", "fetch_parts")
         and node not in closed
     ]
 

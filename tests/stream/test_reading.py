@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from replicator.errors import Fatal, Refused, Rejected, Unavailable
 from replicator.migration.copy.pace import Pace
+from replicator.model.filter import Filter, parse_filter
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
@@ -175,9 +176,9 @@ async def test_the_wait_of_a_scan_is_shown_until_a_page_has_come() -> None:
     assert trouble(reader) is None
     seen = []
     async with aclosing(reader.scan(WHOLE, None, 4)) as pages:
-        reading = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        reading = asyncio.create_task(anext(pages))
         await reading
-        reading = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        reading = asyncio.create_task(anext(pages))
         await asyncio.sleep(0.5)
         seen.append(trouble(reader))
         await reading
@@ -394,10 +395,11 @@ async def test_a_fetch_waits_for_a_store_that_is_away_or_refuses() -> None:
 @virtual
 async def test_a_refusal_is_raised_where_that_is_said() -> None:
     shelf = Shelf(8)
-    for ask in (
+    asks: tuple[Callable[[Reader], Awaitable[object]], ...] = (
         lambda r: r.fetch("books", [1], or_refused=True),
         lambda r: r.describe("books", or_refused=True),
-    ):
+    )
+    for ask in asks:
         shelf.errors.extend([AWAY, GONE])
         with pytest.raises(Refused):
             await ask(reader_of(shelf))
@@ -451,6 +453,69 @@ async def test_keys_are_read_with_points_where_the_store_can_do_no_less() -> Non
     # A row that is no point is there all the same; nor are all points held for it.
     assert await reader.present("books", [*range(20), 5000]) == set(range(20))
     assert max(len(ids) for _, ids in shelf.asked) <= 4
+
+
+# -- what a filter excludes ------------------------------------------------------------------
+
+EVEN = parse_filter({"must": [{"key": "even", "match": {"value": "yes"}}]})
+
+
+class Sorted(Shelf):
+    """One that can leave out the odd ones."""
+
+    async def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        self.asked.append(("where", [where is EVEN]))
+        async with aclosing(self.scan(chunk, after, page_rows)) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                even = [p for p in page.points if isinstance(p.id, int) and p.id % 2 == 0]
+                yield Page(even, page.cursor, page.rejected)
+
+    async def count_where(self, _collection: str, where: Filter) -> int:
+        assert where is EVEN
+        return len(self.ids) // 2
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        self.asked.append(("fields", list(fields)))
+        return await self.fetch(collection, ids)
+
+
+@virtual
+async def test_a_store_that_can_leaves_out_what_the_filter_excludes() -> None:
+    shelf = Sorted(20)
+    shelf.errors.append(AWAY)  # and it goes on as it began
+    reader = reader_of(shelf)
+    assert reader.narrows
+    assert await read(reader, where=EVEN) == list(range(0, 20, 2))
+    assert {what for what, _ in shelf.asked} == {"where"}
+    assert (await reader.count("books", where=EVEN), await reader.count("books")) == (10, 20)
+    assert shelf.open == 0
+
+
+@virtual
+async def test_a_store_that_cannot_gives_everything_and_counts_it() -> None:
+    reader = reader_of(Shelf(20))
+    assert not reader.narrows
+    assert await read(reader, where=EVEN) == list(range(20))
+    assert await reader.count("books", where=EVEN) == 20
+
+
+@virtual
+async def test_who_compares_asks_for_agreement_where_the_store_has_a_choice() -> None:
+    class Replicated(Shelf):
+        def consistent(self) -> Shelf:
+            return careful
+
+    careful, shelf = Sorted(3), Replicated(9)
+    reader = reader_of(shelf)
+    assert await read(reader.consistent) == list(range(3))
+    assert reader.consistent.narrows
+    assert await read(reader) == list(range(9))
+    alone = reader_of(careful)
+    assert await read(alone.consistent) == list(range(3))
 
 
 # -- search -------------------------------------------------------------------------------

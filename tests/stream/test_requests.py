@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.model.point import Point
+from replicator.model.point import Point, Vector
 from replicator.model.traits import Limits
 from replicator.model.write import Delete, Patch, Upsert, Write
 from replicator.stream.requests import request_bytes, requests_of
@@ -57,6 +57,6 @@ def test_without_limits_everything_is_one_request() -> None:
 
 
 def test_a_patch_weighs_what_it_sets() -> None:
-    vectors = {"v": b"x" * 800}
+    vectors: dict[str, Vector] = {"v": b"x" * 800}
     assert request_bytes(Patch(id=1, vectors=vectors, set={"t": "y" * 100})) > 900
     assert request_bytes(Patch(id=1, unset=("z" * 100,))) > 100

@@ -13,7 +13,7 @@ from replicator.model.point import BareId, Point, PointId, ScopedId
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.ids import NAMESPACE, IdMap
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 QDRANT = IdKinds.UINT64 | IdKinds.UUID
 SETTINGS = CollectionSettings(source="c", target="c", scopes="*")
@@ -37,14 +37,14 @@ def mapped(text: str) -> str:
     return str(uuid.uuid5(NAMESPACE, text))
 
 
-def transform(target: CollectionSchema, **steps: object) -> Transform:
+def transform(target: CollectionSchema, **steps: object) -> FieldTransform:
     settings = CollectionSettings(
         source="c",
         target="c",
         scopes="*",
         transform=TransformSettings(**steps),  # type: ignore[arg-type]
     )
-    return Transform(settings, target, SOURCE)
+    return FieldTransform(settings, target, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_what_a_target_makes_of_scopes_is_told_beforehand(
     source: CollectionSchema, target: CollectionSchema, ids: str, severity: Severity, code: str
 ) -> None:
     settings = CollectionSettings(source="c", target="c", ids=ids)  # type: ignore[arg-type]
-    found = Transform(settings, target, source).compatible(source, target)
+    found = FieldTransform(settings, target, source).compatible(source, target)
     assert [(each.severity, each.code) for each in found] == [(severity, code)]
 
 
 def test_nothing_is_told_where_nothing_changes() -> None:
-    assert Transform(SETTINGS, TENANTS, TENANTS).compatible(TENANTS, TENANTS) == []
+    assert FieldTransform(SETTINGS, TENANTS, TENANTS).compatible(TENANTS, TENANTS) == []

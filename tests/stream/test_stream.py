@@ -304,7 +304,7 @@ async def test_positions_do_not_pass_a_refused_record_before_its_letter_is_kept(
 async def test_one_bad_record_does_not_keep_others_of_its_batch_from_the_store() -> None:
     rig = Rig()
     rig.target.refuses = refuses_poison
-    rig.emit(*(upsert(n, **({"poison": "batch"} if n == 3 else {})) for n in range(8)))
+    rig.emit(*(upsert(n, poison="batch") if n == 3 else upsert(n) for n in range(8)))
     async with rig.streaming():
         await rig.until_written()
     assert set(rig.payloads()) == set(range(8)) - {3}
@@ -765,7 +765,7 @@ def slow_commits(rig: Rig, *seconds: float) -> list[int]:
         await commit(positions, *more, **named)
         persisted.extend(positions.values())
 
-    rig.state.commit = slow  # type: ignore[method-assign]
+    rig.state.commit = slow  # type: ignore[method-assign,assignment]
     return persisted
 
 

@@ -11,24 +11,26 @@ from replicator.model.point import Point, PointId
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.ids import SOURCE_ID
-from replicator.stream.transform import IdentityTransform, Transform
+from replicator.stream.transform import FieldTransform, IdentityTransform
 
 VECTOR = struct.pack("<2f", 1, 2)
 QDRANT = CollectionSchema(name="t", vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID)
 YEARS = {"must": [{"key": "year", "range": {"gte": 2000}}]}
 
 
-def transform(ids: str = "auto", **steps: Any) -> Transform:
+def transform(ids: str = "auto", **steps: Any) -> FieldTransform:
     settings = CollectionSettings(
         source="articles",
         target="t",
         ids=ids,  # type: ignore[arg-type]
         transform=TransformSettings(**steps),
     )
-    return Transform(settings, QDRANT)
+    return FieldTransform(settings, QDRANT)
 
 
-def carried(t: Transform, payload: dict[str, Any], point_id: PointId = 1) -> dict[str, Any]:
+def carried(
+    t: FieldTransform, payload: dict[str, Any], point_id: PointId = 1
+) -> dict[str, Any]:
     point = t.point(Key("articles", point_id), Point(point_id, {}, payload))
     assert point is not None
     return point.payload
@@ -38,7 +40,7 @@ def patch(point_id: PointId = 1, **fields: Any) -> ChangeEvent:
     return ChangeEvent(op=Op.PATCH, key=Key("articles", point_id), ts_ms=0, **fields)
 
 
-def rejected_path(t: Transform, payload: dict[str, Any], point_id: PointId = 1) -> str:
+def rejected_path(t: FieldTransform, payload: dict[str, Any], point_id: PointId = 1) -> str:
     with pytest.raises(Rejected) as rejected:
         carried(t, payload, point_id)
     assert rejected.value.code == "transform-failed"

@@ -17,13 +17,15 @@ from replicator.errors import Refused, Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.point import Point, PointId, Vectors
 from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.traits import Lists, PayloadRules
+from replicator.model.write import apply_patch
 from replicator.settings.transform import CollectionSettings, TransformSettings
-from replicator.stream.fold import apply_patch
 from replicator.stream.ids import SOURCE_ID
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 from tests.stream.strategies import NAMES, patches, payloads, scalars, vectors
 
 QDRANT = CollectionSchema(name="t", vectors=None, ids=IdKinds.UINT64 | IdKinds.UUID)
+ANY = PayloadRules()
 ALL_FIELDS = ["a", "b", "c", "d"]
 
 field = st.sampled_from(ALL_FIELDS)
@@ -57,10 +59,13 @@ transforms = st.builds(
 )
 
 
-def make(settings: TransformSettings) -> Transform:
+rules = st.builds(PayloadRules, nested=st.booleans(), lists=st.sampled_from(Lists))
+
+
+def make(settings: TransformSettings, rules: PayloadRules = ANY) -> FieldTransform:
     try:
         collection = CollectionSettings(source="articles", target="t", transform=settings)
-        return Transform(collection, QDRANT)
+        return FieldTransform(collection, QDRANT, rules=rules)
     except Refused:
         assume(False)
         raise
@@ -124,7 +129,7 @@ def pipeline(
     return vectors, renamed
 
 
-def carry(t: Transform, key: Key, image: Point) -> Point | Rejected | None:
+def carry(t: FieldTransform, key: Key, image: Point) -> Point | Rejected | None:
     try:
         return t.point(key, image)
     except Rejected as error:
@@ -165,6 +170,7 @@ def test_a_transform_is_its_steps_one_after_the_other(
     payload=payloads,
     point_id=ids,
     event=patches,
+    rules=rules,
 )
 def test_a_patch_follows_a_point_to_the_target_or_asks_for_its_image(
     steps: TransformSettings,
@@ -172,8 +178,9 @@ def test_a_patch_follows_a_point_to_the_target_or_asks_for_its_image(
     payload: dict[str, Any],
     point_id: PointId,
     event: ChangeEvent,
+    rules: PayloadRules,
 ) -> None:
-    t = make(steps)
+    t = make(steps, rules)
     key = Key("articles", point_id)
     event.key = key
     event.set, event.unset = without_nulls(event.set, event.unset)  # as the decoder does

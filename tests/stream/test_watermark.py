@@ -110,7 +110,7 @@ def test_the_position_never_passes_a_record_that_is_not_settled_and_reaches_the_
     gaps: list[int], end_gap: int, data: st.DataObject
 ) -> None:
     watermark = CommitWatermark(0)
-    offsets = []
+    offsets: list[int] = []
     for gap in gaps:
         offsets.append((offsets[-1] + 1 if offsets else 0) + gap)
     tickets = {offset: watermark.track(offset) for offset in offsets}

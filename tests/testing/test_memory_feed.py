@@ -138,6 +138,12 @@ async def test_more_partitions_block() -> None:
         await feed.poll(10, 0.0)
     assert blocked.value.code == "partitions-changed"
     assert set(await feed.bounds()) == {ZERO, Partition("changes/1")}
+    await feed.open({ZERO: 0}, 2)
+    await feed.poll(10, 0.0)
+    log.grow(3)
+    with pytest.raises(Blocked) as blocked:  # also whoever reads a part of them
+        await feed.poll(10, 0.0)
+    assert blocked.value.code == "partitions-changed"
 
 
 def test_a_range_is_read_beside_the_polls() -> None:

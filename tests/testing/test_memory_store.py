@@ -268,7 +268,9 @@ def test_cosine_vectors_come_back_with_length_one() -> None:
     store = MemoryStore()
     store.create(schema(Distance.COSINE))
     store.write("books", Upsert(Point(id=1, vectors={"": floats(3, 4)}, payload={})))
-    components = memoryview(store.points("books")[1].vectors[""]).cast("f").tolist()
+    vector = store.points("books")[1].vectors[""]
+    assert isinstance(vector, bytes)
+    components = memoryview(vector).cast("f").tolist()
     assert components == pytest.approx([0.6, 0.8])
 
 

@@ -37,12 +37,23 @@ class TestMemoryStoreWithScopes(TestMemoryStore):
 
 
 class TestStaleMemoryStore(TestMemoryStore):
-    traits = replace(MEMORY, marks=False, vectors=replace(MEMORY.vectors, normalises=False))
+    traits = replace(
+        MEMORY, marks=False, patches=False, vectors=replace(MEMORY.vectors, normalises=False)
+    )
 
     @pytest.fixture
     def store(self) -> AttachedStore:
         faults = Faults(Random(1), {Fault.STALE_READ: 0.9})
         return MemoryStore(traits=self.traits, staleness_s=0.02, faults=faults).attach()
+
+
+class TestStrongMemoryStore(TestMemoryStore):
+    """Reads lag, and those of who asks for more do not."""
+
+    @pytest.fixture
+    def store(self) -> AttachedStore:
+        faults = Faults(Random(2), {Fault.STALE_READ: 0.9})
+        return MemoryStore(staleness_s=0.02, strong=True, faults=faults).attach()
 
 
 class TestPoorMemoryStore(TestMemoryStore):
@@ -63,6 +74,7 @@ class TestPoorMemoryStore(TestMemoryStore):
         ),
         limits=Limits(records_max=50),
         marks=False,
+        patches=False,
         counts=False,
         creates_on_write=True,
         filters=False,

@@ -23,14 +23,12 @@ from tests.testing.test_memory_store_conformance import TestPoorMemoryStore as P
 POOR = replace(
     Poor.traits,
     limits=Limits(records_max=50, bytes_max=1 << 20),
-    patches=False,
     live=False,
 )
 CLAIMS = replace(MEMORY, filters=True, aliases=True)
 """More than a store in memory has."""
 
 NOT_SHOWN = {
-    "patches": "how a patch is carried out does not show in what it leaves",
     "live": "whether others may write is nothing that a store does",
     "limits.bytes_max": "the suite writes small points",
 }

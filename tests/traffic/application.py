@@ -37,11 +37,16 @@ class Application:
             case "hang":
                 await self.release.wait()
             case "drop":
-                request.transport.close()
+                _hang_up(request)
             case "half":
                 answer = web.StreamResponse(headers={"Content-Length": "1000"})
                 await answer.prepare(request)
                 await answer.write(b"{")
-                request.transport.close()
+                _hang_up(request)
                 return answer
         return web.Response(status=self.status, body=self.body, headers={"Location": "/gate"})
+
+
+def _hang_up(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from replicator.errors import Refused, ReplicatorError, Retryable, Unavailable
+from replicator.model.fence import FenceAnswer
 from replicator.settings.cutover import HttpSettings
 from replicator.settings.units import Duration, Secret
 from replicator.traffic.fences import HttpFence
@@ -44,6 +45,41 @@ async def test_a_fence_that_says_no_has_failed(
         await fence(application.url).close(10, "c/1")
     assert failed.value.code == "fence-failed"
     assert len(application.received) == 1, "a redirect is not followed"
+
+
+async def test_what_the_holder_says_of_its_fence_is_evidence(application: Application) -> None:
+    gate = HttpFence(HttpSettings(url=application.url, token=Secret("a-secret-token")))
+    application.body = (
+        b'{"holder": "api a-secret-token", "closed_s": 1.5, "held_s": 30,'
+        b' "writers": 4, "more": []}'
+    )
+    answer = await gate.close(60, "c/1")
+    assert answer == FenceAnswer(holder="api ***", closed_s=1.5, held_s=30.0, writers=4)
+    assert answer.evidence == {
+        "holder": "api ***",
+        "closed_s": 1.5,
+        "held_s": 30.0,
+        "writers": 4,
+    }
+    application.body = b'{"closed_s": 2}'
+    assert (await gate.open("c/1")).evidence == {"closed_s": 2.0}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"ok", b"[]", b"\xff", b'{"held_s": "long"}', b'{"writers": -1}']
+)
+async def test_a_holder_that_says_it_otherwise_is_believed_and_has_said_nothing(
+    application: Application, body: bytes
+) -> None:
+    application.body = body
+    assert await fence(application.url).close(10, "c/1") == FenceAnswer()
+
+
+async def test_a_conflict_refuses_an_old_attempt_to_open(application: Application) -> None:
+    application.status, application.body = 409, b"closed for c/2"
+    with pytest.raises(Refused, match="409: closed for c/2") as refused:
+        await fence(application.url).open("c/1")
+    assert refused.value.code == "fence-held"
 
 
 async def test_a_fence_that_does_not_answer_in_time_has_failed(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import pytest
 
@@ -10,9 +12,16 @@ from replicator.traffic.fences import ManualFence
 from replicator.traffic.person import Person, Question
 from replicator.traffic.switches import ManualSwitch
 
+T = TypeVar("T")
 
-async def asked(person: Person, call) -> asyncio.Task:
-    task = asyncio.create_task(call)
+
+def question_of(person: Person) -> Question:
+    assert person.question is not None
+    return person.question
+
+
+async def asked(person: Person, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    task: asyncio.Task[T] = asyncio.create_task(call)
     while person.question is None and not task.done():
         await asyncio.sleep(0)
     return task
@@ -59,12 +68,12 @@ async def test_a_second_question_waits_for_the_answer_to_the_first() -> None:
     first = await asked(person, person.ask("first", "?"))
     second = asyncio.create_task(person.ask("second", "?"))
     await asyncio.sleep(0)
-    assert person.question.code == "first"
+    assert question_of(person).code == "first"
     person.answer(False)
     assert await first is False
     while person.question is None:
         await asyncio.sleep(0)
-    assert person.question.code == "second"
+    assert question_of(person).code == "second"
     person.answer(True)
     assert await second is True
 
@@ -82,7 +91,7 @@ async def test_a_manual_fence_closes_and_opens_on_a_persons_word_only() -> None:
         (fence.open("c/1"), "The writers of articles may start again"),
     ):
         task = await asked(person, call)
-        assert words in person.question.text
+        assert words in question_of(person).text
         person.answer(True)
         await task
 
@@ -103,7 +112,7 @@ async def test_a_manual_switch_names_the_store_and_cannot_be_read() -> None:
     switch = ManualSwitch(person, "articles")
     for direction, store in ((Direction.REVERSE, "target"), (Direction.FORWARD, "source")):
         task = await asked(person, switch.to(direction, 3))
-        assert f"traffic of articles to the {store}" in person.question.text
+        assert f"traffic of articles to the {store}" in question_of(person).text
         person.answer(True)
         await task
     assert await switch.current() is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from replicator.codecs.keys import ID_BYTES_MAX, INTEGER_MAX, INTEGER_MIN
 from replicator.connectors.jsonl.names import file_name
-from replicator.model.schema import IdKinds, IdLimits, VectorKind
+from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.ports.kind import DirectoryOf, StoreKind
 from replicator.settings.rules import why_below
@@ -66,7 +66,13 @@ JSONL = StoreKind(
             kinds=IdKinds.UINT64 | IdKinds.UUID | IdKinds.STRING,
             limits=IdLimits(integer_min=INTEGER_MIN, text_bytes_max=ID_BYTES_MAX),
         ),
-        vectors=VectorRules(kinds=frozenset(VectorKind), several=True, none=True, schema=False),
+        vectors=VectorRules(
+            kinds=frozenset(VectorKind),
+            several=True,
+            none=True,
+            schema=False,
+            precisions=frozenset(Precision),
+        ),
         payload=PayloadRules(integer_max=INTEGER_MAX),
         marks=True,
         patches=False,

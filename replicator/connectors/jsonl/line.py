@@ -36,6 +36,7 @@ class Layout(msgspec.Struct, frozen=True):
     index_options: dict[str, dict[str, Any]] = {}
     native_kind: str | None = None
     native: dict[str, Any] = {}
+    restated: tuple[str, ...] = ()
     scoped: bool = False
     """Every line says, in `scope`, which scope its id belongs to. Elsewhere that is a field."""
 

@@ -5,15 +5,14 @@ compare a copy's search results with its store's, not to answer an application.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replicator.errors import Refused
-from replicator.model.point import Point, PointId, SparseVector, Vector
+from replicator.model.point import Point, PointId, SparseVector
 from replicator.model.schema import Distance
 from replicator.model.search import Hit, Query
 
@@ -23,53 +22,85 @@ _BLOCK_POINTS = 1024
 Floats = npt.NDArray[np.floating[Any]]
 
 
-def nearest(points: Iterable[Point], query: Query, distance: Distance) -> list[Hit]:
+def nearest(
+    points: Iterable[Point], queries: Sequence[Query], distances: Sequence[Distance]
+) -> list[list[Hit]]:
     """
-    The best first. Scores are similarities under cosine and dot (and for sparse vectors, which
-    know only dot), distances under the others. Raises Refused ("unsupported") for a filter and
-    for multi-vectors.
+    The best of each query first, each by its distance, in one pass over the points. Scores are
+    similarities under cosine and dot (and for sparse vectors, which know only dot), distances
+    under the others. Raises Refused ("unsupported") for a filter and for multi-vectors.
     """
-    if query.filter is not None:
-        raise Refused("unsupported", "a JSONL file is searched without a filter")
-    closest = isinstance(query.vector, bytes) and distance in (
-        Distance.EUCLID,
-        Distance.MANHATTAN,
-    )
-    best: list[tuple[float, PointId]] = []
-    for ids, scores in _scored(points, query, distance):
-        best += zip((float(score) for score in scores), ids, strict=True)
-        best.sort(key=lambda hit: hit[0], reverse=not closest)
-        del best[query.limit :]
-    return [Hit(point_id, score) for score, point_id in best]
+    searches = [
+        _SparseSearch(query, query.vector)
+        if isinstance(query.vector, SparseVector)
+        else _DenseSearch(query, distance)
+        for query, distance in zip(queries, distances, strict=True)
+    ]
+    for point in points:
+        for search in searches:
+            search.look(point)
+    return [search.hits() for search in searches]
 
 
-def _scored(
-    points: Iterable[Point], query: Query, distance: Distance
-) -> Iterator[tuple[list[PointId], Iterable[float]]]:
-    wanted = query.vector
-    if isinstance(wanted, SparseVector):
-        weights = _weights(wanted)
-        for point in points:
-            vector = point.vectors.get(query.using)
-            if isinstance(vector, SparseVector):
-                yield [point.id], [_sparse_dot(weights, vector)]
-        return
-    if not isinstance(wanted, bytes):
-        raise Refused("unsupported", "a JSONL file is not searched by multi-vectors")
-    target = np.frombuffer(wanted, dtype="<f4")
-    rows = (
-        (point.id, vector)
-        for point in points
-        if _comparable(vector := point.vectors.get(query.using), len(wanted))
-    )
-    while block := list(islice(rows, _BLOCK_POINTS)):
-        data: Any = b"".join(vector for _, vector in block)  # type: ignore[misc]
-        matrix = np.frombuffer(data, dtype="<f4").reshape(len(block), len(target))
-        yield [point_id for point_id, _ in block], _scores(matrix, target, distance)
+class _Search:
+    """The best so far."""
+
+    def __init__(self, query: Query, *, closest: bool) -> None:
+        if query.filter is not None:
+            raise Refused("unsupported", "a JSONL file is searched without a filter")
+        self._query = query
+        self._closest = closest
+        self._best: list[tuple[float, PointId]] = []
+
+    def _take(self, ids: Iterable[PointId], scores: Iterable[float]) -> None:
+        self._best += zip((float(score) for score in scores), ids, strict=True)
+        self._best.sort(key=lambda hit: hit[0], reverse=not self._closest)
+        del self._best[self._query.limit :]
+
+    def hits(self) -> list[Hit]:
+        return [Hit(point_id, score) for score, point_id in self._best]
 
 
-def _comparable(vector: Vector | None, size: int) -> bool:
-    return isinstance(vector, bytes) and len(vector) == size
+class _SparseSearch(_Search):
+    def __init__(self, query: Query, vector: SparseVector) -> None:
+        super().__init__(query, closest=False)
+        self._weights = _weights(vector)
+
+    def look(self, point: Point) -> None:
+        vector = point.vectors.get(self._query.using)
+        if isinstance(vector, SparseVector):
+            self._take([point.id], [_sparse_dot(self._weights, vector)])
+
+
+class _DenseSearch(_Search):
+    def __init__(self, query: Query, distance: Distance) -> None:
+        super().__init__(query, closest=distance in (Distance.EUCLID, Distance.MANHATTAN))
+        if not isinstance(query.vector, bytes):
+            raise Refused("unsupported", "a JSONL file is not searched by multi-vectors")
+        self._distance = distance
+        self._size = len(query.vector)
+        self._target = np.frombuffer(query.vector, dtype="<f4")
+        self._ids: list[PointId] = []
+        self._block: list[bytes] = []
+
+    def look(self, point: Point) -> None:
+        vector = point.vectors.get(self._query.using)
+        if isinstance(vector, bytes) and len(vector) == self._size:
+            self._ids.append(point.id)
+            self._block.append(vector)
+            if len(self._ids) == _BLOCK_POINTS:
+                self._compare()
+
+    def hits(self) -> list[Hit]:
+        if self._ids:
+            self._compare()
+        return super().hits()
+
+    def _compare(self) -> None:
+        data = np.frombuffer(b"".join(self._block), dtype="<f4")
+        matrix = data.reshape(len(self._ids), len(self._target))
+        self._take(self._ids, _scores(matrix, self._target, self._distance))
+        self._ids, self._block = [], []
 
 
 def _scores(matrix: Floats, target: Floats, distance: Distance) -> Floats:

@@ -30,14 +30,14 @@ from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
 from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.pages import PAGE_BYTES
 from replicator.model.point import Point, PointId, scope_of
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.model.write import Patch, Receipt, WriteBatch
+from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.stream.pages import PAGE_BYTES
 
 T = TypeVar("T")
 
@@ -183,13 +183,22 @@ class JsonlStore:
         )
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
-        """By looking at every point; under cosine where the header names no distance."""
+        """As `search_many`."""
+        return (await self.search_many(collection, [query]))[0]
 
-        def look() -> list[Hit]:
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """
+        By looking at every point, once for all; under cosine where the header names no
+        distance.
+        """
+
+        def look() -> list[list[Hit]]:
             log = self._existing(collection)
-            declared = (log.layout.vectors or {}).get(query.using)
-            distance = (declared.distance if declared else None) or Distance.COSINE
-            return nearest(log.points(), query, distance)
+            declared = [(log.layout.vectors or {}).get(query.using) for query in queries]
+            distances = [
+                (vector.distance if vector else None) or Distance.COSINE for vector in declared
+            ]
+            return nearest(log.points(), queries, distances)
 
         return await self._do(look)
 
@@ -213,6 +222,7 @@ class JsonlStore:
                 wanted.index_options,
                 wanted.native_kind,
                 wanted.native,
+                wanted.restated,
                 wanted.scoped,
             )
             header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
@@ -272,7 +282,6 @@ class JsonlStore:
             with log.exclusively() as descriptor:
                 lines: list[bytes] = []
                 rejected: list[tuple[PointId, Rejected]] = []
-                absent: list[PointId] = []
                 for one in batch.writes:
                     try:
                         line = line_of(log, one)
@@ -281,11 +290,9 @@ class JsonlStore:
                         continue
                     if line is not None:
                         lines.append(line)
-                    elif isinstance(one, Patch):
-                        absent.append(one.id)
                 if lines:
                     log.append(descriptor, lines)
-            return Receipt(tuple(rejected), tuple(absent))
+            return Receipt(tuple(rejected))
 
         return await self._do(write)
 
@@ -391,6 +398,7 @@ class JsonlStore:
             index_options=log.layout.index_options,
             native_kind=log.layout.native_kind,
             native=log.layout.native,
+            restated=log.layout.restated,
             scoped=log.layout.scoped,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,

@@ -23,6 +23,7 @@ from replicator.connectors.qdrant.configuration import (
     plan,
     update,
 )
+from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.schema import (
     conflicts,
@@ -35,8 +36,9 @@ from replicator.connectors.qdrant.schema import (
 from replicator.connectors.qdrant.scopes import select
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
+from replicator.model.configuration import configuration_differences
+from replicator.model.filter import Filter
 from replicator.model.schema import CollectionSchema, Distance, Mark
-from replicator.stream.configuration import configuration_differences
 
 _EXACT_FORBIDDEN = "Exact search disabled"
 """What a server says where strict mode's `search_allow_exact` is off."""
@@ -97,16 +99,21 @@ class Collections:
         distance = vectors[using].distance if using in vectors else None
         return distance not in (Distance.EUCLID, Distance.MANHATTAN)
 
-    async def count(self, name: str, scopes: Sequence[str] = ()) -> int:
+    async def count(
+        self, name: str, scopes: Sequence[str] = (), where: Filter | None = None
+    ) -> int:
         """
-        Exact where strict mode allows it, else what the server reckons, which is 0 for an empty
-        collection alone. Raises Refused when there is no such collection.
+        Of all points, or of those of these scopes, and of those that match. Exact where strict
+        mode allows it, else what the server reckons, which is 0 for an empty collection alone.
+        Raises Refused when there is no such collection.
         """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
         )
         for scope in scopes:
             select(request, scope)
+        if where is not None:
+            write_filter(request.filter, where)
         try:
             reply = await self._channel.read("Points", "Count", request)
         except (Rejected, Refused) as exc:

@@ -9,6 +9,7 @@ has and the plan has not is a loss, and shows as one by comparing the two.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from replicator.connectors.qdrant.bulk import CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY, OURS
 from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.native import fits, unknown_setting, write_document
+from replicator.connectors.qdrant.neutral import write_index
 from replicator.connectors.qdrant.schema import (
     KIND,
     UNNAMED,
@@ -25,6 +27,7 @@ from replicator.connectors.qdrant.schema import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused
+from replicator.model.configuration import merged
 from replicator.model.schema import (
     CollectionSchema,
     Precision,
@@ -174,18 +177,8 @@ def copy_late_params(info: Message) -> Message:
 
 def _ours(wanted: CollectionSchema, settings: QdrantSettings) -> CollectionSchema:
     """With what the settings of the store say of new collections, and in Qdrant's own words."""
-    if wanted.native_kind not in (KIND, None):
-        wanted = msgspec.structs.replace(
-            wanted,
-            native={},
-            index_options={},
-            vectors=None
-            if wanted.vectors is None
-            else {
-                name: msgspec.structs.replace(vector, native={})
-                for name, vector in wanted.vectors.items()
-            },
-        )
+    if wanted.native_kind != KIND:
+        wanted = _translated(wanted)
     native, chosen = dict(wanted.native), list(wanted.chosen)
     for name in ("shard_number", "replication_factor"):
         value = getattr(settings, name)
@@ -222,6 +215,39 @@ def _is_scoped(wanted: CollectionSchema) -> bool:
             "sharding_method cannot be Custom: points come without their shard keys",
         )
     return bool(custom)
+
+
+def _translated(wanted: CollectionSchema) -> CollectionSchema:
+    """
+    What comes from a store of another kind: the neutral words in Qdrant's, and what a person
+    chose for the target over them. Its own words mean nothing here.
+    """
+    vectors = {
+        name: msgspec.structs.replace(
+            vector,
+            native=merged(
+                write_index(vector.index),
+                _chosen(vector.native, wanted.chosen, ("vectors", name)),
+            ),
+        )
+        for name, vector in (wanted.vectors or {}).items()
+    }
+    options = {
+        field: _chosen(each, wanted.chosen, ("indexes", field))
+        for field, each in wanted.index_options.items()
+    }
+    return msgspec.structs.replace(
+        wanted,
+        vectors=None if wanted.vectors is None else vectors,
+        native=_chosen(wanted.native, wanted.chosen, ()),
+        index_options={field: each for field, each in options.items() if each},
+    )
+
+
+def _chosen(
+    native: dict[str, Any], chosen: Collection[tuple[str, ...]], place: tuple[str, ...]
+) -> dict[str, Any]:
+    return {name: value for name, value in native.items() if (*place, name) in chosen}
 
 
 def _settings_there_are() -> set[str]:

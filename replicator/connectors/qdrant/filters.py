@@ -1,10 +1,10 @@
 """
-Filters of searches: Qdrant's JSON form → its protobuf form.
+Filters: the parsed tree → Qdrant's message; and which part of one may narrow a scan.
 
-`{"must": [{"key": "year", "match": {"value": 1999}}], "must_not": […], "should": […]}`, with
-the conditions `match`, `range`, `values_count`, `is_empty`, `is_null`, `has_id`, `has_vector`
-and `nested`. What is not understood is refused: a filter half applied would compare other
-points.
+What Qdrant cannot be asked is refused: a filter half applied would mean other points. A scan is
+another matter, for the client decides there: it is asked for at least what matches, and only by
+conditions on which both are known to agree. The differential tests hold that, on fields with
+and without an index.
 """
 
 from __future__ import annotations
@@ -14,114 +14,182 @@ from typing import Any
 
 from google.protobuf import timestamp_pb2
 
-from replicator.connectors.qdrant.points import write_id
+from replicator.codecs.keys import canonical_id
+from replicator.connectors.qdrant.points import can_hold, write_id
 from replicator.connectors.qdrant.wire import Message
 from replicator.errors import Refused, Rejected
+from replicator.model.filter import (
+    EXACT_MAX,
+    Condition,
+    DateRange,
+    Except,
+    Field,
+    Filter,
+    HasId,
+    HasVector,
+    IsEmpty,
+    IsNull,
+    Match,
+    Nested,
+    Path,
+    Range,
+    Test,
+    TextMatch,
+    ValuesCount,
+    is_number,
+    path_of,
+)
+from replicator.model.narrowing import Sure
+from replicator.model.point import bare
 
-_BOUNDS = ("lt", "gt", "gte", "lte")
+_TEXTS = ("text", "text_any", "phrase")
+"""Matches that Qdrant has of these."""
 
 
-def write_filter(target: Message, wanted: Mapping[str, Any]) -> None:
-    """Fill a `Filter`. Raises Refused ("bad-request") for what is not understood."""
+def write_filter(target: Message, wanted: Filter) -> None:
+    """Fill a `Filter`. Raises Refused ("bad-request") for what Qdrant cannot be asked."""
     try:
         _write_filter(target, wanted)
-    except (KeyError, TypeError, ValueError, Rejected) as exc:
-        raise _refused(f"{wanted!r}: {exc}") from exc
+    except (TypeError, ValueError, Rejected) as exc:
+        raise _refused(str(exc)) from exc
 
 
-def _write_filter(target: Message, wanted: Mapping[str, Any]) -> None:
+def sure_of(indexes: Mapping[str, str]) -> Sure:
+    """
+    What a scan of a collection with these payload indexes may be narrowed by.
+
+    An index of a field answers for it, and holds the values of its own type alone: an integer
+    index knows no 5.0, which is the same as 5 here. Truth values are left out, for the engine's
+    own binding takes them for integers; and lists of maps, whose indexes have other names.
+    """
+    kinds: dict[Path, set[str]] = {}
+    for key, kind in indexes.items():
+        kinds.setdefault(_names(path_of(key) or ()), set()).add(kind)
+
+    def sure(condition: Condition) -> Condition | None:
+        match condition:
+            case HasId(ids):
+                # Texts here are UUIDs, and an id that cannot be held is no point's.
+                known = (bare(canonical_id(each, uuids=True)) for each in ids)
+                return HasId(tuple(filter(can_hold, known)))
+            case Field(path=path):
+                return _sure_of_field(condition, kinds.get(_names(path), set()))
+            case _:
+                return None
+
+    return sure
+
+
+def _sure_of_field(condition: Field, indexed: set[str]) -> Condition | None:
+    match condition.test:
+        case IsEmpty(True) | IsNull(True) if not indexed:
+            return condition
+        case Range() as test if indexed <= {"float"} and _is_exact(test):
+            return condition
+        case Match(values) if indexed <= {"keyword"} and _are(str, values):
+            return condition
+        case Match(values) if indexed <= {"float"} and all(map(is_number, values)):
+            ranges = [Range({"gte": each, "lte": each}) for each in values]  # type: ignore[dict-item]
+            if ranges and all(map(_is_exact, ranges)):
+                fields = (Field(condition.key, condition.path, each) for each in ranges)
+                return Filter(should=tuple(fields))
+    return None
+
+
+def _names(path: Path) -> Path:
+    return tuple(step for step in path if isinstance(step, str))
+
+
+def _are(kind: type, values: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+def _is_exact(test: Range) -> bool:
+    return all(abs(bound) <= EXACT_MAX for bound in test.bounds.values())
+
+
+def _write_filter(target: Message, wanted: Filter) -> None:
     target.SetInParent()
-    for clause, conditions in wanted.items():
-        if clause == "min_should":
-            target.min_should.min_count = conditions["min_count"]
-            _write_all(target.min_should.conditions, conditions["conditions"])
-        elif clause in ("must", "should", "must_not"):
-            _write_all(getattr(target, clause), conditions)
-        else:
-            raise _refused(f"the clause {clause!r}")
+    for clause in ("must", "should", "must_not"):
+        for condition in getattr(wanted, clause):
+            _write_condition(getattr(target, clause).add(), condition)
+    if wanted.some is not None:
+        target.min_should.min_count = wanted.some.least
+        for condition in wanted.some.conditions:
+            _write_condition(target.min_should.conditions.add(), condition)
 
 
-def _write_all(target: Message, conditions: object) -> None:
-    for condition in conditions if isinstance(conditions, list) else [conditions]:
-        if not isinstance(condition, dict):
-            raise _refused(f"the condition {condition!r}")
-        _write_condition(target.add(), condition)
-
-
-def _write_condition(target: Message, condition: dict[str, Any]) -> None:
+def _write_condition(target: Message, condition: Condition) -> None:
     match condition:
-        case {"key": str(key), **rest} if rest:
-            target.field.key = key
-            for name, value in rest.items():
-                _write_field(target.field, name, value)
-        case {"is_empty": {"key": str(key)}}:
+        case Filter():
+            _write_filter(target.filter, condition)
+        case Field(key, test=IsEmpty(True)):
             target.is_empty.key = key
-        case {"is_null": {"key": str(key)}}:
+        case Field(key, test=IsNull(True)):
             target.is_null.key = key
-        case {"has_id": list(ids)}:
+        case Field(key, test=test):
+            target.field.key = key
+            _write_test(target.field, test)
+        case HasId(ids):
             target.has_id.SetInParent()
             for point_id in ids:
                 write_id(target.has_id.has_id.add(), point_id)
-        case {"has_vector": str(name)}:
+        case HasVector(name):
             target.has_vector.has_vector = name
-        case {"nested": {"key": str(key), "filter": dict(inner)}}:
+        case Nested(key, filter=inner):
             target.nested.key = key
             _write_filter(target.nested.filter, inner)
-        case dict() if condition.keys() <= {"must", "should", "must_not", "min_should"}:
-            _write_filter(target.filter, condition)
-        case _:
-            raise _refused(f"the condition {condition!r}")
 
 
-def _write_field(field: Message, name: str, value: Any) -> None:
-    match name, value:
-        case "match", dict():
-            _write_match(field.match, value)
-        case "range", dict() if any(isinstance(bound, str) for bound in value.values()):
-            for bound in _bounds(value):
+def _write_test(field: Message, test: Test) -> None:
+    match test:
+        case Match() | Except() | TextMatch():
+            _write_match(field.match, test)
+        case Range(bounds):
+            for name, number in bounds.items():
+                setattr(field.range, name, number)
+        case DateRange(dates):
+            for name, date in dates.items():
                 stamp = timestamp_pb2.Timestamp()
-                stamp.FromJsonString(value[bound])
-                getattr(field.datetime_range, bound).seconds = stamp.seconds
-                getattr(field.datetime_range, bound).nanos = stamp.nanos
-        case (("range" | "values_count"), dict()):
-            for bound in _bounds(value):
-                setattr(getattr(field, name), bound, value[bound])
-        case (("is_empty" | "is_null"), bool()):
-            setattr(field, name, value)
-        case _:
-            raise _refused(f"{name!r} with {value!r}")
+                stamp.FromJsonString(date)
+                bound = getattr(field.datetime_range, name)
+                bound.seconds, bound.nanos = stamp.seconds, stamp.nanos
+        case ValuesCount(counts):
+            for name, count in counts.items():
+                setattr(field.values_count, name, count)
+        case IsEmpty(wanted):
+            field.is_empty = wanted
+        case IsNull(wanted):
+            field.is_null = wanted
 
 
-def _write_match(target: Message, wanted: dict[str, Any]) -> None:
-    match wanted:
-        case {"value": bool(value)}:
+def _write_match(target: Message, test: Match | Except | TextMatch) -> None:
+    match test:
+        case Match((bool(value),)):
             target.boolean = value
-        case {"value": int(value)}:
+        case Match((int(value),)):
             target.integer = value
-        case {"value": str(value)}:
+        case Match((str(value),)):
             target.keyword = value
-        case {"any": list(values)} | {"except": list(values)}:
-            prefix = "" if "any" in wanted else "except_"
-            if all(isinstance(value, str) for value in values):
-                getattr(target, f"{prefix}keywords").strings.extend(values)
-            elif all(type(value) is int for value in values):
-                getattr(target, f"{prefix}integers").integers.extend(values)
-            else:
-                raise _refused(f"mixed values in {wanted!r}")
-        case {"text": str(text)}:
-            target.text = text
-        case {"text_any": str(text)}:
-            target.text_any = text
-        case {"phrase": str(text)}:
-            target.phrase = text
-        case _:
-            raise _refused(f"the match {wanted!r}")
+        case Match(values):
+            _write_values(target, "", values)
+        case Except(values):
+            _write_values(target, "except_", values)
+        case TextMatch(kind, text) if kind in _TEXTS:
+            setattr(target, kind, text)
+        case TextMatch(kind):
+            raise _refused(f"the match {kind!r}")
 
 
-def _bounds(value: dict[str, Any]) -> list[str]:
-    if not value or not value.keys() <= set(_BOUNDS):
-        raise _refused(f"the bounds {value!r}")
-    return [bound for bound in _BOUNDS if value.get(bound) is not None]
+def _write_values(target: Message, prefix: str, values: tuple[Any, ...]) -> None:
+    if _are(str, values):
+        keywords = getattr(target, f"{prefix}keywords")
+        keywords.SetInParent()
+        keywords.strings.extend(values)
+    elif all(type(value) is int for value in values):
+        getattr(target, f"{prefix}integers").integers.extend(values)
+    else:
+        raise _refused(f"these values together: {values!r}")
 
 
 def _refused(what: str) -> Refused:

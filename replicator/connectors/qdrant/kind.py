@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from replicator.model.schema import IdKinds, VectorKind
+from replicator.model.schema import IdKinds, Precision, VectorKind
 from replicator.model.traits import IdRules, Traits, VectorRules
 from replicator.ports.kind import StoreKind
 from replicator.settings.credentials import why_not_sent
@@ -95,7 +95,12 @@ QDRANT = StoreKind(
     traits=Traits(
         ids=IdRules(kinds=IdKinds.UINT64 | IdKinds.UUID),
         vectors=VectorRules(
-            kinds=frozenset(VectorKind), several=True, none=True, normalises=True
+            kinds=frozenset(VectorKind),
+            several=True,
+            none=True,
+            precisions=frozenset(Precision),
+            dimensions_max=65_536,
+            normalises=True,
         ),
         marks=True,
         aliases=True,

@@ -1,7 +1,7 @@
 """
 Reading points: pages of a scan, and points by their ids, each reply bounded in bytes.
 
-How many rows a request asks for follows the size of the rows seen before (`stream.pages`). A
+How many rows a request asks for follows the size of the rows seen before (`model.pages`). A
 reply above the largest that is taken in is refused before it is read, and asked for in parts; a
 single point above it is named, not repeated. A limit that the server names is kept from then
 on.
@@ -9,6 +9,7 @@ on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
@@ -17,8 +18,10 @@ import msgspec
 
 from replicator.connectors.qdrant import failures, ranges
 from replicator.connectors.qdrant.channel import Channel
+from replicator.connectors.qdrant.filters import sure_of, write_filter
 from replicator.connectors.qdrant.points import can_hold, read_id, read_point, write_id
 from replicator.connectors.qdrant.ranges import IdRange
+from replicator.connectors.qdrant.schema import read_indexes
 from replicator.connectors.qdrant.scopes import (
     ShardKeys,
     all_of,
@@ -29,11 +32,14 @@ from replicator.connectors.qdrant.scopes import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected
+from replicator.model.filter import Filter
+from replicator.model.narrowing import at_least
+from replicator.model.pages import PageSize
 from replicator.model.point import BareId, Point, PointId, bare, scope_of, within
 from replicator.model.record import Chunk
 from replicator.ports.store import Page, RejectedRow
-from replicator.stream.pages import PageSize
 
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _KEY_BYTES = 64
 """An id in a reply with all that goes with it, and what little payload is asked for."""
 
@@ -52,15 +58,23 @@ class _Want(msgspec.Struct, frozen=True):
     page_rows: int
     keys_only: bool
     fields: Sequence[str]
+    where: Filter | None
 
 
 class Reading:
     """Reads over one channel."""
 
-    def __init__(self, channel: Channel, keys: ShardKeys, page_bytes: int) -> None:
+    def __init__(
+        self, channel: Channel, keys: ShardKeys, page_bytes: int, *, consistent: bool = False
+    ) -> None:
+        """
+        `consistent`: only what a quorum of the replicas agrees on is read. All of them would
+        be more, and would not answer while one is away.
+        """
         self._channel = channel
         self._keys = keys
         self._page_bytes = page_bytes
+        self._consistent = consistent
         self._sizes: dict[tuple[str, bool], PageSize] = {}
 
     async def scan(
@@ -68,13 +82,18 @@ class Reading:
         chunk: Chunk,
         after: str | None,
         page_rows: int,
+        *,
         keys_only: bool = False,
         fields: Sequence[str] = (),
+        where: Filter | None = None,
     ) -> AsyncIterator[Page]:
-        """Pages in the order of ids; `keys_only`: no vectors, and these payload fields."""
+        """
+        Pages in the order of ids; `keys_only`: no vectors, and these payload fields. `where`:
+        without points that are sure not to match.
+        """
         part = ranges.read_spec(chunk.spec)
         last = None if after is None else ranges.read_cursor(after)
-        want = _Want(chunk.collection, page_rows, keys_only, fields)
+        want = _Want(chunk.collection, page_rows, keys_only, fields, where)
         if part.besides is None:
             reading = self._scan(want, part, None if last is None else bare(last))
         else:
@@ -112,25 +131,49 @@ class Reading:
         start = part.start if after is None else ranges.successor(after)
         if after is not None and start is None:
             return
+        where = want.where
+        indexes = await self._indexes(want.collection) if where is not None else {}
         while True:
-            request = wire().ScrollPoints(
-                collection_name=want.collection, timeout=self._channel.timeout_s
-            )
-            _want(request, want.keys_only, want.fields)
-            select(request, part.scope)
-            if start is not None:
-                write_id(request.offset, start)
+            narrowed = None if where is None else at_least(where, sure_of(indexes))
+            request = self._scroll(want, part, start, narrowed)
             try:
-                page, start = await self._page(request, part, want)
+                page, following = await self._page(request, part, want)
             except ScopeGone:
                 yield Page([], None)  # and with it all that is left of the range
                 return
+            except Refused:
+                if narrowed is None:
+                    raise
+                # Strict mode may want an index of what is filtered by. It only saves reading.
+                where = None
+                continue
+            if narrowed is not None:
+                before, indexes = indexes, await self._indexes(want.collection)
+                if indexes != before:
+                    # What answered is not known: an index that came meanwhile may not hold all
+                    # that matches.
+                    continue
+            start = following
             ends = page.cursor is None
             yield page
             # Not to be held while the next one is read.
             del page
             if ends:
                 return
+
+    def _scroll(
+        self, want: _Want, part: IdRange, start: BareId | None, narrowed: Filter | None
+    ) -> Message:
+        request = wire().ScrollPoints(
+            collection_name=want.collection, timeout=self._channel.timeout_s
+        )
+        self._want(request, want.keys_only, want.fields)
+        select(request, part.scope)
+        if start is not None:
+            write_id(request.offset, start)
+        if narrowed is not None:
+            write_filter(request.filter, narrowed)
+        return request
 
     async def _page(
         self, request: Message, part: IdRange, want: _Want
@@ -148,7 +191,7 @@ class Reading:
                 size.was_too_large(request.limit)
                 if request.limit > 1:
                     continue
-                _want(request, True, ())
+                self._want(request, True, ())
                 reply = await self._read("Scroll", request)
                 rejected = tuple(
                     RejectedRow(
@@ -203,7 +246,7 @@ class Reading:
             request = wire().GetPoints(
                 collection_name=collection, timeout=self._channel.timeout_s
             )
-            _want(request, False, ())
+            self._want(request, False, ())
             select(request, scope)
             for point_id in some:
                 write_id(request.ids.add(), point_id)
@@ -230,47 +273,64 @@ class Reading:
             begin += len(some)
         return found
 
-    async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
-        """Which of these ids exist."""
-        there: set[PointId] = set()
+    async def glance(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str] = ()
+    ) -> dict[PointId, Point]:
+        """The points of these ids that exist, with these payload fields and no vectors."""
+        there: dict[PointId, Point] = {}
         parts = [(scope, part) for scope, part in by_scope(ids).items() if _can_be(scope)]
         for some_parts in some(parts, SCOPES_AT_ONCE):
-            for found in await all_of(
-                [self._present(collection, scope, part) for scope, part in some_parts]
+            for points in await all_of(
+                [self._glance(collection, scope, part, fields) for scope, part in some_parts]
             ):
-                there |= found
+                there |= {point.id: point for point in points}
         return there
 
-    async def _present(
-        self, collection: str, scope: str | None, ids: Sequence[BareId]
-    ) -> set[PointId]:
+    async def _glance(
+        self, collection: str, scope: str | None, ids: Sequence[BareId], fields: Sequence[str]
+    ) -> list[Point]:
         size = self._size(collection, True)
         wanted = [point_id for point_id in ids if can_hold(point_id)]
-        there: set[PointId] = set()
+        there: list[Point] = []
         while wanted:
             some = wanted[: size.rows(len(wanted))]
             request = wire().GetPoints(
                 collection_name=collection, timeout=self._channel.timeout_s
             )
-            _want(request, True, ())
+            self._want(request, True, fields)
             select(request, scope)
             for point_id in some:
                 write_id(request.ids.add(), point_id)
             try:
                 reply = await self._read("Get", request)
             except ScopeGone:
-                return set()
+                return []
             except Refused as exc:
                 if not _keeps(size, exc, len(some)):
                     raise
                 continue
-            there.update(
-                within(scope, read_id(point.id))
-                for point in reply.result
-                if _is_of(point, scope)
-            )
+            ours = (point for point in reply.result if _is_of(point, scope))
+            there += [read_point(point, scope) for point in ours]
             wanted = wanted[len(some) :]
         return there
+
+    async def narrowed(self, collection: str, where: Filter) -> Filter | None:
+        """What a scan by `where` asks for; None where that is every point."""
+        return at_least(where, sure_of(await self._indexes(collection)))
+
+    async def _indexes(self, collection: str) -> dict[str, str]:
+        request = wire().GetCollectionInfoRequest(collection_name=collection)
+        reply = await self._channel.read("Collections", "Get", request)
+        return read_indexes(reply.result)
+
+    def _want(self, request: Message, keys_only: bool, fields: Sequence[str]) -> None:
+        if keys_only and fields:
+            request.with_payload.include.fields[:] = map(_path_of, fields)
+        else:
+            request.with_payload.enable = not keys_only
+        request.with_vectors.enable = not keys_only
+        if self._consistent:
+            request.read_consistency.type = wire().enum("ReadConsistencyType")["Quorum"]
 
     async def sample(
         self, collection: str, count: int, scope: str | None = None
@@ -318,12 +378,9 @@ def _keeps(size: PageSize, error: Refused, asked: int) -> bool:
     return True
 
 
-def _want(request: Message, keys_only: bool, fields: Sequence[str]) -> None:
-    if keys_only and fields:
-        request.with_payload.include.fields[:] = fields
-    else:
-        request.with_payload.enable = not keys_only
-    request.with_vectors.enable = not keys_only
+def _path_of(field: str) -> str:
+    """A top-level field as the path that leads to it: what is no plain name is in quotes."""
+    return field if _PLAIN.fullmatch(field) else f'"{field}"'
 
 
 def _is_of(point: Message, scope: str | None) -> bool:

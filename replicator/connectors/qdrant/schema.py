@@ -15,6 +15,7 @@ from replicator.connectors.qdrant.bulk import (
 )
 from replicator.connectors.qdrant.kind import QDRANT
 from replicator.connectors.qdrant.native import read_document, unnamed
+from replicator.connectors.qdrant.neutral import restate
 from replicator.connectors.qdrant.values import read_payload, read_value
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.model.schema import (
@@ -47,16 +48,15 @@ _SAYS_NOTHING = {"modifier": "None", "sharding_method": "Auto"}
 def read_schema(name: str, info: Message, points: int | None) -> CollectionSchema:
     """Translate a `CollectionInfo`; `points` is an exact count."""
     mark = _read_mark(info.config.metadata)
-    kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
     vectors = read_vector_schemas(info.config.params)
     native = _native(info)
     _part_strict_mode(native, vectors)
     indexing = read_indexing(info)
-    return CollectionSchema(
+    schema = CollectionSchema(
         name=name,
         vectors=vectors,
         scoped=is_custom_sharded(info),
-        indexes={field: kinds[index.data_type] for field, index in info.payload_schema.items()},
+        indexes=read_indexes(info),
         index_options={
             field: options
             for field, index in info.payload_schema.items()
@@ -73,6 +73,13 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
         details=_details(info),
         **QDRANT.traits.facts(),
     )
+    return restate(schema)
+
+
+def read_indexes(info: Message) -> dict[str, str]:
+    """Payload field → the store-neutral type of its index."""
+    kinds = {number: kind.lower() for kind, number in wire().enum("PayloadSchemaType").items()}
+    return {field: kinds[index.data_type] for field, index in info.payload_schema.items()}
 
 
 def _read_mark(metadata: Mapping[str, Message]) -> Mark | None:

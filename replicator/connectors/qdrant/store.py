@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import copy
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
@@ -24,8 +25,10 @@ from replicator.connectors.qdrant.scopes import (
 )
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.connectors.qdrant.writing import Writing
-from replicator.errors import ReplicatorError
+from replicator.errors import Refused, ReplicatorError
+from replicator.model.filter import Filter, parse_search_filter
 from replicator.model.finding import CheckFinding, Severity
+from replicator.model.pages import PAGE_BYTES
 from replicator.model.point import Point, PointId, scope_of, within
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
@@ -33,7 +36,6 @@ from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
-from replicator.stream.pages import PAGE_BYTES
 
 SAMPLES_PER_PART = 64
 """Ids sampled for one chunk. Half of it makes chunks of visibly uneven size; twice only
@@ -57,6 +59,7 @@ class QdrantStore:
     def __init__(self, settings: QdrantSettings, page_bytes: int = PAGE_BYTES) -> None:
         """`page_bytes`: what a reply with points may hold, about."""
         self._settings = settings
+        self._page_bytes = page_bytes
         self._channel = Channel(settings)
         self._collections = Collections(self._channel, settings)
         self._keys = ShardKeys(self._channel)
@@ -127,7 +130,34 @@ class QdrantStore:
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """As `KeyReader.present`."""
-        return await self._reading.present(collection, ids)
+        return set(await self._reading.glance(collection, ids))
+
+    def scan_where(
+        self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
+    ) -> AsyncIterator[Page]:
+        """As `Narrower.scan_where`."""
+        return self._reading.scan(chunk, after, page_rows, where=where)
+
+    async def count_where(self, collection: str, where: Filter) -> int:
+        """As `Narrower.count_where`."""
+        narrowed = await self._reading.narrowed(collection, where)
+        try:
+            return await self._collections.count(collection, where=narrowed)
+        except Refused:
+            # As a scan does: it is then not narrowed.
+            return await self._collections.count(collection)
+
+    async def fetch_fields(
+        self, collection: str, ids: Sequence[PointId], fields: Sequence[str]
+    ) -> dict[PointId, Point]:
+        """As `Narrower.fetch_fields`."""
+        return await self._reading.glance(collection, ids, fields)
+
+    def consistent(self) -> QdrantStore:
+        """As `ConsistentReader.consistent`: by a quorum of the replicas."""
+        careful = copy.copy(self)
+        careful._reading = Reading(self._channel, self._keys, self._page_bytes, consistent=True)
+        return careful
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """The points that exist. An id that Qdrant cannot hold is absent."""
@@ -178,6 +208,56 @@ class QdrantStore:
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
         """The nearest points, best first: by the server's own index, or `exact`."""
+        request = self._query(collection, query)
+        reply = await self._channel.read("Points", "Query", request)
+        hits = _hits(reply.result)
+        if _are_scoped(hits):
+            [hits] = await self._search_scopes(collection, [request])
+        return hits
+
+    async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """As `BatchSearcher.search_many`."""
+        requests = [self._query(collection, query) for query in queries]
+        found = await self._search_at_once(collection, requests)
+        if any(map(_are_scoped, found)):
+            return await self._search_scopes(collection, requests)
+        return found
+
+    async def _search_at_once(
+        self, collection: str, requests: Sequence[Message]
+    ) -> list[list[Hit]]:
+        request = wire().QueryBatchPoints(
+            collection_name=collection, timeout=self._channel.timeout_s
+        )
+        request.query_points.extend(requests)
+        reply = await self._channel.read("Points", "QueryBatch", request)
+        return [_hits(answer.result) for answer in reply.result]
+
+    async def _search_scopes(
+        self, collection: str, requests: Sequence[Message]
+    ) -> list[list[Hit]]:
+        """Each scope by itself: an answer over several has one point for equal ids."""
+        found: list[list[Hit]] = [[] for _ in requests]
+        for scopes in some(await self._keys.list(collection), SCOPES_AT_ONCE):
+            asked = [[_of_scope(each, scope) for each in requests] for scope in scopes]
+            for answers in await all_of(
+                [self._search_at_once(collection, each) for each in asked]
+            ):
+                for number, hits in enumerate(answers):
+                    found[number] += hits
+        return [
+            await self._nearest(collection, request, hits)
+            for request, hits in zip(requests, found, strict=True)
+        ]
+
+    async def _nearest(
+        self, collection: str, request: Message, hits: Sequence[Hit]
+    ) -> list[Hit]:
+        larger = await self._collections.larger_is_nearer(collection, request.using)
+        nearer = -1 if larger else 1
+        return sorted(hits, key=lambda hit: nearer * hit.score)[: request.limit]
+
+    def _query(self, collection: str, query: Query) -> Message:
         request = wire().QueryPoints(
             collection_name=collection, limit=query.limit, timeout=self._channel.timeout_s
         )
@@ -187,29 +267,8 @@ class QdrantStore:
         if query.exact:
             request.params.exact = True
         if query.filter:
-            write_filter(request.filter, query.filter)
-        reply = await self._channel.read("Points", "Query", request)
-        hits = _hits(reply)
-        if any(scope_of(hit.id) is not None for hit in hits):
-            return await self._search_scopes(collection, request)
-        return hits
-
-    async def _search_scopes(self, collection: str, request: Message) -> list[Hit]:
-        """Each scope by itself: an answer over several has one point for equal ids."""
-        hits: list[Hit] = []
-        for scopes in some(await self._keys.list(collection), SCOPES_AT_ONCE):
-            asked = []
-            for scope in scopes:
-                asked.append(wire().QueryPoints())
-                asked[-1].CopyFrom(request)
-                select(asked[-1], scope)
-            replies = await all_of(
-                [self._channel.read("Points", "Query", each) for each in asked]
-            )
-            hits += [hit for reply in replies for hit in _hits(reply)]
-        larger = await self._collections.larger_is_nearer(collection, request.using)
-        nearer = -1 if larger else 1
-        return sorted(hits, key=lambda hit: nearer * hit.score)[: request.limit]
+            write_filter(request.filter, parse_search_filter(query.filter))
+        return request
 
     async def point_alias(self, alias: str, collection: str) -> None:
         """Move the alias in one request."""
@@ -282,7 +341,19 @@ def _chunks(collection: str, parts: Sequence[IdRange]) -> list[Chunk]:
     ]
 
 
-def _hits(reply: Message) -> list[Hit]:
+def _of_scope(request: Message, scope: str) -> Message:
+    """The same search, within a scope."""
+    within_scope = wire().QueryPoints()
+    within_scope.CopyFrom(request)
+    select(within_scope, scope)
+    return within_scope
+
+
+def _are_scoped(hits: Iterable[Hit]) -> bool:
+    return any(scope_of(hit.id) is not None for hit in hits)
+
+
+def _hits(points: Iterable[Message]) -> list[Hit]:
     return [
         Hit(
             within(
@@ -291,5 +362,5 @@ def _hits(reply: Message) -> list[Hit]:
             ),
             point.score,
         )
-        for point in reply.result
+        for point in points
     ]

@@ -25,6 +25,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from replicator.errors import Fatal, Refused
+from replicator.extras import DISTRIBUTION
 
 Message = Any
 """A protobuf message. Its class is made at run time, so its fields are not known to mypy."""
@@ -128,7 +129,10 @@ def _generated(module: str) -> ModuleType:
     if _STAND_IN not in sys.modules:
         spec = importlib.util.find_spec("qdrant_client")
         if spec is None or spec.origin is None:
-            raise Refused("extra-missing", "qdrant-client is not installed")
+            raise Refused(
+                "extra-missing",
+                f"qdrant-client is not installed: pip install '{DISTRIBUTION}[qdrant]'",
+            )
         package = ModuleType(_STAND_IN)
         package.__path__ = [str(Path(spec.origin).parent / "grpc")]
         sys.modules[_STAND_IN] = package

@@ -156,7 +156,7 @@ class Writing:
     async def _send_around(self, collection: str, encoded: EncodedBatch) -> list[PointId]:
         """Write a batch of which some patch finds no point, and return the ids of those."""
         patches = encoded.patches
-        present = await self._reading.present(collection, [patch.id for patch in patches])
+        present = await self._reading.glance(collection, [patch.id for patch in patches])
         plain = [patch for patch in patches if not patch.sets_vectors]
         absent = [patch.id for patch in plain if patch.id not in present]
         by_filter = [patch.if_present() for patch in plain]

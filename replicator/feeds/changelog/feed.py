@@ -105,13 +105,15 @@ class ChangelogFeed:
             return {}
         return {PARTITION: bookmark_of(Record(PARTITION, offset, *rows[0]))}
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(
+        self, positions: Mapping[Partition, int], partitions: int | None = None
+    ) -> None:
         """See `ChangeFeed.open`."""
-        if set(positions) != {PARTITION}:
+        if set(positions) != {PARTITION} or partitions not in (None, 1):
             raise Blocked(
                 "partitions-changed",
                 f"a change log has the one partition {PARTITION}, and the positions name "
-                f"{', '.join(sorted(positions)) or 'none'}",
+                f"{', '.join(sorted(positions)) or 'none'} of {partitions or len(positions)}",
             )
         await self._disconnect()
         position = positions[PARTITION]

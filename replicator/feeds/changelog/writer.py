@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 from replicator import clock
-from replicator.feeds.changelog.opening import BUSY_TIMEOUT_S, LogFile
+from replicator.errors import Refused
+from replicator.feeds.changelog.opening import BUSY_TIMEOUT_S, PARTITION, LogFile
 from replicator.feeds.changelog.queries import queries
+from replicator.model.position import Place
 
 PRUNE_ROWS = 500
 """Rows deleted in one transaction, some tens of milliseconds in which no one else can write.
@@ -30,18 +32,20 @@ class ChangelogWriter:
         self._file = LogFile(Path(path), busy_timeout_s)
 
     @staticmethod
-    def insert(database: sqlite3.Connection, key: bytes | None, value: bytes | None) -> None:
-        """Append one record in the transaction that `database` is in."""
-        database.execute(queries()["append"], {"key": key, "value": value})
+    def insert(database: sqlite3.Connection, key: bytes | None, value: bytes | None) -> int:
+        """Append one record in the transaction that `database` is in; its offset."""
+        added = database.execute(queries()["append"], {"key": key, "value": value}).lastrowid
+        assert added is not None, "an INSERT adds a row"
+        return added
 
-    def append(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+    def append(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> list[int]:
         """
-        Append (key, value) records in order, all or none; durable on return. A None value
-        deletes its key. Raises Unavailable when another writer holds the file for too long.
+        Append (key, value) records in order, all or none; their offsets, durable on return. A
+        None value deletes its key. Raises Unavailable when another writer holds the file for
+        too long.
         """
         with self._file.transaction() as database:
-            for key, value in records:
-                self.insert(database, key, value)
+            return [self.insert(database, key, value) for key, value in records]
 
     def prune(self, keep_s: float) -> int:
         """
@@ -82,13 +86,20 @@ class ChangelogEventLog:
         self._writer: ChangelogWriter | None = None
         self._turn = asyncio.Lock()
 
-    async def append(self, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
-        """See `EventLog.append`: one transaction, all or none."""
+    async def append(
+        self,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[Place]:
+        """See `EventLog.append`: one transaction, all or none. Its rows have no headers."""
+        if headers:
+            raise Refused("unsupported", "the rows of a change log have no headers")
         # The turn keeps the order of calls. A cancelled call may still be appended.
         async with self._turn:
             if self._writer is None:
                 self._writer = await asyncio.to_thread(ChangelogWriter, self._path)
-            await asyncio.to_thread(self._writer.append, records)
+            offsets = await asyncio.to_thread(self._writer.append, records)
+            return [Place(PARTITION, offset) for offset in offsets]
 
     async def close(self) -> None:
         """Close the file."""

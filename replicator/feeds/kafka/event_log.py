@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replicator.feeds.kafka.cluster import Cluster
-from replicator.feeds.kafka.connection import Connection
+from replicator.feeds.kafka.connection import Connection, partition_name
 from replicator.feeds.kafka.producer import Outgoing, Producer
+from replicator.model.position import Place
 from replicator.settings.feeds import KafkaSettings
 
 
@@ -24,7 +25,11 @@ class KafkaEventLog:
         partitioner = "murmur2" if settings.partitioner == "unchecked" else settings.partitioner
         self._producer = Producer(connection, settings.topic, partitioner)
 
-    async def append(self, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+    async def append(
+        self,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> list[Place]:
         """
         See `EventLog.append`. Raises Refused("topic-missing"), never creating the topic;
         Rejected("value-too-large"); Unavailable, or OutcomeUnknown when some may be in the log:
@@ -35,7 +40,10 @@ class KafkaEventLog:
             # partition and a week of retention.
             await self._cluster.leaders(self._topic)
             self._known = True
-        await self._producer.append([Outgoing(key=key, value=value) for key, value in records])
+        places = await self._producer.append(
+            [Outgoing(key=key, value=value, headers=headers) for key, value in records]
+        )
+        return [Place(partition_name(self._topic, number), at) for number, at in places]
 
     async def close(self) -> None:
         """See `EventLog.close`."""

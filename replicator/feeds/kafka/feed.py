@@ -87,17 +87,20 @@ class KafkaFeed:
         """See `ChangeFeed.bookmarks_at`. Also raises Unavailable("transaction-open")."""
         return await self._ranges.bookmarks(offsets, await self.bounds())
 
-    async def open(self, positions: Mapping[Partition, int]) -> None:
+    async def open(
+        self, positions: Mapping[Partition, int], partitions: int | None = None
+    ) -> None:
         """See `ChangeFeed.open`."""
         await self._stop()
         self._opened = self._told or await self._cluster.topic_id(self._topic)
         await self._check_identity()
+        expected = len(positions) if partitions is None else partitions
         bounds = await self.bounds()
-        if set(positions) != set(bounds):
+        if len(bounds) != expected or not bounds.keys() >= positions.keys():
             await asyncio.sleep(_CONFIRM_S)
             bounds = await self.bounds()
-        if set(positions) != set(bounds):
-            raise self._changed(len(positions), len(bounds))
+        if len(bounds) != expected or not bounds.keys() >= positions.keys():
+            raise self._changed(expected, len(bounds))
         for partition, position in positions.items():
             if not bounds[partition].start <= position <= bounds[partition].end:
                 raise not_held(partition, position, bounds[partition])
@@ -105,7 +108,7 @@ class KafkaFeed:
         stream = Stream(self._connection, self._topic, positions, self._pin)
         await stream.start()
         self._stream, self._trouble, self._lost = stream, None, False
-        self._watching = asyncio.create_task(self._watch(len(bounds)), name="kafka-watch")
+        self._watching = asyncio.create_task(self._watch(expected), name="kafka-watch")
 
     async def poll(self, records_max: int, timeout_s: float) -> Polled:
         """See `ChangeFeed.poll`. An absent cluster shows within `request_timeout`."""

@@ -1,5 +1,5 @@
 """
-The consumer of the stream: every partition by hand, at positions that are ours.
+The consumer of the stream: its partitions by hand, at positions that are ours.
 
 It belongs to no group, so nothing that a group has committed can move it, and with
 `auto_offset_reset="none"` an offset that the log no longer holds is an error and never a jump.
@@ -22,7 +22,7 @@ from replicator.errors import Blocked
 from replicator.feeds.kafka.connection import (
     METADATA_MAX_AGE_MS,
     Connection,
-    partition_name,
+    partition_number,
     stop,
 )
 from replicator.feeds.kafka.pin import TopicPin
@@ -90,7 +90,7 @@ def to_record(partition: Partition, record: ConsumerRecord[Any, Any]) -> Record:
 
 
 class Stream:
-    """Records of all partitions of a topic, from given positions on."""
+    """Records of some or all partitions of a topic, from given positions on."""
 
     def __init__(
         self,
@@ -105,9 +105,9 @@ class Stream:
         self._connection = connection
         self._pin = pin
         self._last: dict[TopicPartition, Bookmark] = {}
+        assert positions, "a reader of nothing"
         self._names = {
-            TopicPartition(topic, number): partition_name(topic, number)
-            for number in range(len(positions))
+            TopicPartition(topic, partition_number(name)): name for name in sorted(positions)
         }
         self._next = {each: positions[name] for each, name in self._names.items()}
         self._active = tuple(self._names)

@@ -35,6 +35,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.write import Upsert, Write
 from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, StoreWriter
+from replicator.ports.transform import Row
 from replicator.settings.settings import BackfillSettings, Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
@@ -187,8 +188,8 @@ class Backfill:
 
     async def _estimate(self) -> int | None:
         counts = [
-            await self._source.count(name, self._atlas.scopes.get(name))
-            for name in self._atlas.forward
+            await self._source.count(name, self._atlas.scopes.get(name), route.where)
+            for name, route in self._atlas.forward.items()
         ]
         return None if None in counts else sum(count or 0 for count in counts)
 
@@ -205,6 +206,7 @@ class Backfill:
             state.chunk,
             state.cursor,
             self._settings.page_rows,
+            where=self._atlas.forward[state.chunk.collection].where,
             budget=self._pace,
             lease=self._lease,
         )
@@ -226,16 +228,13 @@ class Backfill:
         for row in page.rejected:
             key = None if row.id is None else Key(route.collection, row.id)
             refused.append(self._letters.of_row(key, row.error, row.raw, row.place))
-        for point in page.points:
-            key = Key(route.collection, point.id)
-            try:
-                write = route.row(key, point)
-            except Rejected as error:
-                refused.append(self._letters.of_row(key, error, None, ""))
-                continue
-            if isinstance(write, Upsert):  # what the filter leaves out is not there to delete
+        items = [Row(Key(route.collection, point.id), point) for point in page.points]
+        for item, write in zip(items, await route.writes(items, self._lease), strict=True):
+            if isinstance(write, Rejected):
+                refused.append(self._letters.of_row(item.key, write, None, ""))
+            elif isinstance(write, Upsert):  # what the filter leaves out is not to be deleted
                 writes[write.id] = write
-                keys[write.id] = key
+                keys[write.id] = item.key
         rows = len(page.points) + len(page.rejected)
         if writes:
             await failpoints.reached("backfill.before-write")

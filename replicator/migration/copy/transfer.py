@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
 
@@ -26,6 +26,7 @@ from replicator.ports.kind import DirectoryOf
 from replicator.ports.state import StateStore
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings, StateSettings
+from replicator.settings.stores import StoreSettings
 from replicator.settings.transform import CollectionSettings, TransformSettings
 
 _MANIFEST = "export.json"
@@ -54,17 +55,18 @@ def export_settings(
     list means all. Raises Refused("not-found").
     """
     store = settings.source if side == "source" else settings.target
-    accepted = _accepted(settings, side)
-    # At the target there are no others, and a copy finds out whether there are any.
-    scopes = {each.source: each.scopes for each in settings.collections}
+    at_side = _at_side(settings, side)
     return msgspec.structs.replace(
         settings,
         name=f"{settings.name}-export",
         source=store,
         target=files.settings(directory),
         collections=[
-            _as_it_is(
-                name, name, accepted[name], scopes.get(name) if side == "source" else None
+            msgspec.structs.replace(
+                _as_it_is(name, name, at_side[name]),
+                source_options=_options(store, at_side[name], side),
+                # At the target there are no others, and a copy finds out whether there are any.
+                scopes=at_side[name].scopes if side == "source" else None,
             )
             for name in _named(settings, side, collections)
         ],
@@ -86,7 +88,7 @@ def import_settings(
     name that is none of theirs.
     """
     store = settings.source if side == "source" else settings.target
-    accepted = _accepted(settings, side)
+    at_side = _at_side(settings, side)
     names = _named(settings, side, collections)
     is_there = partial(files.holds, directory)
     words = _words(settings, side, names, Path(directory), is_there)
@@ -95,7 +97,13 @@ def import_settings(
         name=f"{settings.name}-import",
         source=files.settings(directory),
         target=store,
-        collections=[_as_it_is(words[name], name, accepted[name]) for name in names],
+        collections=[
+            msgspec.structs.replace(
+                _as_it_is(words[name], name, at_side[name]),
+                target_options=_options(store, at_side[name], side),
+            )
+            for name in names
+        ],
         feed=NoFeedSettings(),
         state=StateSettings(path=str(Path(directory) / ".import.db")),
     )
@@ -194,24 +202,24 @@ def _named(settings: Settings, side: str, wanted: Sequence[str]) -> list[str]:
     return list(wanted) or names
 
 
-def _accepted(settings: Settings, side: str) -> dict[str, list[str]]:
-    """The losses that were accepted, by the collections' names at the side."""
-    return {
-        (c.source if side == "source" else c.target): c.accept for c in settings.collections
-    }
+def _at_side(settings: Settings, side: str) -> dict[str, CollectionSettings]:
+    """The collections by their names at the side."""
+    return {(c.source if side == "source" else c.target): c for c in settings.collections}
 
 
-def _as_it_is(
-    source: str,
-    target: str,
-    accept: list[str],
-    scopes: Literal["*"] | list[str] | None = None,
-) -> CollectionSettings:
+def _as_it_is(source: str, target: str, settings: CollectionSettings) -> CollectionSettings:
+    """With the losses that were accepted."""
     return CollectionSettings(
         source=source,
         target=target,
         ids="auto",
-        scopes=scopes,
-        accept=accept,
+        accept=settings.accept,
         transform=TransformSettings(),
     )
+
+
+def _options(store: StoreSettings, collection: CollectionSettings, side: str) -> dict[str, Any]:
+    """How the side keeps a collection; what a new one is made with says nothing of it."""
+    if store.options is None:
+        return {}
+    return collection.source_options if side == "source" else collection.target_options

@@ -27,6 +27,7 @@ from replicator.migration.process.observe import ANSWER_S
 from replicator.migration.process.operations import Operations
 from replicator.migration.process.supervisor import Supervisor
 from replicator.model.command import Cross
+from replicator.model.fence import FenceAnswer
 from replicator.model.finding import Blocker
 from replicator.model.phase import Direction, Phase
 from replicator.model.record import MigrationRecord
@@ -252,7 +253,7 @@ class Crossing:
             if record.fence_closed and not _stays_closed(record):
                 try:
                     await failpoints.reached("crossing.before-open")
-                    await self._fence.open(record.fence_attempt)
+                    answer = await self._fence.open(record.fence_attempt)
                     await failpoints.reached("crossing.after-open")
                 except ReplicatorError as error:
                     self._engine.patience.saw(self, error)
@@ -261,13 +262,13 @@ class Crossing:
                 self._engine.patience.over(self)
                 # What a script answered in advance was for this attempt, its way back included.
                 self._person.assume_yes = False
-                await self._opened(record)
+                await self._opened(record, answer)
                 if self._cutover is not None and self._cutover.status.outcome is None:
                     await self._cutover.opened()
             else:
                 await self._engine.journal.changes()
 
-    async def _opened(self, record: MigrationRecord) -> None:
+    async def _opened(self, record: MigrationRecord, answer: FenceAnswer) -> None:
         stopped_s = None
         if record.fenced_at is not None:
             stopped_s = max(0.0, self._parts.clock() - record.fenced_at)
@@ -279,6 +280,7 @@ class Crossing:
             "the writer fence is open",
             lambda now: msgspec.structs.replace(now, fence_closed=False, fenced_at=None),
             stopped_s=stopped_s,
+            **answer.evidence,
         )
         if self._cutover is not None:
             self._cutover.status.stopped_s = stopped_s

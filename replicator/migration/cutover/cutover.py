@@ -38,6 +38,7 @@ from replicator.errors import (
 from replicator.migration.equality.recheck import Rechecked
 from replicator.migration.evidence.journal import Journal
 from replicator.model.fact import FactCode
+from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
 from replicator.model.position import Positions
 from replicator.model.record import MigrationRecord
@@ -204,6 +205,7 @@ class Cutover:
     async def _fence_and_drain(self, direction: Direction) -> Positions:
         await self._step("before_fence", "running the hook before the fence")
         await self._hooks.run("before_fence", direction)
+        tries = self._journal.record.tries + 1
         # Invariant 7: a restart must know that the fence may be closed before it is.
         begun = await self._journal.move(
             Phase.FENCING,
@@ -213,7 +215,8 @@ class Cutover:
             when=lambda record: not record.paused and record.direction is direction,
             fence_closed=True,
             fenced_at=self._clock(),
-            tries=self._journal.record.tries + 1,
+            tries=tries,
+            fence_token=self._journal.record.attempt_at(tries),
         )
         if not begun:
             raise self._overtaken()
@@ -221,7 +224,8 @@ class Cutover:
         await self._step("fence", "closing the writer fence")
         # The holder's deadline leaves room for the switch itself, which the attempt's does not
         # bound.
-        await self._close(self._ends_at - asyncio.get_running_loop().time() + _GRACE_S)
+        answer = await self._close(self._ends_at - asyncio.get_running_loop().time() + _GRACE_S)
+        await self._journal.note("closed", "every writer has flushed", **answer.evidence)
         await failpoints.reached("crossing.closed")
         await self._hooks.run("after_fence", direction)
         vector = await self._vector()
@@ -451,17 +455,20 @@ class Cutover:
             how = "the fence had lapsed, and " if self._has_lapsed() else ""
             await self._hold(f"{how}{found} was written to the store left behind")
 
-    async def _close(self, deadline_s: float) -> None:
+    async def _close(self, deadline_s: float) -> FenceAnswer:
         """Close the fence, or move its deadline. A deadline that had passed by then is a
         lapse.
         """
         loop = asyncio.get_running_loop()
         asked_at, before = loop.time(), self._closed_until
-        await self._fence.close(deadline_s, self._journal.record.fence_attempt)
+        answer = await self._fence.close(deadline_s, self._journal.record.fence_attempt)
         # The holder may have taken the request in at any time until its answer.
         if before is not None and loop.time() >= before:
             await self._latch_lapse("the fence's deadline passed before it was extended")
-        self._closed_until = asked_at + deadline_s
+        # A holder may hold for less than it was asked, and says so.
+        held_s = deadline_s if answer.held_s is None else min(deadline_s, answer.held_s)
+        self._closed_until = asked_at + held_s
+        return answer
 
     async def _close_again(self) -> None:
         """Close after a lapse: every writer has flushed when it returns. HELD where it cannot
@@ -471,7 +478,7 @@ class Cutover:
             return  # it does not open by itself, and asking again would prove nothing
         while True:
             try:
-                await self._close(_GRACE_S)
+                answer = await self._close(_GRACE_S)
                 break
             except Retryable as error:
                 self._waits.saw(self, error)
@@ -480,6 +487,7 @@ class Cutover:
                 self._waits.over(self)
                 await self._hold(f"the fence had lapsed, and is not closed: {error.message}")
         self._waits.over(self)
+        await self._journal.note("closed", "closed again", **answer.evidence)
 
     def _lapsed(self) -> bool:
         """Whether the holder may have opened the fence by itself by now."""

@@ -20,7 +20,7 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
-from replicator.model.write import Write
+from replicator.ports.transform import Row
 from replicator.settings.settings import VerifySettings
 from replicator.stream.reading import Reader
 
@@ -46,16 +46,28 @@ class Mirror:
         atlas: Atlas,
         settings: VerifySettings,
     ) -> None:
-        self._source = source
-        self._target = target
+        self._source = source.consistent
+        self._target = target.consistent
         self._atlas = atlas
         self._settings = settings
         self._like: dict[str, Likeness] = {}
 
     async def unknown(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
-        """Which of these ids the source does not have at all."""
+        """
+        Which of these ids the source does not have at all; or has, in points that a scan which
+        the filter narrows need not show, because they do not match it.
+        """
         name = self._atlas.at_source(collection)
-        return set(ids) - await self._source.present(name, ids)
+        passing = self._atlas.forward[collection].transform.filter
+        if passing is None or not self._source.narrows:
+            return set(ids) - await self._source.present(name, ids)
+        there = await self._source.fetch_fields(name, ids, sorted(passing.fields))
+        return {
+            point_id
+            for point_id in ids
+            if (point := there.get(point_id)) is None
+            or not passing.matches(point_id, point.payload)
+        }
 
     async def gaps(self, keys: Sequence[Key]) -> list[Gap]:
         """The keys on which both stores differ, read now."""
@@ -80,13 +92,12 @@ class Mirror:
         carried is in the dead letters, and is not compared; their number is returned as well.
         """
         route = self._atlas.forward[collection]
-        expected: list[tuple[Key, Write]] = []
-        for point_id, point in rows:
-            key = Key(collection, point_id)
-            try:
-                expected.append((key, route.row(key, point)))
-            except Rejected:
-                continue
+        items = [Row(Key(collection, point_id), point) for point_id, point in rows]
+        expected = [
+            (item.key, wanted)
+            for item, wanted in zip(items, await route.writes(items), strict=True)
+            if not isinstance(wanted, Rejected)
+        ]
         ids = [wanted.id for _, wanted in expected]
         held, broken = await self._target.fetch(route.store, ids)
         gaps, like = [], self._likeness(collection)

@@ -16,8 +16,7 @@ no reason to fail before it was written again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -26,16 +25,17 @@ from replicator.migration.equality.likeness import Likeness
 from replicator.migration.equality.reference_fold import size_of
 from replicator.migration.equality.touched import Touched, Touches
 from replicator.model.event import ChangeEvent, Key
+from replicator.model.pages import PageSize
 from replicator.model.phase import Direction
 from replicator.model.point import PointId
 from replicator.model.position import Positions
 from replicator.model.write import Write
 from replicator.ports.feed import ChangeFeed
 from replicator.ports.state import StateStore
+from replicator.ports.transform import Item, Row
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.intake import Intake
 from replicator.stream.ownership import Lease
-from replicator.stream.pages import PageSize
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.writing import Writer
@@ -92,8 +92,8 @@ class Recheck:
         self._direction = direction
         self._feed = feed
         self._intake = intake
-        self._written = written
-        self._owner = owner
+        self._written = written.consistent
+        self._owner = owner.consistent
         self._likeness = likeness
         self._writer = writer
         self._lease = lease
@@ -220,23 +220,23 @@ class Recheck:
             return await self._images(look, keys)
         events = {key: word.event(key) for key in keys if (word := words[key].word) is not None}
         if self._direction is Direction.REVERSE:
-            return self._of_log(look, events)
+            return await self._of_log(look, events)
         of_image = [
             key
             for key, event in events.items()
             if event is None or look.route.transform.needs_image(event)
         ]
         wanted = await self._settled_images(look, of_image)
-        return wanted | self._of_log(
+        return wanted | await self._of_log(
             look, {k: e for k, e in events.items() if k not in of_image}
         )
 
-    def _of_log(
+    async def _of_log(
         self, look: _Look, events: Mapping[Key, ChangeEvent | None]
     ) -> dict[Key, Write]:
         said = {key: event for key, event in events.items() if event is not None}
         look.said |= said
-        return _writes((key, partial(look.route.write, event)) for key, event in said.items())
+        return await self._writes(look, list(said.values()))
 
     async def _settled_images(self, look: _Look, keys: Sequence[Key]) -> dict[Key, Write]:
         """The source's images, of a source that does not show its writes at once."""
@@ -253,11 +253,8 @@ class Recheck:
         for key in keys:
             look.said.pop(key, None)
         look.bytes_read += sum(map(size_of, images.values()))
-        wanted = _writes(
-            (key, partial(look.route.row, key, images.get(key.id)))
-            for key in keys
-            if key.id not in unreadable
-        )
+        rows = [Row(key, images.get(key.id)) for key in keys if key.id not in unreadable]
+        wanted = await self._writes(look, rows)
         if unreadable:
             wanted |= await self._instead(look, [key for key in keys if key.id in unreadable])
         return wanted
@@ -273,7 +270,16 @@ class Recheck:
                 look.done.unreadable += 1
             else:
                 events[key] = event
-        return self._of_log(look, events)
+        return await self._of_log(look, events)
+
+    async def _writes(self, look: _Look, items: Sequence[Item]) -> dict[Key, Write]:
+        """What cannot be carried is among the dead letters, which the gate has judged."""
+        writes = await look.route.writes(items, self._lease)
+        return {
+            item.key: write
+            for item, write in zip(items, writes, strict=True)
+            if not isinstance(write, Rejected)
+        }
 
     async def _differing(self, look: _Look, wanted: Mapping[Key, Write]) -> dict[Key, str]:
         if not wanted:
@@ -291,13 +297,3 @@ class Recheck:
             if unlike is not None:
                 differing[key] = unlike.sentence
         return differing
-
-
-def _writes(makers: Iterable[tuple[Key, Callable[[], Write]]]) -> dict[Key, Write]:
-    writes: dict[Key, Write] = {}
-    for key, make in makers:
-        try:
-            writes[key] = make()
-        except Rejected:
-            continue  # it is among the dead letters, which the gate has judged
-    return writes

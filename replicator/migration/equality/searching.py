@@ -8,6 +8,9 @@ exact answer. A hit that is as near as the last one expected is as good as it. R
 of so many trials, so it comes with its 95% interval, and only an interval that lies below the
 threshold as a whole says that the target falls short.
 
+Queries are asked some at a time where a store answers several at once, and by themselves where
+it does not, or one of them is refused.
+
 A search that a store refuses, or that names a vector it does not have, is not compared, and its
 vector is named with the reason. It says nothing of the other vectors.
 """
@@ -40,6 +43,10 @@ _REFUSALS = 3
 """Of queries by one vector, before the others by it are not asked any more: each may have taken
 as long as a store allows."""
 
+_TOGETHER = 16
+"""Queries of one request. An exact search may take a second, and a store allows some dozens for
+a request; half as many would save little of a small collection's round trips."""
+
 _TRIES = 3
 """Of a search that is not answered, before its vector is given up for this verification."""
 
@@ -60,6 +67,24 @@ class Answered(msgspec.Struct, kw_only=True):
     """Both stores looked at every point."""
 
 
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A query as either store is asked it."""
+
+    query: Query
+    at_source: Query
+    at_target: Query
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one store found, whether it looked at every point, and how long that took; of a
+    query asked with others, its share.
+    """
+
+    hits: list[Hit]
+    exact: bool
+    ms: float
+
+
 class Searching:
     """Compares the answers of two stores."""
 
@@ -69,6 +94,8 @@ class Searching:
         self._atlas = atlas
         self._inexact: set[tuple[str, str]] = set()
         """Collections at a store that does not look at every point when asked to."""
+        self._singly: set[tuple[str, str]] = set()
+        """Those where several queries at once were not answered."""
 
     async def compare(
         self, collection: CollectionSettings, queries: Sequence[Query]
@@ -76,15 +103,18 @@ class Searching:
         """The figures of one collection, as in `Report.search`."""
         answers: list[Answered] = []
         refused: dict[str, list[str]] = {}
-        for query in queries:
-            reasons = refused.get(query.using, [])
-            if len(reasons) >= _REFUSALS:
-                reasons.append("")
-                continue
-            try:
-                answers.append(await self._ask(collection, query))
-            except (Refused, Rejected) as error:
-                refused.setdefault(query.using, []).append(error.message)
+        for begin in range(0, len(queries), _TOGETHER):
+            asked: list[_Asked] = []
+            for query in queries[begin : begin + _TOGETHER]:
+                reasons = refused.get(query.using, [])
+                if len(reasons) >= _REFUSALS:
+                    reasons.append("")
+                    continue
+                try:
+                    asked.append(await self._asked(collection, query))
+                except (Refused, Rejected) as error:
+                    refused.setdefault(query.using, []).append(error.message)
+            await self._ask(collection, asked, answers, refused)
         figures: dict[str, Any] = _figures(answers) if answers else {}
         groups = sorted({answer.group for answer in answers if answer.group})
         if groups:
@@ -99,8 +129,8 @@ class Searching:
             }
         return figures
 
-    async def _ask(self, collection: CollectionSettings, query: Query) -> Answered:
-        route = self._atlas.forward[collection.source]
+    async def _asked(self, collection: CollectionSettings, query: Query) -> _Asked:
+        """Raises Refused or Rejected for one that cannot be asked of both."""
         mapping = collection.transform.vectors
         if mapping is not None and query.using not in mapping:
             raise Refused("bad-request", f"the vector {query.using!r} does not travel")
@@ -108,32 +138,68 @@ class Searching:
         if known is not None and query.using not in known:
             raise Rejected("vector-unknown", f"the source has no vector {query.using!r}")
         query = await self._resolved(collection.source, query)
-        moved = msgspec.structs.replace(
-            query, using=(mapping or {}).get(query.using, query.using), filter=None
+        return _Asked(
+            query=query,
+            at_source=msgspec.structs.replace(query, limit=query.limit + _MORE),
+            at_target=msgspec.structs.replace(
+                query, using=(mapping or {}).get(query.using, query.using), filter=None
+            ),
         )
-        asked = msgspec.structs.replace(query, limit=query.limit + _MORE)
-        begun = time.perf_counter()
+
+    async def _ask(
+        self,
+        collection: CollectionSettings,
+        asked: Sequence[_Asked],
+        answers: list[Answered],
+        refused: dict[str, list[str]],
+    ) -> None:
+        """Ask both stores, together where they can; of what was not answered so, one by one."""
+        route = self._atlas.forward[collection.source]
         name = self._atlas.at_source(collection.source)
-        at_source, exact = await self._hits(self._source, name, asked, query.limit)
-        between = time.perf_counter()
-        at_target, also = await self._hits(self._target, route.store, moved, query.limit)
-        ended = time.perf_counter()
-        wanted = _in_target_ids(route, at_source)
-        found = expected(wanted, at_target, query.limit)
-        first = [hit.id for hit in wanted[: query.limit]]
-        got = [hit.id for hit in at_target]
-        return Answered(
-            using=query.using,
-            group=query.group,
-            k=query.limit,
-            hits=found,
-            wanted=len(first),
-            overlap=overlap(first, got),
-            rank_agreement=rank_agreement(first, got),
-            source_ms=(between - begun) * 1000,
-            target_ms=(ended - between) * 1000,
-            exact=exact and also,
+        sources = await self._together(self._source, name, [each.at_source for each in asked])
+        targets = await self._together(
+            self._target, route.store, [each.at_target for each in asked]
         )
+        for each, at_source, at_target in zip(asked, sources, targets, strict=True):
+            query = each.query
+            if len(refused.get(query.using, [])) >= _REFUSALS:
+                refused[query.using].append("")
+                continue
+            try:
+                theirs = at_source or await self._hits(
+                    self._source, name, each.at_source, query.limit
+                )
+                ours = at_target or await self._hits(
+                    self._target, route.store, each.at_target, query.limit
+                )
+            except (Refused, Rejected) as error:
+                refused.setdefault(query.using, []).append(error.message)
+            else:
+                answers.append(_answered(route, query, theirs, ours))
+
+    async def _together(
+        self, store: Reader, collection: str, queries: Sequence[Query]
+    ) -> Sequence[_Answer | None]:
+        """The answers of one request; None of each where there are none."""
+        place = self._place(store, collection)
+        if len(queries) < 2 or place in self._singly:
+            return [None] * len(queries)
+        exact = place not in self._inexact
+        asked = [msgspec.structs.replace(query, exact=exact) for query in queries]
+        begun = time.perf_counter()
+        try:
+            found = await store.search_many(collection, asked)
+        except (Refused, Rejected, Retryable):
+            found = None
+        if found is None:
+            # One of them may be to blame, or their number: asked singly, that shows.
+            self._singly.add(place)
+            return [None] * len(queries)
+        ms = (time.perf_counter() - begun) * 1000 / len(queries)
+        return [_Answer(hits=hits, exact=exact, ms=ms) for hits in found]
+
+    def _place(self, store: Reader, collection: str) -> tuple[str, str]:
+        return ("source" if store is self._source else "target", collection)
 
     async def _resolved(self, collection: str, query: Query) -> Query:
         """The query with the vector of the stored point that it names, if it names one."""
@@ -153,41 +219,57 @@ class Searching:
             )
         return msgspec.structs.replace(query, vector=vector)
 
-    async def _hits(
-        self, store: Reader, collection: str, query: Query, enough: int
-    ) -> tuple[list[Hit], bool]:
+    async def _hits(self, store: Reader, collection: str, query: Query, enough: int) -> _Answer:
         """
-        The answer, and whether every point was looked at. A store that takes too long to look
-        at all, or is not allowed to, is asked by its index; one that allows no more hits than
-        are needed is asked for those.
+        The answer to one query. A store that takes too long to look at every point, or is not
+        allowed to, is asked by its index; one that allows no more hits than are needed is asked
+        for those.
         """
-        place = ("source" if store is self._source else "target", collection)
+        place = self._place(store, collection)
         tries = [(True, query.limit), (True, enough), (False, query.limit), (False, enough)]
         if place in self._inexact:
             tries = tries[2:]
         if query.limit == enough:
             tries = tries[::2]
+        begun = time.perf_counter()
         for exact, limit in tries[:-1]:
             asked = msgspec.structs.replace(query, exact=exact, limit=limit)
             try:
                 hits = await store.search(collection, asked)
             except (Refused, Retryable):
                 continue
-            if not exact:
-                self._inexact.add(place)
-            return hits, exact
-        exact, limit = tries[-1]
-        asked = msgspec.structs.replace(query, exact=exact, limit=limit)
-        try:
-            hits = await store.search(collection, asked, tries=_TRIES)
-        except Retryable as error:
-            # The proof that both stores hold the same must not wait for it for ever.
-            raise Refused(
-                "store-refused", f"no answer in {_TRIES} tries: {error.message}"
-            ) from error
+            break
+        else:
+            exact, limit = tries[-1]
+            asked = msgspec.structs.replace(query, exact=exact, limit=limit)
+            try:
+                hits = await store.search(collection, asked, tries=_TRIES)
+            except Retryable as error:
+                # The proof that both stores hold the same must not wait for it for ever.
+                raise Refused(
+                    "store-refused", f"no answer in {_TRIES} tries: {error.message}"
+                ) from error
         if not exact:
             self._inexact.add(place)
-        return hits, exact
+        return _Answer(hits=hits, exact=exact, ms=(time.perf_counter() - begun) * 1000)
+
+
+def _answered(route: Route, query: Query, at_source: _Answer, at_target: _Answer) -> Answered:
+    wanted = _in_target_ids(route, at_source.hits)
+    first = [hit.id for hit in wanted[: query.limit]]
+    got = [hit.id for hit in at_target.hits]
+    return Answered(
+        using=query.using,
+        group=query.group,
+        k=query.limit,
+        hits=expected(wanted, at_target.hits, query.limit),
+        wanted=len(first),
+        overlap=overlap(first, got),
+        rank_agreement=rank_agreement(first, got),
+        source_ms=at_source.ms,
+        target_ms=at_target.ms,
+        exact=at_source.exact and at_target.exact,
+    )
 
 
 def assign(

@@ -26,7 +26,9 @@ from replicator.migration.equality.suspects import Suspects
 from replicator.migration.evidence.verified import Verified, keep_verified
 from replicator.migration.preflight.planned import read_plans
 from replicator.migration.preflight.routes import Atlas, wanted_target
+from replicator.model.configuration import configuration_differences
 from replicator.model.event import Key
+from replicator.model.filter import Filter
 from replicator.model.finding import Difference, Finding, SettingDifference
 from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
@@ -39,7 +41,6 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.configuration import configuration_differences
 from replicator.stream.ids import ORIGIN
 from replicator.stream.reading import Reader, RowBudget, Want
 
@@ -71,8 +72,8 @@ class Verification:
     ) -> None:
         """`context`: what the result rests on."""
         self._context = context
-        self._source = source
-        self._target = target
+        self._source = source.consistent
+        self._target = target.consistent
         self._atlas = atlas
         self._collections = collections
         self._mirror = mirror
@@ -101,8 +102,7 @@ class Verification:
         generation = progress.generation + 1
         try:
             if level == "full":
-                both = [count for pair in (await self._counts()).values() for count in pair]
-                progress.expected = None if None in both else sum(n or 0 for n in both)
+                progress.expected = await self._expected()
             if level != "counts":
                 per_chunk = None if level == "full" else self._settings.sample
                 await self._forward(per_chunk, generation)
@@ -144,7 +144,14 @@ class Verification:
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
             at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
-            reading = self._pages(self._source, at_source, scopes, rows_max, budget=self._pace)
+            reading = self._pages(
+                self._source,
+                at_source,
+                scopes,
+                rows_max,
+                where=self._atlas.forward[name].where,
+                budget=self._pace,
+            )
             async with aclosing(reading) as pages:
                 async for page in pages:
                     rows = [(point.id, point) for point in page.points]
@@ -188,8 +195,8 @@ class Verification:
         """Target points that the source does not have. Those it has were compared the other
         way.
         """
-        ids = self._atlas.forward[name].transform.ids
-        candidates = [ids.candidates(point.id, point.payload) for point in points]
+        transform = self._atlas.forward[name].transform
+        candidates = [transform.candidates(point.id, point.payload) for point in points]
         wanted = {source_id: None for group in candidates for source_id in group}
         unknown = await self._mirror.unknown(name, list(wanted))
         return [
@@ -206,6 +213,7 @@ class Verification:
         rows_max: int | None,
         *,
         want: Want = Want.POINTS,
+        where: Filter | None = None,
         budget: RowBudget | None = None,
     ) -> AsyncGenerator[Page, None]:
         """Every page of a collection, or about `rows_max` rows spread over it. Keys come with
@@ -218,7 +226,15 @@ class Verification:
         )
         for chunk in chunks:
             read = 0
-            scan = store.scan(chunk, None, page_rows, want=want, fields=ORIGIN, budget=budget)
+            scan = store.scan(
+                chunk,
+                None,
+                page_rows,
+                want=want,
+                fields=ORIGIN,
+                where=where,
+                budget=budget,
+            )
             async with aclosing(scan) as pages:
                 async for page in pages:
                     read += len(page.points)
@@ -285,6 +301,16 @@ class Verification:
             counts[name] = [at_source, at_target]
         return counts
 
+    async def _expected(self) -> int | None:
+        """How many rows will be read, both ways; None where a store cannot say."""
+        counts: list[int | None] = []
+        for name, route in self._atlas.forward.items():
+            at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
+            counts.append(await self._source.count(at_source, scopes, route.where))
+            at_target = self._atlas.scopes_at_target(name)
+            counts.append(await self._target.count(route.store, at_target))
+        return None if None in counts else sum(count or 0 for count in counts)
+
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
         """What of the targets' configuration is not as planned, by the source's word."""
         plans = await read_plans(self._state)
@@ -341,7 +367,9 @@ class Verification:
             return queries
         name = self._atlas.at_source(collection.source)
         scopes = self._atlas.scopes.get(collection.source)
-        async with aclosing(self._pages(self._source, name, scopes, wanted)) as pages:
+        where = self._atlas.forward[collection.source].where
+        reading = self._pages(self._source, name, scopes, wanted, where=where)
+        async with aclosing(reading) as pages:
             async for page in pages:
                 for point in page.points:
                     names = [n for n in point.vectors if mapping is None or n in mapping]
@@ -381,6 +409,8 @@ class Verification:
                 )
             read = self._read.get(name, [])
             for store, own, seen in zip(("source", "target"), both, read, strict=False):
+                if store == "source" and filters[name] is not None and self._source.narrows:
+                    continue  # it did not show all that it counts
                 if quiet and own is not None and own != seen:
                     found.append(f"{name}: the {store} counts {own} points, and showed {seen}")
         for name, figures in search.items():

@@ -2,8 +2,9 @@
 The journal: the one place where the migration's record changes.
 
 Every change is persisted together with an entry that says why, before anyone acts on it
-(Invariant 7). A write to the state store is never left half done by a cancellation: whoever is
-cancelled in the middle learns afterwards, from `record`, whether the step was taken.
+(Invariant 7), and only in the place of the record that it was made from. A write to the state
+store is never left half done by a cancellation: whoever is cancelled in the middle learns
+afterwards, from `record`, whether the step was taken.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Journal:
         """Start a new attempt; what the one before it left behind is forgotten."""
         async with self._changing:
             record.since = self._clock()
+            record.revision = self.record.revision + 1
             await _to_the_end(
                 self._state.begin(record, self._entry(record, "phase", message, {}))
             )
@@ -117,6 +119,9 @@ class Journal:
     async def _save(
         self, record: MigrationRecord, step: str, message: str, evidence: dict[str, Any]
     ) -> None:
+        # Whoever changed the record beside us must show, and not be written over.
+        record.revision = self.record.revision + 1
+
         async def save() -> None:
             await self._state.save(record, self._entry(record, step, message, evidence))
             self.record = record

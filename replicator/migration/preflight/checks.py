@@ -26,10 +26,11 @@ from replicator.ports.store import Foresight, SelfCheck, StoreWriter, WriteCheck
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.compatibility import losses
+from replicator.stream.compatibility import losses, unheld
 from replicator.stream.filter_limits import differences
+from replicator.stream.nesting import conversions
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 T = TypeVar("T")
 
@@ -226,9 +227,13 @@ async def _collection(
     except Refused as error:
         subject = f"target/{collection.target}"
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
-    transform = Transform(collection, there, schema)
+    transform = FieldTransform(collection, there, schema, target.traits.payload)
     findings += transform.compatible(schema, there)
     findings += losses(collection, schema, wanted, at_target)
+    findings += conversions(
+        source.traits.payload, target.traits.payload, f"target/{collection.target}"
+    )
+    findings += unheld(collection, wanted, target.traits.vectors)
     subject = f"collections/{collection.source}"
     findings += [
         CheckFinding(Severity.WARNS, "not-invertible", subject, sentence)

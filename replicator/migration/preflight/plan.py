@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from replicator.migration.preflight.routes import scopes_of, wanted_target
+from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
 from replicator.model.scopes import Scopes
 from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
-from replicator.stream.configuration import settings_of
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 _ROWS_PER_S = 3000.0
 """Rows a second of a copy on ordinary machines; the status shows the real rate."""
@@ -73,7 +73,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
         wanted = at_target or planned
         scopes = scopes_of(settings, collection, schema)
-        transform = Transform(collection, wanted, schema)
+        transform = FieldTransform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)
         points = await source.count(collection.source, scopes)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
@@ -117,7 +117,7 @@ def _scopes(scopes: Scopes, target: CollectionSchema) -> str:
     return f"{names} → {'scopes of the same names' if target.scoped else 'all points together'}"
 
 
-def _vectors(schema: CollectionSchema, transform: Transform) -> dict[str, str]:
+def _vectors(schema: CollectionSchema, transform: FieldTransform) -> dict[str, str]:
     described = {}
     for name, vector in (schema.vectors or {}).items():
         size = "" if vector.size is None else f" {vector.size}"

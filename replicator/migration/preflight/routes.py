@@ -12,20 +12,20 @@ import msgspec
 
 from replicator.codecs.validation import Demand, demand_of
 from replicator.errors import Blocked, Refused
+from replicator.model.configuration import neutral, with_options
 from replicator.model.phase import Direction
 from replicator.model.point import Point, bare
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.scopes import Scopes
-from replicator.ports.store import Planner, StoreWriter
+from replicator.ports.store import Optioned, Planner, StoreWriter
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.configuration import neutral, with_options
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
-from replicator.stream.transform import IdentityTransform, Transform
+from replicator.stream.transform import FieldTransform, IdentityTransform
 
 _SAMPLE_ROWS = 16
 """Rows that tell whether points of the source have vectors at all. Few: each may be a megabyte,
@@ -94,19 +94,20 @@ async def wanted_target(
     The target collection as the source, the transform and the options ask for it, and as the
     target can make it. Raises Refused("config-invalid") for an option that it does not have.
     """
-    asked = Transform(collection, source, source).target_schema(source)
-    asked = with_options(asked, collection.target_options)
+    asked = FieldTransform(collection, source, source).target_schema(source)
     # Where the store has no scopes all points lie together there, under ids that hold theirs.
     asked = msgspec.structs.replace(asked, scoped=asked.scoped and target.traits.scopes)
+    # Options say how a collection is kept, and are no settings to make one with.
+    settings = {} if isinstance(target, Optioned) else collection.target_options
     if isinstance(target, Planner):
-        planned = target.plan(asked)
-    elif collection.target_options:
+        planned = target.plan(with_options(asked, settings))
+    elif settings:
         raise Refused(
             "config-invalid",
             f"target_options of {collection.target!r}: this kind of store has none",
         )
     else:
-        planned = neutral(asked)
+        planned = neutral(asked, target.traits.vectors)
     return msgspec.structs.replace(planned, name=collection.target, capture_id=capture_id)
 
 
@@ -162,7 +163,7 @@ async def draw_atlas(
         forward[name] = Route(
             collection=name,
             store=pinned.get(f"target/{collection.target}", collection.target),
-            transform=Transform(collection, at_target, schema),
+            transform=FieldTransform(collection, at_target, schema, target.traits.payload),
             vectors=schema.vectors,
             source=schema,
             demand=demand,

@@ -22,7 +22,7 @@ from replicator.model.scopes import Scopes
 from replicator.ports.store import Page
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.reading import Reader
-from replicator.stream.transform import Transform
+from replicator.stream.transform import FieldTransform
 
 _ROWS = 2000
 """Rows of each collection that are looked at: some seconds at most."""
@@ -38,7 +38,7 @@ async def sample_rows(
     collection: CollectionSettings,
     schema: CollectionSchema,
     there: CollectionSchema,
-    transform: Transform,
+    transform: FieldTransform,
     source: Reader,
     *,
     scopes: Scopes | None,
@@ -52,7 +52,13 @@ async def sample_rows(
             chunks = await source.split(collection.source, _CHUNKS, scopes)
             for chunk in chunks:
                 quota = max(1, _ROWS // len(chunks))
-                async with aclosing(source.scan(chunk, None, min(_PAGE_ROWS, quota))) as pages:
+                scan = source.scan(
+                    chunk,
+                    None,
+                    min(_PAGE_ROWS, quota),
+                    where=None if transform.filter is None else transform.filter.tree,
+                )
+                async with aclosing(scan) as pages:
                     async for page in pages:
                         sample.look(page)
                         quota -= len(page.points)
@@ -71,7 +77,7 @@ class _Sample:
         collection: CollectionSettings,
         schema: CollectionSchema,
         there: CollectionSchema,
-        transform: Transform,
+        transform: FieldTransform,
     ) -> None:
         self._collection = collection
         self._schema = schema

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from replicator import failpoints
-from replicator.codecs.events import EventDecoder
 from replicator.errors import Refused
 from replicator.migration.copy.pace import Pace
 from replicator.migration.equality.likeness import likeness
@@ -40,6 +39,7 @@ from replicator.settings.stores import StoreSettings
 from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.counters import Counters
+from replicator.stream.decoding import make_decoder, whose_events
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
@@ -66,8 +66,8 @@ class Engine:
         self.source = self._reader(parts.source, settings.source)
         self.target = self._reader(parts.target, settings.target)
         self.writers = {
-            Direction.FORWARD: self._writer(parts.target, settings.target),
-            Direction.REVERSE: self._writer(parts.source, settings.source),
+            Direction.FORWARD: self._writer(parts.target, settings.target, self.target),
+            Direction.REVERSE: self._writer(parts.source, settings.source, self.source),
         }
         self.letters = DeadLetters(
             parts.letter_log,
@@ -120,13 +120,14 @@ class Engine:
             page_bytes=settings.memory.page_bytes(settings.backfill.readers),
         )
 
-    def _writer(self, store: StoreWriter, of: StoreSettings) -> Writer:
+    def _writer(self, store: StoreWriter, of: StoreSettings, reads: Reader) -> Writer:
         return Writer(
             store,
             connector=str(of.__struct_config__.tag),
             settings=self.parts.settings.stream,
             metrics=self.parts.metrics,
             waits=self.waits,
+            reads=reads,
         )
 
     # -- facts -----------------------------------------------------------------------------
@@ -170,9 +171,12 @@ class Engine:
         if self.atlas is None:
             return []
         return [
-            f"{name}: {sentence}"
-            for name, route in self.atlas.forward.items()
-            for sentence in route.transform.lossy
+            *whose_events(self.parts.settings.feed),
+            *(
+                f"{name}: {sentence}"
+                for name, route in self.atlas.forward.items()
+                for sentence in route.transform.lossy
+            ),
         ]
 
     def lag(self) -> LagStatus:
@@ -365,14 +369,8 @@ class Engine:
         """How events are read in a direction."""
         feed = self.parts.settings.feed
         return Intake(
-            decoder=EventDecoder(
-                atlas.integer_ids,
-                int(getattr(feed, "event_bytes_max", 1 << 23)),
-                atlas.scopes,
-            ),
+            decoder=make_decoder(feed, atlas.integer_ids, direction, scopes=atlas.scopes),
             routes=atlas.routes(direction),
-            integer_ids=atlas.integer_ids,
-            scoped=atlas.scopes,
             epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),
             patches=not getattr(feed, "compacted_without_patches", False),

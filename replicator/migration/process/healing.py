@@ -18,6 +18,7 @@ from replicator.model.finding import Difference
 from replicator.model.phase import Direction
 from replicator.model.point import PointId
 from replicator.model.write import Write
+from replicator.ports.transform import Row
 from replicator.stream.ownership import Lease, Purpose
 
 _KEYS = 64
@@ -57,15 +58,12 @@ async def _heal(engine: Engine, lease: Lease, collection: str, keys: Sequence[Ke
     refused: list[tuple[Key, Rejected]] = [
         (key, unreadable[key.id]) for key in keys if key.id in unreadable
     ]
-    for key in keys:
-        if key.id in unreadable:
-            continue
-        try:
-            write = route.row(key, points.get(key.id))
-        except Rejected as error:
-            refused.append((key, error))
+    items = [Row(key, points.get(key.id)) for key in keys if key.id not in unreadable]
+    for item, write in zip(items, await route.writes(items, lease), strict=True):
+        if isinstance(write, Rejected):
+            refused.append((item.key, write))
         else:
-            writes[write.id], of[write.id] = write, key
+            writes[write.id], of[write.id] = write, item.key
     writer = engine.writers[Direction.FORWARD]
     written = await writer.write(lease, route.store, list(writes.values()))
     refused += [(of[place], error) for place, error in written.rejected.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -113,16 +114,21 @@ class Points(Suite):
             assert self.id(1) not in found
         assert found[self.id(2)].payload == {"n": 5}, "the others of the batch are written"
 
-    async def test_cosine_vectors_come_back_normalised_if_the_store_says_so(
+    async def test_cosine_vectors_come_back_normalised_or_rounded_if_the_store_says_so(
         self, store: Store
     ) -> None:
         schema = {self.vector: VectorSchema(size=3, distance=Distance.COSINE)}
         collection = await self.made(store, schema)
-        point = Point(self.id(1), {self.vector: floats(3, 4, 0)}, {})
+        point = Point(self.id(1), {self.vector: floats(3, 4, 0.1)}, {})
         await write(store, collection, Upsert(point))
         vector = (await store.fetch(collection, [point.id]))[point.id].vectors[self.vector]
         assert isinstance(vector, bytes)
-        expected = (0.6, 0.8, 0) if self.traits.vectors.normalises else (3, 4, 0)
+        rules = self.traits.vectors
+        if not rules.normalises and not rules.rounds:
+            assert vector == point.vectors[self.vector]
+            return
+        length = math.hypot(3, 4, 0.1) if rules.normalises else 1.0
+        expected = [component / length for component in (3, 4, 0.1)]
         assert struct.unpack("<3f", vector) == pytest.approx(expected, rel=1e-6)
 
     async def test_every_id_that_the_store_holds_comes_back(self, store: Store) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
+import pytest
 
-from replicator.model.schema import VectorSchema
+from replicator.errors import Refused, Rejected
+from replicator.migration.equality.compare import compare_vector
+from replicator.model.point import Point
+from replicator.model.schema import Distance, VectorSchema
 from replicator.model.write import Delete, Upsert
 from replicator.ports.store import Store
-from replicator.testing.store_conformance.examples import EXAMPLES, fresh_name
+from replicator.testing.store_conformance.examples import EXAMPLES, floats, fresh_name
 from replicator.testing.store_conformance.suite import Suite, scanned, write
 
 _INDEXES = {"year": "integer", "t": "keyword"}
@@ -44,6 +47,38 @@ class Schemas(Suite):
         )
         assert described.points == (0 if self.traits.counts else None)
         assert described.capture_id is None
+
+    async def test_a_vector_is_kept_in_each_precision_that_there_is(self, store: Store) -> None:
+        numbers = [1.0, 2.0, 3.0, 250.0, 5.0, 6.0, 7.0, 8.0]
+        for precision in sorted(self.traits.vectors.precisions, key=lambda each: each.value):
+            wanted = VectorSchema(size=8, distance=Distance.DOT, precision=precision)
+            collection = await self.made(store, {self.vector: wanted})
+            described = await self.described(store, collection)
+            if described.vectors is not None:
+                assert described.vectors[self.vector].precision is precision
+            written = Point(self.id(1), {self.vector: floats(*numbers)}, {})
+            await write(store, collection, Upsert(written))
+            found = await store.fetch(collection, [written.id])
+            unlike = compare_vector(
+                written.vectors[self.vector],
+                found[written.id].vectors[self.vector],
+                by_direction=False,
+                tolerance=0.0,
+                precision=precision,
+            )
+            assert unlike is None, precision
+
+    async def test_a_vector_that_is_too_long_for_the_store_is_refused(
+        self, store: Store
+    ) -> None:
+        most = self.traits.vectors.dimensions_max
+        if most is not None:
+            await self.made(
+                store, {self.vector: VectorSchema(size=most, distance=Distance.DOT)}
+            )
+            wanted = VectorSchema(size=most + 1, distance=Distance.DOT)
+            with pytest.raises((Refused, Rejected)):
+                await self.made(store, {self.vector: wanted})
 
     async def test_ensure_keeps_the_points_of_a_collection_that_exists(
         self, store: Store
@@ -97,4 +132,9 @@ class Schemas(Suite):
 
 def _plain(vector: VectorSchema) -> VectorSchema:
     """Without what only its store says of it."""
-    return msgspec.structs.replace(vector, native={}, required=False)
+    return VectorSchema(
+        kind=vector.kind,
+        size=vector.size,
+        distance=vector.distance,
+        precision=vector.precision,
+    )

@@ -13,7 +13,7 @@ from replicator.model.point import Point, bare
 from replicator.model.schema import Distance, VectorSchema
 from replicator.model.search import Query
 from replicator.model.write import Upsert
-from replicator.ports.store import AliasSwitch, SelfCheck, Store
+from replicator.ports.store import AliasSwitch, BatchSearcher, SelfCheck, Store
 from replicator.testing.store_conformance.examples import floats, fresh_name
 from replicator.testing.store_conformance.suite import Suite, write
 
@@ -48,6 +48,19 @@ class Searches(Suite):
         else:
             with pytest.raises(Refused):
                 await store.search(collection, exact)
+
+    async def test_several_searches_are_answered_as_each_alone(self, store: Store) -> None:
+        if not isinstance(store, BatchSearcher):
+            return
+        collection = await self.ten(store)
+        queries = [
+            Query(floats(1, 0), using=self.vector, limit=3),
+            Query(floats(0, 1), using=self.vector, limit=2),
+            Query(floats(1, 0), using=self.vector, limit=1, exact=self.traits.exact_search),
+        ]
+        alone = [await store.search(collection, query) for query in queries]
+        assert await store.search_many(collection, queries) == alone
+        assert await store.search_many(collection, []) == []
 
     async def test_a_search_takes_a_filter_or_refuses_it(self, store: Store) -> None:
         collection = await self.ten(store)

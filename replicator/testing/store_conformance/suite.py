@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from replicator.codecs.rules import check_payload_rules
@@ -23,7 +23,7 @@ from replicator.model.schema import (
     VectorSchema,
 )
 from replicator.model.traits import Traits
-from replicator.model.write import Receipt, Upsert, Write, WriteBatch
+from replicator.model.write import Patch, Receipt, Upsert, Write, WriteBatch, apply_patch
 from replicator.ports.store import Store
 from replicator.testing.store_conformance.examples import floats, fresh_name, ids_of
 
@@ -32,9 +32,14 @@ SCOPES = ("ä/ one", "2")
 
 
 async def write(store: Store, collection: str, *writes: Write) -> Receipt:
-    """Apply one batch, or as many as the store's limits make of it, and wait until reads show
-    it.
     """
+    Apply one batch, or as many as the store's limits make of it, and wait until reads show it.
+    A store that cannot patch is never given a Patch: there the points are changed as the core
+    changes them.
+    """
+    absent: list[PointId] = []
+    if not store.traits.patches:
+        writes, absent = await _whole(store, collection, writes)
     most = store.traits.limits.records_max or max(len(writes), 1)
     receipts = [
         await store.apply(WriteBatch(collection, writes[begin : begin + most]))
@@ -43,8 +48,24 @@ async def write(store: Store, collection: str, *writes: Write) -> Receipt:
     await settle(store)
     return Receipt(
         rejected=tuple(each for receipt in receipts for each in receipt.rejected),
-        absent=tuple(each for receipt in receipts for each in receipt.absent),
+        absent=(*absent, *(each for receipt in receipts for each in receipt.absent)),
     )
+
+
+async def _whole(
+    store: Store, collection: str, writes: Sequence[Write]
+) -> tuple[tuple[Write, ...], list[PointId]]:
+    """The writes with the images that their patches make, and the ids of those of no point."""
+    patches = [write for write in writes if isinstance(write, Patch)]
+    held = await store.fetch(collection, [patch.id for patch in patches])
+    made = {
+        patch.id: Upsert(apply_patch(held[patch.id], patch))
+        for patch in patches
+        if patch.id in held
+    }
+    whole = [made.get(write.id) if isinstance(write, Patch) else write for write in writes]
+    absent = [patch.id for patch in patches if patch.id not in held]
+    return tuple(write for write in whole if write is not None), absent
 
 
 async def refusals(store: Store, collection: str, *writes: Write) -> list[str]:

@@ -132,10 +132,9 @@ class Writes(Suite):
 
         async def one(number: int) -> None:
             ids = range(number * 10, number * 10 + 10)
-            batch = tuple(Upsert(self.point(n, by=number)) for n in ids)
-            await store.apply(WriteBatch(collection, batch))
+            await write(store, collection, *(Upsert(self.point(n, by=number)) for n in ids))
             last = (Delete(self.id(ids[0])), Patch(id=self.id(ids[1])))
-            await store.apply(WriteBatch(collection, last))
+            await write(store, collection, *last)
 
         async with asyncio.TaskGroup() as group:
             for number in range(16):

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from replicator.errors import Blocked, Unavailable
-from replicator.feeds.kafka import KafkaEventLog, KafkaFeed, flexible
+from replicator.feeds.kafka import KafkaEventLog, KafkaFeed, flexible, stream
 from replicator.feeds.kafka import range as ranges
 from replicator.feeds.kafka.flexible import Versions
 from replicator.migration.evidence.log_identity import Standing, Verdict, check_log
@@ -235,7 +235,7 @@ async def test_many_ranges_are_read_by_one_client(
     feed: KafkaFeed, log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    real = ranges.consumer
+    real = stream.consumer
 
     def counted(*arguments: Any, **options: Any) -> Any:
         made.append(arguments)

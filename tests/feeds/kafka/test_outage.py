@@ -74,7 +74,8 @@ async def append(log: KafkaEventLog, records: list[tuple[bytes, bytes]]) -> None
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
-                return await log.append(records)
+                await log.append(records)
+                return
             except ReplicatorError:
                 await asyncio.sleep(0.05)
 
@@ -116,7 +117,11 @@ async def test_a_restart_in_the_middle_of_a_stream_neither_loses_nor_repeats(
     await log.append(numbered(300))
     records = (await feed.poll(50, DEADLINE_S)).records
 
-    restarting = asyncio.create_task(asyncio.to_thread(lambda: (broker.stop(), broker.start())))
+    def restart() -> None:
+        broker.stop()
+        broker.start()
+
+    restarting = asyncio.create_task(asyncio.to_thread(restart))
     records += await patiently(feed, 300 - len(records))
     await restarting
     await append(log, [(b"articles/1", b"last")])

@@ -206,14 +206,16 @@ async def test_retention_that_overtakes_a_slow_reader_blocks(
 async def test_a_partition_that_is_added_blocks_the_stream_while_it_polls(
     make_feed: MakeFeed, admin: AIOKafkaAdminClient, log: KafkaEventLog, topic: str
 ) -> None:
-    feed = make_feed(request_timeout=Duration(3))
+    feed, part = make_feed(request_timeout=Duration(3)), make_feed(request_timeout=Duration(3))
     await feed.open(await starts(feed))
+    await part.open({Partition(f"{topic}/1"): 0}, 3)
 
     await admin.create_partitions({topic: NewPartitions(4)})
 
-    with pytest.raises(Blocked) as blocked:
-        await take(feed, 1)
-    assert blocked.value.code == "partitions-changed"
+    for each in (feed, part):
+        with pytest.raises(Blocked) as blocked:
+            await take(each, 1)
+        assert blocked.value.code == "partitions-changed"
     assert len(await feed.bounds()) == 4
     with pytest.raises(Blocked):
         await feed.open({Partition(f"{topic}/{number}"): 0 for number in range(3)})

@@ -30,7 +30,8 @@ async def append(log: KafkaEventLog, records: Sequence[tuple[bytes, bytes]]) -> 
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
-                return await log.append(records)
+                await log.append(records)
+                return
             except Retryable:
                 await asyncio.sleep(0.1)
 

@@ -25,7 +25,7 @@ from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark, VectorSchema
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
-from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
+from replicator.model.write import Delete, Patch, Receipt, Write, WriteBatch
 from replicator.ports.store import Page
 from shelf_store.kind import SHELF
 from shelf_store.nearest import nearest
@@ -163,16 +163,14 @@ class ShelfStore:
         def write(file: sqlite3.Connection) -> Receipt:
             schema = _existing(file, batch.collection)
             rejected: list[tuple[PointId, Rejected]] = []
-            absent: list[PointId] = []
             for one in batch.writes:
                 try:
                     check_write(one, schema, self.traits)
                 except Rejected as error:
                     rejected.append((one.id, error))
                     continue
-                if not _carry_out(file, batch.collection, one):
-                    absent.append(one.id)
-            return Receipt(tuple(rejected), tuple(absent))
+                _carry_out(file, batch.collection, one)
+            return Receipt(tuple(rejected))
 
         return await self._do(write)
 
@@ -259,22 +257,15 @@ def _point(row: tuple[str, bytes, bytes]) -> Point:
     return Point(point_id, {"": vector}, msgspec.json.decode(payload))
 
 
-def _carry_out(file: sqlite3.Connection, collection: str, write: Write) -> bool:
-    """Let a write take effect; False for a patch of an absent point."""
-    match write:
-        case Delete(id=point_id):
-            file.execute(
-                "DELETE FROM points WHERE collection = ? AND id = ?", (collection, point_id)
-            )
-            return True
-        case Upsert(point=point):
-            pass
-        case Patch():
-            held = _held(file, collection, write.id)
-            if held is None:
-                return False
-            payload = {k: v for k, v in held.payload.items() if k not in write.unset}
-            point = Point(held.id, held.vectors | write.vectors, payload | write.set)
+def _carry_out(file: sqlite3.Connection, collection: str, write: Write) -> None:
+    """Let a write take effect."""
+    assert not isinstance(write, Patch), "a shelf is given whole points only: see its traits"
+    if isinstance(write, Delete):
+        file.execute(
+            "DELETE FROM points WHERE collection = ? AND id = ?", (collection, write.id)
+        )
+        return
+    point = write.point
     kept: Payload = {name: value for name, value in point.payload.items() if value is not None}
     file.execute(
         "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
@@ -286,4 +277,3 @@ def _carry_out(file: sqlite3.Connection, collection: str, write: Write) -> bool:
             msgspec.json.encode(kept),
         ),
     )
-    return True

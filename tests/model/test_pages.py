@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.model.point import MultiVector, Point, SparseVector
-from replicator.stream.pages import FIRST_ROWS, PageSize, size_of
+from replicator.model.pages import FIRST_ROWS, PageSize, size_of
+from replicator.model.point import MultiVector, Point, SparseVector, Vector
 
 MB = 1 << 20
 
@@ -79,7 +79,7 @@ def test_pages_of_equal_rows_stay_within_the_bound(row: int, wanted: int) -> Non
 
 
 def test_the_size_of_a_point_counts_all_it_holds() -> None:
-    vectors = {
+    vectors: dict[str, Vector] = {
         "a": b"x" * 400,
         "s": SparseVector(b"i" * 40, b"v" * 40),
         "m": MultiVector(2, b"x" * 800),

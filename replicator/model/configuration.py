@@ -10,6 +10,7 @@ here knows what a store calls its settings, and a setting that is new is compare
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -17,21 +18,37 @@ import msgspec
 from replicator.errors import Refused
 from replicator.losses import RESULTS_CHANGE, loss_code
 from replicator.model.finding import SettingDifference
-from replicator.model.schema import CollectionSchema, Distance, Precision, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    Precision,
+    VectorIndex,
+    VectorSchema,
+)
+from replicator.model.traits import VectorRules
 
 Path = tuple[str, ...]
 
 
-def settings_of(schema: CollectionSchema) -> dict[Path, Any]:
-    """Every setting of a collection. An empty document is a setting too: it says "on"."""
+def settings_of(schema: CollectionSchema, *, abroad: bool = False) -> dict[Path, Any]:
+    """
+    Every setting of a collection. An empty document is a setting too: it says "on". `abroad`:
+    as a store of another kind may understand them, neutral words in place of the native ones
+    that they restate.
+    """
     found = dict(_leaves((), schema.native))
+    if abroad:
+        found = _without(found, (), schema.restated)
     for name, vector in (schema.vectors or {}).items():
         place = ("vectors", name)
         if vector.distance is not None:
             found[*place, "distance"] = vector.distance.value
         if vector.precision is not Precision.FLOAT32:
             found[*place, "precision"] = vector.precision.value
-        found |= _leaves(place, vector.native)
+        native = dict(_leaves(place, vector.native))
+        found |= _without(native, place, vector.restated) if abroad else native
+        if abroad or schema.native_kind is None:
+            found |= {(*place, word): value for word, value in _in_words(vector.index)}
     for field, kind in schema.indexes.items():
         found["indexes", field, "type"] = kind
         found |= _leaves(("indexes", field), schema.index_options.get(field, {}))
@@ -58,7 +75,7 @@ def lost_settings(
     another kind the source's own settings mean nothing: they are named, and only what changes
     answers blocks.
     """
-    made = msgspec.structs.replace(planned, made=planned.native_kind == asked.native_kind)
+    made = msgspec.structs.replace(planned, made=not _is_abroad(asked, planned))
     return [
         difference
         for path, difference in _differences(asked, made, accept)
@@ -88,18 +105,18 @@ def with_options(schema: CollectionSchema, options: Mapping[str, Any]) -> Collec
         if kind != indexes.get(field):
             index_options.pop(field, None)
         indexes[field] = kind
-        index_options[field] = _merged(index_options.get(field, {}), chosen)
+        index_options[field] = merged(index_options.get(field, {}), chosen)
     return msgspec.structs.replace(
         schema,
         vectors=None if schema.vectors is None else vectors,
-        native=_merged(schema.native, rest),
+        native=merged(schema.native, rest),
         indexes=indexes,
         index_options=index_options,
         chosen=tuple(dict.fromkeys(_top(_renamed(path)) for path, _ in _leaves((), options))),
     )
 
 
-def neutral(schema: CollectionSchema) -> CollectionSchema:
+def neutral(schema: CollectionSchema, rules: VectorRules) -> CollectionSchema:
     """What a store without settings of its own makes of it."""
     vectors = schema.vectors
     return msgspec.structs.replace(
@@ -107,15 +124,49 @@ def neutral(schema: CollectionSchema) -> CollectionSchema:
         vectors=None
         if vectors is None
         else {
-            name: msgspec.structs.replace(vector, native={}) for name, vector in vectors.items()
+            name: msgspec.structs.replace(
+                vector,
+                precision=rules.kept(vector.precision),
+                native={},
+                index=VectorIndex(),
+                restated=(),
+            )
+            for name, vector in vectors.items()
         },
         native={},
+        restated=(),
         native_kind=None,
         index_options={},
     )
 
 
+def _is_abroad(one: CollectionSchema, other: CollectionSchema) -> bool:
+    return one.native_kind != other.native_kind
+
+
+def _in_words(index: VectorIndex) -> Iterator[tuple[str, Any]]:
+    for field in index.__struct_fields__:
+        value = getattr(index, field)
+        if value is not None:
+            word = _INDEX_WORDS.get(field, field)
+            yield word, value.value if isinstance(value, Enum) else value
+
+
+def _without(
+    settings: dict[Path, Any], place: Path, restated: Collection[str]
+) -> dict[Path, Any]:
+    gone = {(*place, *path.split(".")) for path in restated}
+    return {path: value for path, value in settings.items() if path not in gone}
+
+
 _PARTS = ("vectors", "indexes")
+_INDEX_WORDS = {
+    "kind": "vector_index",
+    "m": "vector_index_m",
+    "ef_construction": "vector_index_ef_construction",
+    "lists": "vector_index_lists",
+}
+"""Of a `VectorIndex`, what its fields are called as settings, and by their loss's code."""
 
 
 def _leaves(place: Path, document: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
@@ -138,7 +189,8 @@ def _differences(
 ) -> Iterator[tuple[Path, SettingDifference]]:
     if actual.vectors is None:
         return  # a store that says nothing of itself: what is not known is no difference
-    ours, theirs = settings_of(wanted), settings_of(actual)
+    abroad = _is_abroad(wanted, actual)
+    ours, theirs = settings_of(wanted, abroad=abroad), settings_of(actual, abroad=abroad)
     for path, value in ours.items():
         if not _same(value, theirs.get(path)):
             yield path, _difference(path, value, theirs.get(path), actual.made, accept)
@@ -212,20 +264,24 @@ def _vector_with(vector: VectorSchema, given: Mapping[str, Any], name: str) -> V
     for word in ("size", "kind"):
         if word in chosen:
             raise _bad(f"vectors.{name}.{word}", "is the data's, and cannot be chosen")
-    return msgspec.structs.replace(vector, **changes, native=_merged(vector.native, chosen))
+    return msgspec.structs.replace(vector, **changes, native=merged(vector.native, chosen))
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    One document over another. A table goes into a table; `false` in the place of one takes it
+    away, for TOML has no null: `quantization_config = false` is none.
+    """
+    found = dict(below)
     for name, value in above.items():
-        there = merged.get(name)
+        there = found.get(name)
         if isinstance(value, dict) and isinstance(there, dict):
-            merged[name] = _merged(there, value)
+            found[name] = merged(there, value)
         elif value is False and isinstance(there, dict):
-            del merged[name]  # TOML has no null: `quantization_config = false` is none
+            del found[name]
         else:
-            merged[name] = value
-    return merged
+            found[name] = value
+    return found
 
 
 def _table(value: Any, path: str) -> Mapping[str, Any]:
