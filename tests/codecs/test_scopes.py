@@ -134,6 +134,21 @@ def test_a_null_value_deletes_the_point_of_its_scope_alone() -> None:
         decoder.decode(record(b"tenants/5", None))
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"tenants/a/5", Key("tenants", ONE)),
+        (b"tenants/5", None),
+        (b"plain/5", Key("plain", 5)),
+        (b"plain/a/5", None),
+    ],
+)
+def test_of_a_broken_event_the_key_is_told_with_its_scope(
+    raw: bytes, expected: Key | None
+) -> None:
+    assert decoder.key(record(raw, {"nonsense": 1})) == expected
+
+
 def test_a_scope_that_is_not_listed_is_another_migrations() -> None:
     ours, theirs = b"some/a/x", b"some/b/x"
     fields = value(collection="some", id="x")

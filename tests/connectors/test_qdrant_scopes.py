@@ -18,7 +18,8 @@ from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.local_store import LocalStoreServer
-from replicator.model.point import Point, ScopedId
+from replicator.model.filter import parse_filter
+from replicator.model.point import Point, PointId, ScopedId
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.search import Query
 from replicator.model.write import Delete, Upsert, Write, WriteBatch
@@ -225,6 +226,39 @@ async def test_a_search_finds_equal_ids_of_every_shard_key(
     hits = await store.search(collection.name, Query(floats(1.0, 2), limit=2))
     nearest = {Distance.DOT: [("b", 2), ("a", 2)], Distance.EUCLID: [("a", 1), ("b", 1)]}
     assert [hit.id for hit in hits] == [ScopedId(*each) for each in nearest[distance]]
+    several = [Query(floats(1.0, 2), limit=2), Query(floats(-1.0, 2), limit=1)]
+    found = await store.search_many(collection.name, several)
+    assert found == [hits, await store.search(collection.name, several[1])]
+
+
+async def test_a_narrowed_and_a_careful_reading_keep_to_shard_keys(store: QdrantStore) -> None:
+    collection = wanted()
+    await store.ensure(collection)
+    for number in range(6):
+        await write(
+            store,
+            collection.name,
+            Upsert(Point(ScopedId("a", number), {"": floats(number, 2)}, {"tag": number % 2})),
+            Upsert(Point(ScopedId("b", number), {"": floats(number, 2)}, {"tag": number % 3})),
+        )
+    where = parse_filter({"must": [{"key": "tag", "range": {"lte": 0}}, {"has_id": [2, 3]}]})
+    wide = {ScopedId("a", 2), ScopedId("b", 3)}
+    for reading in (store, store.consistent()):
+        shown = [
+            point.id
+            for chunk in await reading.split(collection.name, 2)
+            async for page in reading.scan_where(chunk, None, 1, where)
+            for point in page.points
+        ]
+        assert (set(shown), len(shown)) == (wide, 2)
+        asked: list[PointId] = [ScopedId("a", 1), ScopedId("b", 1), ScopedId("c", 1), 1]
+        found = await reading.fetch_fields(collection.name, asked, ["tag"])
+        assert found == {each: Point(each, {}, {"tag": 1}) for each in asked[:2]}
+        assert (await reading.fetch(collection.name, asked)).keys() == found.keys()
+    assert await store.count_where(collection.name, where) == 2
+    [one] = await store.split_scopes(collection.name, 1, ["b"])
+    pages = [page async for page in store.scan_where(one, None, 9, where)]
+    assert [point.id for page in pages for point in page.points] == [ScopedId("b", 3)]
 
 
 async def test_a_wipe_leaves_shard_keys_to_be_made_anew(store: QdrantStore) -> None:

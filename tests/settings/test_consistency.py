@@ -131,6 +131,7 @@ def transform(**steps: Any) -> dict[str, Any]:
         (scopes(["a", ""]), "collections[0].scopes[1]"),
         (scopes(["a", 5]), "collections[0].scopes[1]"),
         (scopes(["a", "b", "a"]), "collections[0].scopes[2]"),
+        (scopes("*") | captured({"collection": "a"}), "collections[0].scopes"),
         ({"log": {"level": "loud"}}, "log.level"),
         ({"log": {"format": "xml"}}, "log.format"),
         ({"cutover": {"fence": {"kind": "http", "url": "app"}}}, "cutover.fence.url"),
