@@ -71,6 +71,10 @@ CODES: dict[str, str] = {
         "The source collection does not exist; check its name and the credentials."
     ),
     "target-missing": "Create the target collection, or let the replicator create it.",
+    "scopes-unset": (
+        "Set `scopes` on the collection, and have every writer put the scope into its events."
+    ),
+    "scopes-absent": "Remove `scopes` from the collection.",
     "id-collision": (
         "Two source keys give one target id; change `ids` or the data, then run check again."
     ),
@@ -148,6 +152,13 @@ CODES: dict[str, str] = {
     # events and rows, in the dead letters
     "key-missing": "Produce every record with the key `<collection>/<id>`.",
     "key-invalid": "Produce the key as `<collection>/<id>`, both percent-encoded.",
+    "scope-missing": (
+        "Write `<collection>/<scope>/<id>` as the key, and `scope` in the value; then retry the"
+        " record."
+    ),
+    "scope-unexpected": (
+        "Leave the scope out of key and value, or set `scopes` on the collection."
+    ),
     "key-mismatch": "Make the record's key and the value's collection and id agree.",
     "value-malformed": "Produce a MessagePack or JSON map as the event contract says.",
     "value-too-large": (

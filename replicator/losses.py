@@ -34,7 +34,7 @@ _SETTINGS: dict[str, str] = {
     "metadata": "the collection's own metadata",
     # where it lies
     "shard-number": "the number of shards",
-    "sharding-method": "shard keys: points come without theirs, and equal ids of two keys meet",
+    "sharding-method": "shard keys: points of all of them lie together, under ids of their own",
     "replication-factor": "the number of replicas",
     "write-consistency-factor": "how many replicas acknowledge a write",
     "read-fan-out-factor": "how many replicas a read asks",

@@ -203,7 +203,7 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
         str(letter.number),
         letter.state.value,
         screen.moment(letter.at),
-        "-" if key is None else f"{key.collection}/{key.id}",
+        "-" if key is None else key.shown,
         _where(letter.partition, letter.offset),
         letter.code,
         letter.path or "-",

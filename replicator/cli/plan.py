@@ -47,6 +47,7 @@ def _rows(made: CollectionPlan) -> list[tuple[str, str]]:
         ("size", f"about {_size(made.bytes)}"),
         ("ids", made.ids),
     ]
+    rows += [("scopes", made.scopes)] if made.scopes is not None else []
     rows += [
         (f"vector {name or '(unnamed)'}", becomes) for name, becomes in made.vectors.items()
     ]

@@ -142,6 +142,8 @@ def _search(traits: Traits) -> str:
 def _collection(traits: Traits) -> Iterator[str]:
     yield "says which vectors it has" if traits.vectors.schema else "needs no schema"
     yield "keeps our mark" if traits.marks else "keeps no mark"
+    if traits.scopes:
+        yield "can have tenants, partitions or shard keys"
     if traits.aliases:
         yield "has aliases"
     if traits.indexes:

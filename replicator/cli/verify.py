@@ -199,10 +199,7 @@ def _show(report: Report) -> None:
         out.print(line)
     shown = report.findings[:_FINDINGS_SHOWN]
     if shown:
-        rows_of = (
-            (f"{each.key.collection}/{each.key.id}", each.kind.value, each.detail)
-            for each in shown
-        )
+        rows_of = ((each.key.shown, each.kind.value, each.detail) for each in shown)
         out.print(screen.table(("key", "finding", "detail"), rows_of))
     found = report.missing + report.extra + report.different
     if found > len(shown):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from replicator.codecs.keys import (
 from replicator.codecs.numeric import is_ascending, is_finite
 from replicator.codecs.payload import check_payload
 from replicator.codecs.vectors import vector_to_json
-from replicator.codecs.walk import conflict, id_of, text_of, walk, without_nulls
+from replicator.codecs.walk import conflict, id_of, scope_in, text_of, walk, without_nulls
 from replicator.codecs.wire import (
     DECODE_ERRORS,
     FIELDS,
@@ -37,8 +38,18 @@ from replicator.codecs.wire import (
 )
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.point import MultiVector, SparseVector, Vector, Vectors
+from replicator.model.point import (
+    BareId,
+    MultiVector,
+    SparseVector,
+    Vector,
+    Vectors,
+    bare,
+    scope_of,
+    within,
+)
 from replicator.model.position import Record
+from replicator.model.scopes import Scopes
 
 _PATCH = Op.PATCH
 _UPSERT = Op.UPSERT
@@ -49,6 +60,9 @@ _MEANT = {
     "meta": "payload",
     "properties": "payload",
     "namespace": "collection",
+    "tenant": "scope",
+    "shard_key": "scope",
+    "partition": "scope",
     "class": "collection",
     "timestamp": "ts",
     "time": "ts",
@@ -65,15 +79,22 @@ class EventDecoder:
     own events.
 
     `integer_ids`: source collection → whether its ids are integers; None where it holds
-    integers and UUIDs. Values above `value_bytes_max` bytes are
-    rejected unread.
+    integers and UUIDs. `scopes`: those whose keys hold a scope, and which scopes travel. Values
+    above `value_bytes_max` bytes are rejected unread.
     """
 
-    def __init__(self, integer_ids: Mapping[str, bool | None], value_bytes_max: int) -> None:
+    def __init__(
+        self,
+        integer_ids: Mapping[str, bool | None],
+        value_bytes_max: int,
+        scopes: Mapping[str, Scopes] = MappingProxyType({}),
+    ) -> None:
         self._listed = {
-            collection_prefix(name): (name, integer) for name, integer in integer_ids.items()
+            collection_prefix(name): (name, integer, scopes.get(name))
+            for name, integer in integer_ids.items()
         }
         self._integer_ids = integer_ids
+        self._scopes = scopes
         self._value_bytes_max = value_bytes_max
 
     def key(self, record: Record) -> Key | None:
@@ -82,15 +103,16 @@ class EventDecoder:
             return None
         collection = None
         try:
-            collection = decode_key(record.key, None).collection
-            return decode_key(record.key, self._integer_ids.get(collection))
+            collection = decode_key(record.key, None, scoped=None).collection
+            integer = self._integer_ids.get(collection)
+            return decode_key(record.key, integer, scoped=collection in self._scopes)
         except Rejected:
             return None
 
     def decode(self, record: Record) -> ChangeEvent | None:
         """
-        The event, or None when its collection is not listed. A null value is a delete, which
-        takes the log's time for its own.
+        The event, or None when its collection, or its scope, is not listed. A null value is a
+        delete, which takes the log's time for its own.
 
         Raises Rejected with the code and the path of what is wrong.
         """
@@ -100,12 +122,18 @@ class EventDecoder:
         prefix, _, raw_id = raw_key.partition(b"/")
         listed = self._listed.get(prefix)
         if listed is None:
-            decode_key(raw_key, None)
+            decode_key(raw_key, None, scoped=None)
             return None
-        collection, integer = listed
+        collection, integer, scopes = listed
+        key = None
+        if scopes is not None:
+            # Which scope it is decides whether it is looked at, so there is no quicker way.
+            key = decode_key(raw_key, integer, scoped=True)
+            if not scopes.hold(key.id):
+                return None
         value = record.value
         if value is None:
-            key = decode_key(raw_key, integer)
+            key = key or decode_key(raw_key, integer)
             return ChangeEvent(op=Op.DELETE, key=key, ts_ms=max(record.at_ms, 0))
         if len(value) > self._value_bytes_max:
             raise Rejected(
@@ -118,22 +146,27 @@ class EventDecoder:
                 wire is not None
                 and wire.collection == collection
                 and (
-                    # Integers and UUIDs: which of them, and whether in canonical spelling.
-                    raw_id.isdigit()
-                    if type(wire.id) is int
-                    else len(raw_id) == 36
-                    if integer is None
-                    else (type(wire.id) is int) is integer
+                    within(wire.scope, wire.id) == key.id
+                    if key is not None
+                    else wire.scope is None and _spelled(raw_id, wire.id, integer)
                 )
-                and spells(raw_id, wire.id)
             ):
-                event = _quick(wire, Key(collection, wire.id))
+                event = _quick(wire, key or Key(collection, wire.id), unknown)
                 if event is not None:
-                    if unknown:
-                        event.unknown = unknown
                     return event
-        key = decode_key(raw_key, integer)
-        return read_plain(value, lambda fields: walk(fields, key, uuids=integer is None))
+        read = key or decode_key(raw_key, integer)
+        return read_plain(value, lambda fields: walk(fields, read, uuids=integer is None))
+
+
+def _spelled(raw_id: bytes, point_id: BareId, integer: bool | None) -> bool:
+    """Whether a key ends in this id, by the type and the spelling of the collection's ids."""
+    whole = type(point_id) is int
+    if integer is None:
+        # Integers and UUIDs: which of them, and whether in canonical spelling.
+        kind = raw_id.isdigit() if whole else len(raw_id) == 36
+    else:
+        kind = whole is integer
+    return kind and spells(raw_id, point_id)
 
 
 def encode(event: ChangeEvent) -> tuple[bytes, bytes]:
@@ -173,7 +206,8 @@ def event_from_json_line(line: bytes | str, *, now_ms: int) -> ChangeEvent:
         fields.setdefault("v", 1)
         fields.setdefault("ts", now_ms)
         collection = text_of(fields, "collection")
-        return walk(fields, Key(collection, canonical_id(id_of(fields))))
+        point_id = within(scope_in(fields), id_of(fields))
+        return walk(fields, Key(collection, canonical_id(point_id)))
 
     return read_plain(line.encode() if isinstance(line, str) else line, read)
 
@@ -199,7 +233,7 @@ def _typed(value: bytes) -> tuple[WireEvent | None, tuple[str, ...]]:
         return None, ()
 
 
-def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
+def _quick(wire: WireEvent, key: Key, unknown: tuple[str, ...]) -> ChangeEvent | None:
     """The event, or None in doubt: the walk finds out then."""
     vectors: Vectors = wire.vectors  # type: ignore[assignment]
     for name, vector in vectors.items():
@@ -234,6 +268,7 @@ def _quick(wire: WireEvent, key: Key) -> ChangeEvent | None:
         epoch=wire.epoch,
         writer=wire.writer,
         traceparent=wire.traceparent,
+        unknown=unknown,
     )
 
 
@@ -258,7 +293,8 @@ def _out(event: ChangeEvent, vectors: dict[str, Any]) -> OutEvent:
         v=1,
         op=event.op,
         collection=event.key.collection,
-        id=canonical_id(event.key.id),
+        id=bare(canonical_id(event.key.id)),
+        scope=scope_of(event.key.id),
         ts=event.ts_ms,
         vectors=vectors,
         payload=event.payload,

@@ -1,5 +1,6 @@
 """
-Event keys: `<collection>/<id>`, both percent-encoded.
+Event keys: `<collection>/<id>`, or `<collection>/<scope>/<id>` where the ids of a collection
+are unique only within a scope; each part percent-encoded.
 
 A key has exactly one spelling. Producers place a record by the bytes of its key, so two
 spellings of one key could lie in two partitions and lose their order; what is not spelled
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from replicator.errors import Rejected
 from replicator.model.event import Key
-from replicator.model.point import PointId
+from replicator.model.point import BareId, PointId, ScopedId, bare, scope_of, within
 
 ID_BYTES_MAX = 512
 """The longest id that stores of string ids hold; a longer one could not be carried."""
@@ -40,39 +41,60 @@ _SHOWN_MAX = 120
 
 def encode_key(key: Key) -> bytes:
     """Spell a key canonically. Raises Rejected("id-invalid") for an id that no key can hold."""
-    point_id = canonical_id(key.id)
-    text = str(point_id) if isinstance(point_id, int) else point_id
-    return _encoded(key.collection, "collection") + b"/" + _encoded(text, "id")
+    return _spelled(key.collection, scope_of(key.id), str(canonical_id(bare(key.id))))
 
 
-def decode_key(raw: bytes | None, integer_ids: bool | None) -> Key:
+def decode_key(
+    raw: bytes | None, integer_ids: bool | None, *, scoped: bool | None = False
+) -> Key:
     """
-    Read a record's key.
+    Read a record's key, of a collection with scopes or without; None where that is not known.
 
     `integer_ids` is the type of the collection's ids. With None, what reads as an integer is
     taken for one: right where the collection's texts never do, for they are UUIDs, and no
     ground to apply an event on where the type is simply not known.
 
     Raises Rejected: `key-missing`, `key-invalid` (no slash, not the canonical spelling, not the
-    type of id), `id-invalid` (too long, out of range).
+    type of id), `scope-missing`, `scope-unexpected`, `id-invalid` (too long, out of range).
     """
     if not raw:
         raise Rejected("key-missing", "the record has no key")
-    collection_part, slash, id_part = raw.partition(b"/")
-    if not slash:
+    parts = raw.split(b"/")
+    if len(parts) == 1:
         raise _invalid(raw, "has no slash between collection and id")
-    collection = _decoded(collection_part, raw)
-    text = _decoded(id_part, raw)
-    if _encoded(collection, "collection") != collection_part or _encoded(text, "id") != id_part:
-        meant = _encoded(collection, "collection") + b"/" + _encoded(text, "id")
+    if len(parts) > 3:
+        raise _invalid(raw, "has more than collection, scope and id; a slash within is `%2F`")
+    texts = [_decoded(part, raw) for part in parts]
+    collection, text = texts[0], texts[-1]
+    scope = texts[1] if len(parts) == 3 else None
+    if (meant := _spelled(collection, scope, text)) != raw:
         raise _invalid(raw, f"is not percent-encoded canonically: {_shown(meant)} is meant")
     if not text:
         raise _invalid(raw, "has an empty id")
+    check_scope(scope, scoped, f"the key {_shown(raw)}")
     if integer_ids is False or (integer_ids is None and not _INTEGER.fullmatch(text)):
-        return Key(collection, canonical_id(text, uuids=integer_ids is None))
+        return Key(collection, within(scope, _canonical(text, uuids=integer_ids is None)))
     if not _INTEGER.fullmatch(text):
         raise _invalid(raw, "does not end in a decimal integer, as the collection's ids are")
-    return Key(collection, canonical_id(int(text)))
+    return Key(collection, within(scope, _canonical(int(text))))
+
+
+def check_scope(scope: str | None, scoped: bool | None, who: str) -> None:
+    """
+    Whether an id says a scope where its collection has scopes, and there alone; None where that
+    is not known. Raises Rejected("scope-missing", "scope-unexpected").
+    """
+    if scoped and not scope:
+        raise Rejected(
+            "scope-missing", f"{who} says no scope, and the collection has them", "scope"
+        )
+    if scope is not None and scoped is False:
+        raise Rejected(
+            "scope-unexpected",
+            f"{who} says a scope, and the collection was declared without; a slash within an id"
+            " is `%2F`",
+            "scope",
+        )
 
 
 def collection_prefix(collection: str) -> bytes:
@@ -80,7 +102,7 @@ def collection_prefix(collection: str) -> bytes:
     return _encoded(collection, "collection")
 
 
-def spells(raw_id: bytes, point_id: PointId) -> bool:
+def spells(raw_id: bytes, point_id: BareId) -> bool:
     """
     Whether `raw_id` is, as it stands, the canonical spelling of an id. Quick, and False in
     doubt (escapes, what may be an upper-case UUID): then `decode_key` says.
@@ -101,8 +123,15 @@ def canonical_id(point_id: PointId, *, uuids: bool = False) -> PointId:
     The id as keys and points spell it: UUIDs in lower case, everything else as it is. `uuids`:
     all texts here are UUIDs, and so every spelling of one is meant (elsewhere 32 hexadecimal
     digits may be anything, and in braces they are another text). Raises
-    Rejected("id-invalid") for an empty or overlong text, and an integer beyond 64 bits.
+    Rejected("id-invalid") for an empty or overlong text, and an integer beyond 64 bits. A scope
+    has one spelling, and stays.
     """
+    if isinstance(point_id, ScopedId):
+        return ScopedId(point_id.scope, _canonical(point_id.id, uuids=uuids))
+    return _canonical(point_id, uuids=uuids)
+
+
+def _canonical(point_id: BareId, *, uuids: bool = False) -> BareId:
     if isinstance(point_id, bool):
         raise Rejected("id-invalid", "a truth value is not an id", "id")
     if isinstance(point_id, int):
@@ -119,6 +148,11 @@ def canonical_id(point_id: PointId, *, uuids: bool = False) -> PointId:
     if uuids and (spelled := _SPELLED_UUID.fullmatch(point_id)):
         return str(UUID(spelled[1] or spelled[2] or spelled[3]))
     return point_id
+
+
+def _spelled(collection: str, scope: str | None, text: str) -> bytes:
+    middle = b"/" if scope is None else b"/" + _encoded(scope, "scope") + b"/"
+    return _encoded(collection, "collection") + middle + _encoded(text, "id")
 
 
 def _encoded(text: str, path: str) -> bytes:

@@ -1,9 +1,10 @@
 """
 A point as one line of JSON, for JSONL stores, export and import.
 
-`{"id": …, "vectors": {name: "f32:<base64>" | {"indices", "values"} | {"rows", "data"}},
-"payload": {…}}`. What is written reads back exactly: every bit of a vector, integers as
-integers, floats as the same floats. Arrays of numbers are read as vectors too.
+`{"id": …, "scope": …, "vectors": {name: "f32:<base64>" | {"indices", "values"} | {"rows",
+"data"}}, "payload": {…}}`, with a scope where the id has one. What is written reads back
+exactly: every bit of a vector, integers as integers, floats as the same floats. Arrays of
+numbers are read as vectors too.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from replicator.codecs.payload import check_payload, join
 from replicator.codecs.vectors import vector_from_wire, vector_to_json
 from replicator.codecs.wire import read_plain
 from replicator.errors import Rejected
-from replicator.model.point import Point, PointId
+from replicator.model.point import BareId, Point, bare, scope_of, within
 
 
 class _Line(msgspec.Struct, gc=False):
-    id: PointId
+    id: BareId
+    scope: str | msgspec.UnsetType
     vectors: dict[str, Any]
     payload: dict[str, Any]
 
@@ -38,7 +40,9 @@ def point_to_json(point: Point) -> bytes:
     check_payload(point.payload)
     vectors = {name: vector_to_json(vector) for name, vector in point.vectors.items()}
     try:
-        return _encode(_Line(point.id, vectors, point.payload))
+        scope = scope_of(point.id)
+        said = msgspec.UNSET if scope is None else scope
+        return _encode(_Line(bare(point.id), said, vectors, point.payload))
     except UnicodeEncodeError as exc:
         raise Rejected("field-invalid", f"the point holds no Unicode text: {exc}") from exc
 
@@ -57,13 +61,16 @@ def _point(fields: dict[Any, Any]) -> Point:
     point_id = fields["id"]
     if type(point_id) is not int and type(point_id) is not str:
         raise Rejected("field-type", "id is neither an integer nor a string", "id")
+    scope = fields.get("scope")
+    if scope is not None and type(scope) is not str:
+        raise Rejected("field-type", "scope is not a string", "scope")
     payload = _map(fields, "payload")
     check_payload(payload)
     vectors = {
         name: vector_from_wire(value, join("vectors", name))
         for name, value in _map(fields, "vectors").items()
     }
-    return Point(canonical_id(point_id), vectors, payload)
+    return Point(canonical_id(within(scope, point_id)), vectors, payload)
 
 
 def _map(fields: dict[Any, Any], name: str) -> dict[str, Any]:

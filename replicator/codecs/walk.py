@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from replicator.codecs.keys import canonical_id
+from replicator.codecs.keys import canonical_id, check_scope
 from replicator.codecs.numeric import is_finite
 from replicator.codecs.payload import check_payload, join
 from replicator.codecs.vectors import vector_from_wire
 from replicator.codecs.wire import VERSION_MAX, unknown_fields
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.point import PointId, SparseVector, Vectors
+from replicator.model.point import BareId, SparseVector, Vectors, bare, scope_of
 
 _OPS = {op.value: op for op in Op}
 
@@ -78,14 +78,27 @@ def _same_key(fields: dict[Any, Any], key: Key, *, uuids: bool) -> None:
             f"the key says collection {key.collection!r}, the value {collection!r}",
             "collection",
         )
-    if type(point_id) is not type(key.id):
-        expected = "an integer" if isinstance(key.id, int) else "a string"
+    scope, known, known_scope = scope_in(fields), bare(key.id), scope_of(key.id)
+    check_scope(scope, known_scope is not None, "the value")
+    if scope != known_scope:
+        raise Rejected(
+            "key-mismatch",
+            f"the key says scope {known_scope!r}, the value {scope!r}",
+            "scope",
+        )
+    if type(point_id) is not type(known):
+        expected = "an integer" if isinstance(known, int) else "a string"
         raise Rejected("field-type", f"id is not {expected}, as the collection's ids are", "id")
-    if canonical_id(point_id, uuids=uuids) != key.id:
+    if canonical_id(point_id, uuids=uuids) != known:
         raise Rejected("key-mismatch", "the ids of key and value differ", "id")
 
 
-def id_of(fields: dict[Any, Any]) -> PointId:
+def scope_in(fields: dict[Any, Any]) -> str | None:
+    """The scope as the value has it. Raises Rejected."""
+    return _optional_text(fields, "scope")
+
+
+def id_of(fields: dict[Any, Any]) -> BareId:
     """The id as the value has it. Raises Rejected."""
     if "id" not in fields:
         raise _missing("id")

@@ -61,6 +61,7 @@ class WireEvent(msgspec.Struct, kw_only=True, gc=False, forbid_unknown_fields=Tr
     op: Op
     collection: str
     id: int | str
+    scope: str | None = None
     ts: Time
     vectors: dict[str, bytes | WireShape] = {}
     payload: _Payload = {}
@@ -94,6 +95,7 @@ class OutEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     op: Op
     collection: str
     id: int | str
+    scope: str | None = None
     ts: int
     vectors: dict[str, Vector] | dict[str, Any] = {}
     payload: dict[str, Any] = {}

@@ -17,7 +17,7 @@ import msgspec
 from replicator.codecs.vectors import dense_to_list, vector_from_wire, vector_to_json
 from replicator.errors import Refused, Rejected
 from replicator.model.command import Level, Verify
-from replicator.model.point import MultiVector, SparseVector, Vector
+from replicator.model.point import MultiVector, SparseVector, Vector, bare, scope_of, within
 from replicator.model.search import Query
 
 
@@ -28,6 +28,7 @@ class QueryBody(
 
     vector: Any = None
     id: int | str | None = None
+    scope: str | None = None
     collection: str | None = None
     using: str = ""
     limit: int = 10
@@ -73,7 +74,7 @@ def query_from(body: QueryBody) -> Query:
         limit=body.limit,
         filter=body.filter,
         collection=body.collection,
-        id=body.id,
+        id=None if body.id is None else within(body.scope, body.id),
         group=body.group,
     )
 
@@ -102,7 +103,8 @@ def _floats(vector: Vector) -> bytes:
 def _body(query: Query) -> QueryBody:
     return QueryBody(
         vector=vector_to_json(query.vector) if query.id is None else None,
-        id=query.id,
+        id=None if query.id is None else bare(query.id),
+        scope=None if query.id is None else scope_of(query.id),
         collection=query.collection,
         using=query.using,
         limit=query.limit,

@@ -30,6 +30,14 @@ def read_index(request: Message) -> Any:
     return made(**{field.name: _read(field, value) for field, value in _given(params)})
 
 
+def as_request(index: Message) -> Message:
+    """The request that makes an index of a `PayloadSchemaInfo`."""
+    request = wire().CreateFieldIndexCollection(field_type=index.data_type - 1)
+    if index.HasField("params"):
+        request.field_index_params.CopyFrom(index.params)
+    return request
+
+
 def _kind(request: Message) -> str:
     if request.HasField("field_index_params"):
         chosen = request.field_index_params.WhichOneof("index_params")

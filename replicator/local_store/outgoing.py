@@ -12,6 +12,7 @@ import qdrant_edge as edge
 
 from replicator.connectors.qdrant.values import write_payload
 from replicator.connectors.qdrant.wire import Message
+from replicator.local_store.shard_keys import key_of
 
 
 def write_id(target: Message, point_id: int | UUID | str) -> None:
@@ -22,9 +23,15 @@ def write_id(target: Message, point_id: int | UUID | str) -> None:
         target.uuid = str(point_id)
 
 
-def write_record(target: Message, record: edge.Record | edge.ScoredPoint) -> None:
-    """Fill a `RetrievedPoint` or a `ScoredPoint` with id, payload and vectors."""
+def write_record(
+    target: Message, record: edge.Record | edge.ScoredPoint, key: str = ""
+) -> None:
+    """Fill a `RetrievedPoint` or a `ScoredPoint` with id, payload and vectors, and with the key
+    of its shard where there are any.
+    """
     write_id(target.id, record.id)
+    if key:
+        target.shard_key.CopyFrom(key_of(key))
     if payload := record.payload:
         write_payload(target.payload, payload)
     # Read once: every look at it makes the Python floats anew.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,13 @@ import qdrant_edge as edge
 
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.local_store import incoming, outgoing
-from replicator.local_store.answers import invalid, unsupported
+from replicator.local_store.answers import invalid, of_engine, unsupported
 from replicator.local_store.collections import Collection, Collections
 from replicator.local_store.filters import read_filter
 from replicator.local_store.indexes import kept_params, read_index
 from replicator.local_store.limits import Sizes
+from replicator.local_store.shard import Shard
+from replicator.local_store.shard_keys import once
 
 _WAIT_S = 60.0
 """How long a write is waited for when the request names no timeout, as on a server."""
@@ -64,9 +66,10 @@ class Points:
             if kind is None or kind.endswith("_deprecated"):
                 raise invalid("Malformed PointsUpdateOperation type")
             message = getattr(operation, kind)
+            shards = collection.written(message)
             await self._judge(collection, kind, message)
             work = partial(_update, kind, message, collection.shapes)
-            await self._write(collection, request, reply.result.add(), work)
+            await self._write(collection, shards, request, reply.result.add(), work)
         return reply
 
     async def create_index(self, request: Message) -> Message:
@@ -78,7 +81,12 @@ class Points:
         operation = edge.UpdateOperation.create_field_index(
             request.field_name, read_index(request)
         )
-        reply = await self._write_one(request, lambda shard: shard.update(operation))
+        reply = await self._write_one(
+            collection,
+            list(collection.shards.values()),
+            request,
+            lambda shard: shard.update(operation),
+        )
         await self._collections.keep_index(
             collection, request.field_name, kept.SerializeToString()
         )
@@ -87,8 +95,13 @@ class Points:
     async def delete_index(self, request: Message) -> Message:
         """Drop the index of a payload field."""
         operation = edge.UpdateOperation.delete_field_index(request.field_name)
-        reply = await self._write_one(request, lambda shard: shard.update(operation))
         collection = self._collections.find(request.collection_name)
+        reply = await self._write_one(
+            collection,
+            list(collection.shards.values()),
+            request,
+            lambda shard: shard.update(operation),
+        )
         await self._collections.keep_index(collection, request.field_name, None)
         return reply
 
@@ -101,13 +114,13 @@ class Points:
         )
         vectors = outgoing.selected_vectors(request.with_vectors)
 
-        def work(shard: edge.EdgeShard) -> Message:
-            reply = wire().GetResponse()
-            for record in shard.retrieve(ids, payload, vectors):
-                outgoing.write_record(reply.result.add(), record)
-            return reply
-
-        return await collection.shard.read(work)
+        found = await _of_each(
+            collection.read(request), lambda shard: shard.retrieve(ids, payload, vectors)
+        )
+        reply = wire().GetResponse()
+        for key, record in once(found, _id_of):
+            outgoing.write_record(reply.result.add(), record, key)
+        return reply
 
     async def scroll(self, request: Message) -> Message:
         """Points in the order of their ids."""
@@ -116,26 +129,24 @@ class Points:
         if request.HasField("limit") and request.limit == 0:
             raise invalid("Validation error in body: limit must be 1 or larger")
         collection = self._found(request)
+        limit = request.limit if request.HasField("limit") else 10
         wanted = edge.ScrollRequest(
             offset=incoming.read_id(request.offset) if request.HasField("offset") else None,
-            limit=request.limit if request.HasField("limit") else 10,
+            limit=limit + 1,
             filter=read_filter(request.filter) if request.HasField("filter") else None,
             with_payload=outgoing.selected_payload(
                 request.with_payload, request.HasField("with_payload"), True
             ),
             with_vector=outgoing.selected_vectors(request.with_vectors),
         )
-
-        def work(shard: edge.EdgeShard) -> Message:
-            reply = wire().ScrollResponse()
-            records, following = shard.scroll(wanted)
-            for record in records:
-                outgoing.write_record(reply.result.add(), record)
-            if following is not None:
-                outgoing.write_id(reply.next_page_offset, following)
-            return reply
-
-        return await collection.shard.read(work)
+        found = await _of_each(collection.read(request), lambda shard: shard.scroll(wanted)[0])
+        records = once(sorted(found, key=_order), _id_of)
+        reply = wire().ScrollResponse()
+        for key, record in records[:limit]:
+            outgoing.write_record(reply.result.add(), record, key)
+        if len(records) > limit:
+            outgoing.write_id(reply.next_page_offset, records[limit][1].id)
+        return reply
 
     async def count(self, request: Message) -> Message:
         """Always exact."""
@@ -144,8 +155,10 @@ class Points:
             exact=True,
         )
         collection = self._found(request)
+        shards = collection.read(request).values()
         reply = wire().CountResponse()
-        reply.result.count = await collection.shard.read(lambda shard: shard.count(wanted))
+        counts = [await shard.read(lambda engine: engine.count(wanted)) for shard in shards]
+        reply.result.count = sum(counts)
         return reply
 
     async def query(self, request: Message) -> Message:
@@ -154,16 +167,19 @@ class Points:
             raise unsupported("prefetches and lookups")
         collection = self._found(request)
 
-        def work(shard: edge.EdgeShard) -> Message:
-            reply = wire().QueryResponse()
-            for point in shard.query(_read_query(request, collection, shard)):
-                found = reply.result.add()
-                outgoing.write_record(found, point)
-                found.score = point.score
-                found.version = point.version
-            return reply
-
-        return await collection.shard.read(work)
+        shards = collection.read(request)
+        wanted = _read_query(request, collection, await _meant(request, shards))
+        found = await _of_each(shards, lambda shard: shard.query(wanted))
+        nearest = collection.larger_is_nearer(request.using)
+        if len(shards) > 1:
+            found.sort(key=lambda each: -each[1].score if nearest else each[1].score)
+        reply = wire().QueryResponse()
+        for key, point in once(found, _id_of)[: wanted.limit]:
+            shown = reply.result.add()
+            outgoing.write_record(shown, point, key)
+            shown.score = point.score
+            shown.version = point.version
+        return reply
 
     async def query_batch(self, request: Message) -> Message:
         """Several, each as `query`; one that fails spoils them all."""
@@ -181,9 +197,10 @@ class Points:
     def _update_method(self, kind: str) -> Callable[[Message], Awaitable[Message]]:
         async def update(request: Message) -> Message:
             collection = self._collections.find(request.collection_name)
+            shards = collection.written(request)
             await self._judge(collection, kind, request)
             work = partial(_update, kind, request, collection.shapes)
-            return await self._write_one(request, work)
+            return await self._write_one(collection, shards, request, work)
 
         return update
 
@@ -193,9 +210,11 @@ class Points:
         limits = collection.limits
         limits.check_write(kind, message, self._collections.indexes(collection))
         if kind in ("upsert", "update_vectors") and limits.sizes_matter:
-            engine = await collection.shard.read(edge.EdgeShard.info)
+            shards = list(collection.shards.values())
+            engines = [await shard.read(edge.EdgeShard.info) for shard in shards]
+            points = sum(engine.points_count for engine in engines)
             limits.check_sizes(
-                Sizes(engine.points_count, collection.shapes.values(), collection.payload_bytes)
+                Sizes(points, collection.shapes.values(), collection.payload_bytes)
             )
         if kind == "upsert":
             collection.payload_bytes += sum(
@@ -209,16 +228,20 @@ class Points:
         return collection
 
     async def _write_one(
-        self, request: Message, work: Callable[[edge.EdgeShard], None]
+        self,
+        collection: Collection,
+        shards: Sequence[Shard],
+        request: Message,
+        work: Callable[[edge.EdgeShard], None],
     ) -> Message:
-        collection = self._collections.find(request.collection_name)
         reply = wire().PointsOperationResponse()
-        await self._write(collection, request, reply.result, work)
+        await self._write(collection, shards, request, reply.result, work)
         return reply
 
     async def _write(
         self,
         collection: Collection,
+        shards: Sequence[Shard],
         request: Message,
         result: Message,
         work: Callable[[edge.EdgeShard], None],
@@ -227,7 +250,7 @@ class Points:
         statuses = wire().enum("UpdateStatus")
         collection.operations += 1
         result.operation_id = collection.operations
-        task = asyncio.create_task(collection.shard.write(work), name="local store write")
+        task = asyncio.create_task(_all_written(shards, work), name="local store write")
         self._unwaited.add(task)
         task.add_done_callback(self._forget)
         if not request.wait:
@@ -246,6 +269,27 @@ class Points:
             task.exception()
 
 
+async def _of_each(
+    shards: Mapping[str, Shard], work: Callable[[edge.EdgeShard], Sequence[Any]]
+) -> list[tuple[str, Any]]:
+    """What each shard answers, with its key."""
+    return [(key, record) for key, shard in shards.items() for record in await shard.read(work)]
+
+
+def _id_of(found: tuple[str, Any]) -> Any:
+    return found[1].id
+
+
+def _order(found: tuple[str, Any]) -> tuple[bool, Any]:
+    """Numbers first, then UUIDs."""
+    point_id = found[1].id
+    return (False, point_id) if isinstance(point_id, int) else (True, str(point_id))
+
+
+async def _all_written(shards: Sequence[Shard], work: Callable[[edge.EdgeShard], None]) -> None:
+    await asyncio.gather(*(shard.write(work) for shard in shards))
+
+
 def _update(
     kind: str, message: Message, shapes: incoming.Shapes, shard: edge.EdgeShard
 ) -> None:
@@ -253,9 +297,7 @@ def _update(
         shard.update(operation)
 
 
-def _read_query(
-    request: Message, collection: Collection, shard: edge.EdgeShard
-) -> edge.QueryRequest:
+def _read_query(request: Message, collection: Collection, meant: Any) -> edge.QueryRequest:
     wanted = request.query
     kind = wanted.WhichOneof("variant") if request.HasField("query") else None
     filters: list[Any] = [read_filter(request.filter)] if request.HasField("filter") else []
@@ -268,8 +310,7 @@ def _read_query(
         case "nearest":
             using = request.using
             if wanted.nearest.WhichOneof("variant") == "id":
-                point_id = incoming.read_id(wanted.nearest.id)
-                vector = _stored_vector(shard, point_id, using)
+                point_id, vector = incoming.read_id(wanted.nearest.id), meant
                 filters.append(edge.Filter(must_not=[edge.HasIdCondition({point_id})]))
             else:
                 vector = incoming.read_vector(wanted.nearest, using, collection.shapes)
@@ -300,8 +341,17 @@ def _read_params(params: Message) -> edge.SearchParams:
     )
 
 
-def _stored_vector(shard: edge.EdgeShard, point_id: int | str, using: str) -> Any:
-    for record in shard.retrieve([point_id], False, True):
+async def _meant(request: Message, shards: Mapping[str, Shard]) -> Any:
+    """The vector of the point that a query names, if it names one."""
+    nearest = request.query.nearest
+    if request.query.WhichOneof("variant") != "nearest" or (
+        nearest.WhichOneof("variant") != "id"
+    ):
+        return None
+    point_id = incoming.read_id(nearest.id)
+    for _, record in await _of_each(
+        shards, lambda shard: shard.retrieve([point_id], False, True)
+    ):
         vector = record.vector
-        return vector[using] if isinstance(vector, dict) else vector
-    raise RuntimeError(f"No point with id {point_id}")
+        return vector[request.using] if isinstance(vector, dict) else vector
+    raise of_engine(RuntimeError(f"No point with id {point_id}"))

@@ -17,15 +17,21 @@ from replicator.errors import Fatal
 
 class StoredCollection(msgspec.Struct):
     """
-    `directory` of the shard, beside the file; `create` is a serialised CreateCollection, `late`
-    a CollectionParamsDiff with what only an update can say, `indexes` payload field →
-    PayloadSchemaInfo.
+    `directory` of the shard, beside the file, or `keys`, shard key → directory; `create` is a
+    serialised CreateCollection, `late` a CollectionParamsDiff with what only an update can say,
+    `indexes` payload field → PayloadSchemaInfo.
     """
 
     directory: str
     create: bytes
     late: bytes = b""
     indexes: dict[str, bytes] = {}
+    keys: dict[str, str] = {}
+
+    @property
+    def directories(self) -> dict[str, str]:
+        """The directory of each shard, by its key; "" is that of automatic sharding."""
+        return {"": self.directory} if self.directory else self.keys
 
 
 class Contents(msgspec.Struct):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import qdrant_edge as edge
 
 from replicator.connectors.qdrant.wire import Message, wire
@@ -60,14 +62,17 @@ def read_config(create: Message) -> edge.EdgeConfig:
 
 
 def write_info(
-    target: Message, stored: StoredCollection, engine: edge.ShardInfo, optimising: bool
+    target: Message,
+    stored: StoredCollection,
+    engines: Sequence[edge.ShardInfo],
+    optimising: bool,
 ) -> None:
     """Fill a `CollectionInfo`: what was asked for, by the names of its fields."""
     target.status = wire().enum("CollectionStatus")["Yellow" if optimising else "Green"]
     target.optimizer_status.ok = True
-    target.segments_count = engine.segments_count
-    target.points_count = engine.points_count
-    target.indexed_vectors_count = engine.indexed_vectors_count
+    target.segments_count = sum(engine.segments_count for engine in engines)
+    target.points_count = sum(engine.points_count for engine in engines)
+    target.indexed_vectors_count = sum(engine.indexed_vectors_count for engine in engines)
     params, config = target.config.params, target.config
     params.on_disk_payload = True  # a server's own default
     late = wire().CollectionParamsDiff.FromString(stored.late)
@@ -78,12 +83,18 @@ def write_info(
                 if name in holder.DESCRIPTOR.fields_by_name:
                     _put(holder, name, field, value)
     kinds = wire().enum("PayloadSchemaType")
-    for field, index in engine.payload_schema.items():
+    indexes = [item for engine in engines for item in engine.payload_schema.items()]
+    for field, index in indexes:
         shown = target.payload_schema[field]
         # One that an earlier release made is not in the registry.
         shown.data_type = kinds[str(index.data_type).rpartition(".")[2]]
+        points = shown.points + index.points
         shown.MergeFromString(stored.indexes.get(field, b""))
-        shown.points = index.points
+        shown.points = points
+    if not engines:
+        # Shards that are made later will have them.
+        for field, kept in stored.indexes.items():
+            target.payload_schema[field].MergeFromString(kept)
 
 
 def merge_update(stored: StoredCollection, request: Message) -> None:

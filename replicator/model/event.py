@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from replicator.model.point import Payload, PointId, Vectors
+from replicator.model.point import Payload, PointId, Vectors, bare, scope_of
 
 
 class Op(Enum):
@@ -20,13 +20,22 @@ class Op(Enum):
 
 class Key(msgspec.Struct, frozen=True):
     """
-    The event key: the source's word for the collection, and the id. The key everywhere.
+    The event key: the source's word for the collection, and the id, which holds the scope where
+    there are any. The key everywhere.
 
     Hashed natively: a `__hash__` in Python costs three times as much, for every record.
     """
 
     collection: str
     id: PointId
+
+    @property
+    def shown(self) -> str:
+        """For people: `articles/5`, or `articles/tenant/5`."""
+        scope = scope_of(self.id)
+        return "/".join(
+            str(part) for part in (self.collection, scope, bare(self.id)) if part is not None
+        )
 
 
 class ChangeEvent(msgspec.Struct, kw_only=True):

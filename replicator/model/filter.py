@@ -33,7 +33,7 @@ from typing import Any
 import msgspec
 
 from replicator.errors import Refused
-from replicator.model.point import PointId
+from replicator.model.point import BareId
 
 Path = tuple[str | int | None, ...]
 """Steps: a name in a map, a place in a list, None for every element of a list. The first is
@@ -114,9 +114,9 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class HasId(msgspec.Struct, frozen=True):
-    """The point has one of these ids, spelled as they were given."""
+    """The point has one of these ids, spelled as they were given, in whichever scope."""
 
-    ids: tuple[PointId, ...]
+    ids: tuple[BareId, ...]
 
 
 class HasVector(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from replicator.model.point import PointId
+from replicator.model.point import BareId, PointId, bare, scope_of
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -146,7 +146,7 @@ class IdLimits(msgspec.Struct, frozen=True, kw_only=True):
     alphabet: str | None = None
     """The characters of a text, as a regular expression has them in brackets. None: any."""
 
-    def hold(self, kinds: IdKinds, point_id: PointId) -> bool:
+    def hold(self, kinds: IdKinds, point_id: BareId) -> bool:
         """Whether an id is of these kinds and within the limits."""
         if isinstance(point_id, int):
             within = self.integer_min <= point_id <= self.integer_max
@@ -217,6 +217,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     capture_id: str | None = None
     mark_epoch: int = 0
     mark_incarnation: int = 0
+    scoped: bool = False
+    """An id is unique only within a tenant, a partition or a shard key, which every id says."""
     normalises: bool = False
     null_is_absence: bool = False
     native_kind: str | None = None
@@ -250,11 +252,14 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ids_in_words(self) -> str:
         """Which ids there can be, for a message."""
-        return self.id_limits.in_words(self.ids)
+        scopes = ", each in a scope" if self.scoped else ""
+        return self.id_limits.in_words(self.ids) + scopes
 
     def holds(self, point_id: PointId) -> bool:
         """Whether the store can hold this id as it is."""
-        return self.id_limits.hold(self.ids, point_id)
+        if (scope_of(point_id) is not None) is not self.scoped:
+            return False
+        return self.id_limits.hold(self.ids, bare(point_id))
 
 
 def is_uuid(text: str) -> bool:

@@ -140,6 +140,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """Others may write it while it is copied, so that a feed makes sense."""
     aliases: bool = False
     """A name can lead to a collection, and be moved to another at once."""
+    scopes: bool = False
+    """A collection can have tenants, partitions or shard keys, within which ids are unique."""
     indexes: bool = False
     """Fields of the payload can have an index."""
     filters: bool = True

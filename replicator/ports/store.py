@@ -9,7 +9,7 @@ translated into the tree of `errors`; nothing here retries, times or logs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -167,6 +167,28 @@ class KeyReader(Protocol):
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids exist."""
+        ...
+
+
+@runtime_checkable
+class ScopeReader(Protocol):
+    """
+    A store whose collections can have scopes: tenants, partitions, shard keys. Where one has
+    (`CollectionSchema.scoped`), every id that is read from it or written to it is a `ScopedId`.
+
+    A scope is made by the first point that is written to it. What is in no scope that there is,
+    and an id without one, is absent: it is not found; to delete or to patch it does nothing.
+    `split` covers scopes that are made later, and that one vanishes is no error of a scan.
+    """
+
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        """As `StoreReader.split`, of these scopes alone, whether they are there or not."""
+        ...
+
+    async def count_scopes(self, collection: str, scopes: Collection[str]) -> int | None:
+        """As `StoreReader.count`, of these scopes alone."""
         ...
 
 

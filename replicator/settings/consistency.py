@@ -58,6 +58,7 @@ def check_consistency(settings: Settings) -> None:
             if name in required[:place]:
                 path = f"collections[{number}].vectors_required[{place}]"
                 raise invalid(path, f"names {name!r} twice")
+        _check_scopes(f"collections[{number}].scopes", collection.scopes)
         _check_accepted(f"collections[{number}].accept", collection.accept)
 
 
@@ -90,6 +91,16 @@ def _check_collections(settings: Settings) -> None:
                     f"collections[{number}].target",
                     f"{collection.target!r} is read from the same store as a source",
                 )
+
+
+def _check_scopes(path: str, scopes: str | list[str] | None) -> None:
+    if scopes == []:
+        raise invalid(path, 'names no scope; `"*"` is all of them')
+    if isinstance(scopes, list):
+        for place, name in enumerate(scopes):
+            _filled(f"{path}[{place}]", name)
+            if name in scopes[:place]:
+                raise invalid(f"{path}[{place}]", f"names {name!r} twice")
 
 
 def _check_options(
@@ -167,6 +178,11 @@ def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettin
     for name in listed:
         if name not in seen:
             raise invalid("feed.tables", f"says nothing of the columns of {name!r}")
+    for number, collection in enumerate(settings.collections):
+        if collection.scopes is not None:
+            raise invalid(
+                f"collections[{number}].scopes", "cannot be read by the decoder `debezium`"
+            )
 
 
 def _check_columns(table: TableSettings, path: str) -> None:

@@ -102,8 +102,13 @@ def _union(value: object, members: list[Any], variants: Variants, path: str) -> 
     if tagged:
         return _struct(value, _chosen(value, tagged, path), variants, path)
     plain = [member for member in members if member is not types.NoneType]
-    assert len(plain) == 1, "settings have no unions but those told apart by kind, and optional"
     # TOML has no null: None is for what is left out.
+    listed = [member for member in plain if get_origin(member) is list]
+    if listed and isinstance(value, list):
+        plain = listed
+    elif len(plain) > len(listed):
+        plain = [member for member in plain if member not in listed]
+    assert len(plain) == 1, "settings have no unions but by kind, of a list and one, or of none"
     return convert(value, plain[0], variants, path)
 
 

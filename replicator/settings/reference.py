@@ -29,6 +29,7 @@ EXAMPLES: dict[str, str] = {
     "name": '"articles"',
     "collections.source": '"articles"',
     "collections.target": '"articles_v2"',
+    "collections.scopes": '"*"',
     "collections.vectors_required": '["text"]',
     "collections.transform.filter": ('{ must = [{ key = "lang", match = { value = "en" } }] }'),
     "collections.transform.keep": '["title", "lang", "year"]',

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from replicator.model.scopes import Scopes
+
 
 class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
@@ -46,6 +48,10 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
     in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
     """
+    scopes: Literal["*"] | list[str] | None = None
+    """Which tenants, partitions or shard keys travel, where ids are unique only within one:
+    `"*"` is all, those to come too. Every event key holds its scope then:
+    `<collection>/<scope>/<id>`. A collection that has none of them goes without."""
     vectors_required: list[str] | None = None
     """Source vectors that every upsert must bring; an event without is rejected. Learned from
     the source when absent: its only vector, or at least one of several, unless its rows lack
@@ -63,3 +69,10 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     index."""
     transform: TransformSettings = TransformSettings()
     """How points change on their way."""
+
+    @property
+    def travelling(self) -> Scopes | None:
+        """The scopes that travel; None where the keys of the collection hold none."""
+        if self.scopes is None:
+            return None
+        return Scopes() if self.scopes == "*" else Scopes(frozenset(self.scopes))

@@ -12,6 +12,7 @@ import msgspec
 
 from replicator.model.event import Key
 from replicator.model.letter import RejectedRecord
+from replicator.model.point import ScopedId, bare, scope_of
 from replicator.model.record import JournalEntry, MigrationRecord
 
 _record = msgspec.json.Decoder(MigrationRecord)
@@ -44,14 +45,17 @@ def key_text(key: Key) -> str:
 
     Plain ASCII through the standard library, because a dead letter's key may hold what no
     UTF-8 encoder takes (a lone surrogate), and a letter that cannot be indexed stops a lane.
+    An id in a scope is `["articles",["tenant",5]]`.
     """
-    return json.dumps([key.collection, key.id], separators=(",", ":"))
+    scope = scope_of(key.id)
+    written = bare(key.id) if scope is None else [scope, bare(key.id)]
+    return json.dumps([key.collection, written], separators=(",", ":"))
 
 
 def key_of(text: str) -> Key:
     """The key that `key_text` wrote."""
-    collection, point_id = json.loads(text)
-    return Key(collection, point_id)
+    collection, written = json.loads(text)
+    return Key(collection, ScopedId(*written) if isinstance(written, list) else written)
 
 
 def keys_text(keys: Iterable[Key]) -> str:

@@ -143,6 +143,7 @@ def target_schema(
         vectors=None if source.vectors is None else _target_vectors(settings, source.vectors),
         ids=target.ids,
         id_limits=target.id_limits,
+        scoped=source.scoped and target.scoped,
         indexes={name: kind for _, name, kind in _target_indexes(settings, source.indexes)},
         index_options={
             name: source.index_options[path]
@@ -234,6 +235,28 @@ def _id_findings(
     held = target.ids
     if held & IdKinds.STRING:
         held |= IdKinds.UUID
+    if target.scoped and not source.scoped:
+        yield (
+            Severity.BLOCKS,
+            "target-incompatible",
+            "it has tenants, partitions or shard keys, and a point of the source does not say"
+            " where it belongs",
+        )
+        return
+    if source.scoped and not target.scoped:
+        mapped = settings.ids == "auto" and held & IdKinds.UUID
+        yield (
+            Severity.INFORMS if mapped else Severity.BLOCKS,
+            "id-invalid",
+            "ids are unique only within their scopes, and the target has none: "
+            + (
+                "each becomes a UUID of its own there, with the original in `_source_id` and"
+                " `_source_scope`"
+                if mapped
+                else 'only as UUIDs are they told apart, with `ids = "auto"`'
+            ),
+        )
+        return
     foreign = source.ids & ~held
     if not foreign:
         return

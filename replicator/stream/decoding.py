@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from replicator.codecs.debezium import DebeziumDecoder, Table
 from replicator.codecs.events import EventDecoder
@@ -10,6 +11,7 @@ from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.phase import Direction
 from replicator.model.position import Record
+from replicator.model.scopes import Scopes
 from replicator.ports.feed import Decoder
 from replicator.settings.feeds import FeedSettings, NoFeedSettings, TableSettings
 
@@ -38,12 +40,19 @@ class LeftBehind:
 
 
 def make_decoder(
-    feed: FeedSettings, integer_ids: Mapping[str, bool | None], direction: Direction
+    feed: FeedSettings,
+    integer_ids: Mapping[str, bool | None],
+    direction: Direction,
+    *,
+    scopes: Mapping[str, Scopes] = MappingProxyType({}),
 ) -> Decoder:
-    """The decoder that the settings name. Without a feed there are no records to read."""
+    """
+    The decoder that the settings name. Without a feed there are no records to read. `scopes`:
+    of collections whose keys hold one, which travel; no database's changes say one.
+    """
     assert not isinstance(feed, NoFeedSettings), "no feed, no records"
     if feed.decoder == "replicator":
-        return EventDecoder(integer_ids, int(feed.event_bytes_max))
+        return EventDecoder(integer_ids, int(feed.event_bytes_max), scopes)
     decoder = DebeziumDecoder(
         {each.collection: _table(each) for each in feed.tables},
         integer_ids,

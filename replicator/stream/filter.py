@@ -12,7 +12,7 @@ from typing import Any
 
 from replicator.codecs.keys import canonical_id
 from replicator.model import filter as model
-from replicator.model.point import Payload, PointId
+from replicator.model.point import Payload, PointId, bare
 from replicator.stream.condition import payload_test, values
 
 Passing = Callable[[PointId | None, Payload], bool]
@@ -33,7 +33,9 @@ class Filter:
         self._passing = compiled(self.tree, uuids=uuids)
 
     def matches(self, point_id: PointId, payload: Payload) -> bool:
-        """Whether the point belongs to the migration."""
+        """Whether the point belongs to the migration. Of an id with a scope, the id alone
+        decides.
+        """
         return self._passing(point_id, payload)
 
 
@@ -48,7 +50,7 @@ def compiled(condition: model.Condition, *, uuids: bool = False) -> Passing:
         case model.HasId(ids):
             wanted = frozenset(canonical_id(one, uuids=uuids) for one in ids)
             return lambda point_id, _payload: (
-                point_id is not None and canonical_id(point_id) in wanted
+                point_id is not None and canonical_id(bare(point_id)) in wanted
             )
         case model.Nested(path=path, filter=inner):
             return _nested(path, compiled(inner, uuids=uuids))

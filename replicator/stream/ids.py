@@ -7,6 +7,10 @@ mapping is a function of the key alone (no table to lose, the same on every mach
 injective over event keys: mapped ids differ by the hash, and a kept id equals a mapped one only
 if someone computed it on purpose.
 
+An id that is unique only within its scope is kept where the target has scopes too. Elsewhere
+it is always mapped, for of two scopes both ids might fit; the scope goes into `_source_scope`,
+and into the hash with the event key.
+
 Two ids with one event key are one key here too: a UUID in upper case is the same UUID, and a
 collection's ids are all integers or all texts, so that 5 and "5" do not meet. A row of the copy
 and an event of its key thus always go to one place; a source that holds both spellings has a
@@ -21,7 +25,7 @@ from typing import Literal
 from replicator.codecs.keys import canonical_id, encode_key
 from replicator.errors import Rejected
 from replicator.model.event import Key
-from replicator.model.point import Payload, PointId
+from replicator.model.point import Payload, PointId, bare, scope_of, within
 from replicator.model.schema import CollectionSchema, IdKinds
 
 NAMESPACE = uuid.UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
@@ -29,6 +33,12 @@ NAMESPACE = uuid.UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
 
 SOURCE_ID = "_source_id"
 """The payload field that carries the id of a mapped point."""
+
+SOURCE_SCOPE = "_source_scope"
+"""The payload field that carries the scope of a mapped point, where it came from one."""
+
+ORIGIN = (SOURCE_ID, SOURCE_SCOPE)
+"""What tells where a mapped point came from."""
 
 
 class IdMap:
@@ -60,6 +70,8 @@ class IdMap:
         source_id = canonical_id(key.id)
         if self._target.holds(source_id):
             return source_id
+        if self._target.scoped and scope_of(source_id) is None:
+            raise Rejected("id-invalid", "the target has scopes, and the id says none", "id")
         if not self._maps:
             raise Rejected(
                 "id-invalid",
@@ -68,6 +80,14 @@ class IdMap:
                 "id",
             )
         return self._mapped(source_id)
+
+    def origin(self, key: Key) -> Payload:
+        """The fields that the point of a key carries, where its id is another at the target."""
+        fields: Payload = {SOURCE_ID: bare(canonical_id(key.id))}
+        scope = scope_of(key.id)
+        if scope is not None and not self._target.scoped:
+            fields[SOURCE_SCOPE] = scope
+        return fields
 
     def to_source(self, target_id: PointId, payload: Payload) -> PointId | None:
         """
@@ -89,8 +109,13 @@ class IdMap:
         """
         found: list[PointId] = []
         original = payload.get(SOURCE_ID)
-        if isinstance(original, str | int) and self._leads_to(original, target_id):
-            found.append(original)
+        scope = scope_of(target_id) if self._target.scoped else payload.get(SOURCE_SCOPE)
+        if self._source is not None and not self._source.scoped:
+            scope = None  # a field of the application's own
+        if isinstance(original, str | int) and (scope is None or isinstance(scope, str)):
+            source_id = within(scope, original)
+            if self._leads_to(source_id, target_id):
+                found.append(source_id)
         if self._target.holds(target_id) and self._at_source(target_id):
             found.append(target_id)
         return found
@@ -108,6 +133,7 @@ class IdMap:
     def _at_source(self, point_id: PointId) -> bool:
         return self._source is None or self._source.holds(point_id)
 
-    def _mapped(self, source_id: PointId) -> str:
+    def _mapped(self, source_id: PointId) -> PointId:
         key = encode_key(Key(self._collection, source_id))
-        return str(uuid.uuid5(NAMESPACE, key.decode("ascii")))
+        mapped = str(uuid.uuid5(NAMESPACE, key.decode("ascii")))
+        return within(scope_of(source_id) if self._target.scoped else None, mapped)

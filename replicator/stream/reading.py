@@ -39,6 +39,7 @@ from replicator.model.pages import PAGE_BYTES, PageSize, size_of
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema
+from replicator.model.scopes import Scopes
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.ports.store import (
@@ -47,6 +48,7 @@ from replicator.ports.store import (
     KeyReader,
     Narrower,
     Page,
+    ScopeReader,
     Store,
     StoreWriter,
 )
@@ -171,17 +173,37 @@ class Reader:
 
         return await self._ask("describe", described)
 
-    async def split(self, collection: str, parts: int) -> list[Chunk]:
-        """As `StoreReader.split`."""
-        return await self._ask("split", partial(self._store.split, collection, parts))
+    async def split(
+        self, collection: str, parts: int, scopes: Scopes | None = None
+    ) -> list[Chunk]:
+        """As `StoreReader.split`; of these scopes alone, where they are named."""
+        asking = partial(self._store.split, collection, parts)
+        if scopes is not None and scopes.names is not None:
+            scoped = self._scoped(collection)
+            asking = partial(scoped.split_scopes, collection, parts, scopes.names)
+        return await self._ask("split", asking)
 
-    async def count(self, collection: str, where: Filter | None = None) -> int | None:
-        """As `StoreReader.count`, of the points that a scan gives."""
-        if where is not None and self._narrower is not None:
+    async def count(
+        self,
+        collection: str,
+        scopes: Scopes | None = None,
+        where: Filter | None = None,
+    ) -> int | None:
+        """As `StoreReader.count`, of the points that a scan gives; of scopes by name, of all
+        that is in them, for a store is not asked for both at once.
+        """
+        asking = partial(self._store.count, collection)
+        if scopes is not None and scopes.names is not None:
+            asking = partial(self._scoped(collection).count_scopes, collection, scopes.names)
+        elif where is not None and self._narrower is not None:
             asking = partial(self._narrower.count_where, collection, where)
-        else:
-            asking = partial(self._store.count, collection)
         return await self._ask("count", asking)
+
+    def _scoped(self, collection: str) -> ScopeReader:
+        """The store as one with scopes. Raises Refused("scopes-absent")."""
+        if not isinstance(self._store, ScopeReader):
+            raise Refused("scopes-absent", f"this store has no scopes in {collection!r}")
+        return self._store
 
     async def search(self, collection: str, query: Query, *, tries: int = 1) -> list[Hit]:
         """

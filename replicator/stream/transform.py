@@ -32,7 +32,7 @@ from replicator.settings.transform import CollectionSettings
 from replicator.stream import compatibility
 from replicator.stream.fields import FieldMap, refused
 from replicator.stream.filter import Filter
-from replicator.stream.ids import SOURCE_ID, IdMap
+from replicator.stream.ids import ORIGIN, IdMap
 from replicator.stream.nesting import Flat
 
 
@@ -71,8 +71,9 @@ class FieldTransform:
         if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
             raise refused("vectors", "two vectors cannot become one")
         ours = {*steps.rename.values(), *steps.constant, *steps.default}
-        if settings.ids == "auto" and SOURCE_ID in ours:
-            raise refused(SOURCE_ID, 'the field is the replicator\'s own with `ids = "auto"`')
+        for field in ORIGIN:
+            if settings.ids == "auto" and field in ours:
+                raise refused(field, 'the field is the replicator\'s own with `ids = "auto"`')
 
     @property
     def identity(self) -> bool:
@@ -140,7 +141,8 @@ class FieldTransform:
         payload = self._flat.fields(self.fields.payload(point.payload))
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
-            payload = {**_without_source_id(source_id, payload), SOURCE_ID: source_id}
+            origin = self.ids.origin(key)
+            payload = {**_without_origin(origin, payload), **origin}
         vectors = self._mapped(point.vectors)
         if payload is point.payload and vectors is point.vectors and target_id == point.id:
             return point
@@ -163,8 +165,9 @@ class FieldTransform:
         target_id = self.target_id(key)
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
-            sets = _without_source_id(source_id, sets)
-            unset = [name for name in unset if name != SOURCE_ID]
+            origin = self.ids.origin(key)
+            sets = _without_origin(origin, sets)
+            unset = [name for name in unset if name not in origin]
         vectors = self._mapped(event.vectors)
         # A vector both replaced and removed is replaced, as in `fold`; no store need decide.
         gone = [name for name in self._names(event.unset_vectors) if name not in vectors]
@@ -218,18 +221,16 @@ class IdentityTransform(FieldTransform):
         return key.id
 
 
-def _without_source_id(source_id: PointId, fields: Payload) -> Payload:
+def _without_origin(origin: Payload, fields: Payload) -> Payload:
     """
-    The fields without `_source_id`, which the mapping of the id sets for good. A value of the
+    The fields without those that the mapping of the id sets for good. A value of the
     application's own there would be lost, so it is refused; not if it says the same.
     """
-    if SOURCE_ID not in fields:
-        return fields
-    value = fields[SOURCE_ID]
-    if type(value) is not type(source_id) or value != source_id:
-        raise Rejected(
-            "transform-failed",
-            "the id is mapped, and the field that would keep the original is taken",
-            f"payload.{SOURCE_ID}",
-        )
-    return {name: value for name, value in fields.items() if name != SOURCE_ID}
+    for name in origin.keys() & fields.keys():
+        if type(fields[name]) is not type(origin[name]) or fields[name] != origin[name]:
+            raise Rejected(
+                "transform-failed",
+                "the id is mapped, and the field that would keep the original is taken",
+                f"payload.{name}",
+            )
+    return {name: value for name, value in fields.items() if name not in origin}

@@ -9,9 +9,8 @@ caller changes that any more.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -21,7 +20,7 @@ import msgspec
 
 from replicator.errors import OutcomeUnknown, Refused, Rejected, Retryable, Unavailable
 from replicator.model.filter import Filter
-from replicator.model.point import Point, PointId, Vector
+from replicator.model.point import Point, PointId, Vector, id_order, scope_of
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
@@ -36,14 +35,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_cursor = msgspec.json.Decoder(PointId).decode
+
 
 _SLOW_S = 12.0
 """How long a slow write takes at most: longer than a drain waits in tests."""
-
-
-def order_of(point_id: PointId) -> tuple[bool, PointId]:
-    """Integers before texts; within each their own order."""
-    return (isinstance(point_id, str), point_id)
 
 
 class AttachedStore:
@@ -117,37 +113,56 @@ class AttachedStore:
             for part in range(parts)
         ]
 
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        """As `ScopeReader.split_scopes`."""
+        named = msgspec.json.encode(sorted(scopes)).decode()
+        return [
+            msgspec.structs.replace(chunk, spec=f"{chunk.spec} {named}")
+            for chunk in await self.split(collection, parts)
+        ]
+
+    async def count_scopes(self, collection: str, scopes: Collection[str]) -> int | None:
+        """As `ScopeReader.count_scopes`."""
+        await self._travel()
+        held = self._store.collections.get(collection)
+        if held is None or not self._store.traits.counts:
+            return None
+        return sum(scope_of(point_id) in scopes for point_id in held.points)
+
     async def scan(
         self, chunk: Chunk, after: str | None, page_rows: int
     ) -> AsyncIterator[Page]:
         """In id order; the cursor is the last id returned."""
-        place = None if after is None else order_of(json.loads(after))
+        place = None if after is None else id_order(_cursor(after))
         while True:
             await self._travel()
             points = self._store.page(chunk, place, page_rows, careful=self._careful)
             last = len(points) < page_rows
-            cursor = None if last else json.dumps(points[-1].id)
+            cursor = None if last else msgspec.json.encode(points[-1].id).decode()
             yield Page(points=points, cursor=cursor)
             if last:
                 return
-            place = order_of(points[-1].id)
+            place = id_order(points[-1].id)
 
     async def scan_where(
         self, chunk: Chunk, after: str | None, page_rows: int, where: Filter
     ) -> AsyncIterator[Page]:
         """As `scan`, without most of what does not match: a store may give more."""
         passes = partial(_may_match, compiled(where))
-        place = None if after is None else order_of(json.loads(after))
+        place = None if after is None else id_order(_cursor(after))
         while True:
             await self._travel()
             points = self._store.page(
                 chunk, place, page_rows, passes=passes, careful=self._careful
             )
             last = len(points) < page_rows
-            yield Page(points=points, cursor=None if last else json.dumps(points[-1].id))
+            cursor = None if last else msgspec.json.encode(points[-1].id).decode()
+            yield Page(points=points, cursor=cursor)
             if last:
                 return
-            place = order_of(points[-1].id)
+            place = id_order(points[-1].id)
 
     async def count_where(self, collection: str, where: Filter) -> int | None:
         """As `count`, of what `scan_where` gives."""
@@ -246,7 +261,7 @@ class AttachedStore:
             for point in held.points.values()
             if isinstance(vector := point.vectors.get(query.using), bytes)
         ]
-        hits.sort(key=lambda hit: (-hit.score, order_of(hit.id)))
+        hits.sort(key=lambda hit: (-hit.score, id_order(hit.id)))
         return hits[: query.limit]
 
     # -- the way there and back -------------------------------------------------------------

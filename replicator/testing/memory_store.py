@@ -24,7 +24,16 @@ import msgspec
 
 from replicator.codecs.rules import check_collection, check_write
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Point, PointId, Vector, Vectors
+from replicator.model.point import (
+    BareId,
+    Point,
+    PointId,
+    Vector,
+    Vectors,
+    bare,
+    id_order,
+    scope_of,
+)
 from replicator.model.record import Chunk
 from replicator.model.schema import (
     CollectionSchema,
@@ -34,6 +43,7 @@ from replicator.model.schema import (
     Precision,
     VectorKind,
 )
+from replicator.model.scopes import Scopes
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
 from replicator.model.write import (
     Delete,
@@ -45,7 +55,7 @@ from replicator.model.write import (
     apply_patch,
 )
 from replicator.testing.faults import Fault, Faults
-from replicator.testing.memory_client import AttachedStore, StrongStore, order_of
+from replicator.testing.memory_client import AttachedStore, StrongStore
 
 R = TypeVar("R")
 
@@ -61,6 +71,7 @@ MEMORY = Traits(
     ),
     payload=PayloadRules(integer_max=None),
     marks=True,
+    scopes=True,
     indexes=True,
     filters=False,
     exact_search=True,
@@ -163,6 +174,7 @@ class MemoryStore:
             indexes=wanted.indexes if traits.indexes else {},
             capture_id=wanted.capture_id if traits.marks else None,
             points=None,
+            scoped=wanted.scoped and traits.scopes,
             **facts,
         )
 
@@ -289,7 +301,7 @@ class MemoryStore:
     def page(
         self,
         chunk: Chunk,
-        after: tuple[bool, PointId] | None,
+        after: tuple[str, bool, BareId] | None,
         rows: int,
         *,
         passes: Callable[[Point], bool] = lambda _: True,
@@ -299,16 +311,23 @@ class MemoryStore:
         held = self.collections.get(chunk.collection)
         if held is None:
             raise Refused("source-missing", f"there is no collection {chunk.collection!r}")
-        part, parts = (int(text) for text in chunk.spec.split("/"))
+        cut, _, named = chunk.spec.partition(" ")
+        part, parts = (int(text) for text in cut.split("/"))
+        scopes = Scopes(frozenset(msgspec.json.decode(named)) if named else None)
         ids = held.points if not held.past else held.points.keys() | held.past.keys()
-        orders = sorted(
-            order
-            for order in map(order_of, ids)
-            if (after is None or order > after)
-            and crc32(str(order[1]).encode()) % parts == part
+        wanted = sorted(
+            (
+                point_id
+                for point_id in ids
+                if (after is None or id_order(point_id) > after)
+                and scopes.hold(point_id)
+                and crc32(f"{scope_of(point_id) or ''}{bare(point_id)}".encode()) % parts
+                == part
+            ),
+            key=id_order,
         )
         found: list[Point] = []
-        for _, point_id in orders:
+        for point_id in wanted:
             point = self.seen(chunk.collection, point_id, careful=careful)
             if point is not None and passes(point):
                 found.append(point)

@@ -16,6 +16,7 @@ from replicator.model.event import Key
 from replicator.model.finding import Difference, Finding
 from replicator.model.letter import LetterState, RejectedRecord
 from replicator.model.phase import Direction, Phase
+from replicator.model.point import ScopedId
 from replicator.model.position import Bookmark, Partition, Place
 from replicator.model.record import Capture, Chunk, ChunkState, JournalEntry, MigrationRecord
 from replicator.ports.state import StateStore
@@ -271,6 +272,17 @@ class StateConformance:
             row,
         }
 
+    async def test_a_letter_is_settled_by_an_event_of_its_scope_alone(
+        self, state: StateStore
+    ) -> None:
+        keys = [Key("a", ScopedId("s", 1)), Key("a", ScopedId("t", 1)), Key("a", 1)]
+        numbers = await state.add_letters(
+            [(str(n), rejected(key, n)) for n, key in enumerate(keys)]
+        )
+        assert [letter.event_key for letter in await state.letters_of(keys[:1])] == keys[:1]
+        await state.commit({P0: 10}, {keys[0]: Place(P0, 9)})
+        assert set(await self.open_numbers(state)) == set(numbers[1:])
+
     async def test_a_letter_is_not_settled_by_an_event_of_another_partition(
         self, state: StateStore
     ) -> None:
@@ -378,10 +390,12 @@ class StateConformance:
         assert seen == [0, 1, 2, 3, 4]
 
     async def test_findings_are_cleared_by_key_or_all(self, state: StateStore) -> None:
-        keys = [Key("a", "x/ä"), Key("a", (1 << 64) - 1), Key("b", 1)]
+        keys = [Key("a", "x/ä"), Key("a", (1 << 64) - 1), Key("b", ScopedId("s", 1))]
+        keys += [Key("b", 1), Key("b", ScopedId("t", 1)), Key("b", ScopedId("s", "1"))]
         await state.add_findings([finding(key) for key in keys])
-        await state.clear_findings(keys[:2])
-        assert [row.key for _, row in await state.findings(10)] == keys[2:]
+        await state.clear_findings(keys[:3])
+        assert [row.key for _, row in await state.findings(10)] == keys[3:]
+        await state.clear_findings(keys[4:])
         await state.clear_findings([])
         assert len(await state.findings(10)) == 1
         await state.clear_findings(None)

@@ -270,3 +270,8 @@ def test_an_integer_collection_takes_no_string_of_digits() -> None:
     value = msgspec.msgpack.encode(fields(collection="numbers", id="1"))
 
     assert rejected(value, b"numbers/1") == ("field-type", "id")
+
+
+def test_an_integer_is_no_id_of_texts_however_it_is_spelled() -> None:
+    value = msgspec.msgpack.encode(fields(id=42))
+    assert rejected(value, b"articles/42") == ("field-type", "id")

@@ -372,7 +372,7 @@ async def test_more_records_than_one_request_may_hold_are_written_and_read(
     await write(store, name, *(Upsert(point(each)) for each in ids))
     await write(store, name, *(Patch(id=each, set={"n": 1}) for each in ids))
     assert len(await store.fetch(name, ids)) == 700
-    assert sorted(await scanned(store, await store.split(name, 1), 500)) == sorted(ids)
+    assert set(await scanned(store, await store.split(name, 1), 500)) == set(ids)
     await write(store, name, *map(Delete, ids[:650]))
     await store.wipe(name)
     assert await store.count(name) == 0

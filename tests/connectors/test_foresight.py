@@ -38,16 +38,26 @@ def essence(schema: CollectionSchema | None) -> object:
         name: msgspec.structs.replace(vector, index=VectorIndex())
         for name, vector in (schema.vectors or {}).items()
     }
-    return schema.name, vectors, schema.ids, schema.indexes, schema.normalises
+    return (
+        schema.name,
+        vectors,
+        schema.ids,
+        schema.indexes,
+        schema.normalises,
+        schema.scoped,
+    )
 
 
 async def as_foreseen(store: Store) -> None:
     assert isinstance(store, Foresight)
-    foreseen = await store.foresee(WANTED)
-    assert await store.describe(WANTED.name) is None
-    await store.ensure(WANTED)
-    assert essence(await store.describe(WANTED.name)) == essence(foreseen)
-    assert essence(await store.foresee(WANTED)) == essence(foreseen), "there it is now"
+    scoped = msgspec.structs.replace(WANTED, name=f"{WANTED.name}-scoped", scoped=True)
+    for wanted in (WANTED, scoped):
+        foreseen = await store.foresee(wanted)
+        assert foreseen.scoped is wanted.scoped
+        assert await store.describe(wanted.name) is None
+        await store.ensure(wanted)
+        assert essence(await store.describe(wanted.name)) == essence(foreseen)
+        assert essence(await store.foresee(wanted)) == essence(foreseen), "there it is now"
 
 
 async def test_of_files(tmp_path: Path) -> None:

@@ -20,3 +20,9 @@ class TestJsonlStore(StoreConformance):
         store = JsonlStore(JsonlSettings(path=str(tmp_path / "jsonl"), segment_bytes=Size(512)))
         yield store
         await store.close()
+
+
+class TestJsonlStoreWithScopes(TestJsonlStore):
+    """Every file says in its header that its lines have scopes."""
+
+    scoped = True

@@ -37,9 +37,8 @@ from replicator.stream.transform import FieldTransform
 from replicator.testing.memory_state import MemoryStateStore
 
 SERVER = QdrantSettings()
+CUSTOM = wire().enum("ShardingMethod")["Custom"]
 INDEX_KINDS = ("keyword", "integer", "float", "bool", "text", "datetime", "geo", "uuid")
-NOT_CARRIED = {"sharding_method"}
-"""A point does not say its shard key."""
 
 
 def info_of(**config: Any) -> Any:
@@ -142,8 +141,8 @@ def carried_or_named(info: Any) -> None:
     asked, made = settings_of(source), settings_of(planned)
     missing = {path for path, value in asked.items() if made.get(path) != value}
     codes = lost(source)
-    assert {path[0] for path in missing} <= NOT_CARRIED
-    assert bool(missing) == bool(codes)
+    assert not missing
+    assert not codes
     assert all(severity is Severity.BLOCKS for severity, _ in codes)
     assert plan(planned, SERVER) == planned, "a plan of a plan is the same"
 
@@ -168,7 +167,7 @@ def test_every_parameter_of_a_collection_is_carried_or_named(
         for request in (creation(planned), late_params(planned))
         if name in request.DESCRIPTOR.fields_by_name and request.HasField(name)
     ]
-    assert sent == ([] if name in NOT_CARRIED else [getattr(info.config.params, name)])
+    assert sent == [getattr(info.config.params, name)]
 
 
 @pytest.mark.parametrize(("path", "document"), DENSE, ids=ids(DENSE))
@@ -231,12 +230,25 @@ def test_every_parameter_of_an_index_has_a_code_of_its_own(kind: str) -> None:
 # -- what cannot be carried -------------------------------------------------------------------
 
 
-def test_shard_keys_cannot_travel_and_block_until_accepted() -> None:
+def test_shard_keys_travel_unless_a_person_lets_all_points_lie_together() -> None:
     source = read_schema("a", info_of(params={"sharding_method": "Custom"}), 0)
-    assert lost(source) == [(Severity.BLOCKS, "loss-sharding-method")]
-    assert lost(source, accept=["loss-sharding-method"]) == [
-        (Severity.INFORMS, "loss-sharding-method")
-    ]
+    assert source.scoped
+    assert planned_for(source).scoped
+    assert creation(planned_for(source)).sharding_method == CUSTOM
+    options = {"sharding_method": "Auto"}
+    together = planned_for(
+        source, CollectionSettings(source="a", target="b", target_options=options)
+    )
+    assert not together.scoped
+    assert creation(together).sharding_method != CUSTOM
+    assert plan(together, SERVER) == together
+
+
+def test_scopes_of_another_kind_of_store_become_shard_keys() -> None:
+    source = read_schema("a", info_of(), 0)
+    tenants = msgspec.structs.replace(source, native_kind=None, native={}, scoped=True)
+    assert creation(planned_for(tenants)).sharding_method == CUSTOM
+    assert not creation(planned_for(source)).HasField("sharding_method")
 
 
 def test_a_setting_that_only_the_server_knows_is_a_loss_and_not_dropped() -> None:

@@ -8,3 +8,10 @@ from replicator.testing.store_conformance import StoreConformance
 
 class TestQdrantStore(StoreConformance):
     traits = QDRANT.traits
+
+
+class TestQdrantStoreWithShardKeys(StoreConformance):
+    """Every collection has two shard keys, and every test meets equal ids in both."""
+
+    traits = QDRANT.traits
+    scoped = True

@@ -179,14 +179,14 @@ async def test_a_careful_reading_asks_a_quorum_of_the_replicas(
 ) -> None:
     name = await some_points(store)
     asked: dict[str, set[int]] = {}
-    read = store._channel.read
+    call = store._channel.call
 
     async def noting(service: str, method: str, request: Any) -> Any:
         if method in ("Scroll", "Get") and service == "Points":
             asked.setdefault(method, set()).add(request.read_consistency.type)
-        return await read(service, method, request)
+        return await call(service, method, request)
 
-    monkeypatch.setattr(store._channel, "read", noting)
+    monkeypatch.setattr(store._channel, "call", noting)
     quorum = wire().enum("ReadConsistencyType")["Quorum"]
     for reading, level in ((store.consistent(), quorum), (store, 0)):
         asked.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.connectors.qdrant.channel import Channel
@@ -24,7 +25,7 @@ from replicator.connectors.qdrant.schema import conflicts
 from replicator.connectors.qdrant.store import QdrantStore
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Fatal, Refused
-from replicator.model.point import PointId
+from replicator.model.point import BareId
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
@@ -79,7 +80,7 @@ async def threshold(url: str, collection: str) -> int:
     ],
 )
 def test_the_next_id_is_the_smallest_one_above(
-    point_id: PointId, following: PointId | None
+    point_id: BareId, following: BareId | None
 ) -> None:
     assert successor(point_id) == following
     assert following is None or rank(point_id) < rank(following)
@@ -87,7 +88,7 @@ def test_the_next_id_is_the_smallest_one_above(
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 1000])
 def test_ranges_meet_end_to_end_and_are_open_outside(parts: int) -> None:
-    sample: list[PointId] = [*range(0, 1000, 7), 2**64 - 1, LAST, NIL]
+    sample: list[BareId] = [*range(0, 1000, 7), 2**64 - 1, LAST, NIL]
     found = cut(sample, parts)
     assert len(found) <= parts
     assert (found[0].start, found[-1].end) == (None, None)
@@ -101,7 +102,7 @@ def test_a_sample_of_nothing_gives_one_range_of_everything() -> None:
 
 
 @pytest.mark.parametrize("point_id", [0, 2**64 - 1, 7, NIL])
-def test_chunks_and_cursors_keep_the_type_of_their_ids(point_id: PointId) -> None:
+def test_chunks_and_cursors_keep_the_type_of_their_ids(point_id: BareId) -> None:
     part = IdRange(point_id, LAST)
     assert read_spec(write_spec(part)) == part
     assert read_cursor(write_cursor(point_id)) == point_id
@@ -416,10 +417,12 @@ async def test_booleans_are_matched_by_a_real_server_and_refused_by_the_local_on
             await store.search(name, query)
 
 
-def test_a_collection_with_custom_shard_keys_is_no_target() -> None:
+def test_a_collection_with_shard_keys_is_no_target_for_points_without() -> None:
     held = wire().CollectionInfo()
     held.config.params.vectors_config.params.size = 2
     held.config.params.sharding_method = wire().enum("ShardingMethod")["Custom"]
     assert [words for words in conflicts(wanted("x"), held) if "shard keys" in words]
-    with pytest.raises(Refused):
-        copy_collection("x", held)
+    scoped = msgspec.structs.replace(wanted("x"), scoped=True)
+    assert not [words for words in conflicts(scoped, held) if "shard keys" in words]
+    custom = held.config.params.sharding_method
+    assert copy_collection("x", held).sharding_method == custom, "a wipe keeps the method"

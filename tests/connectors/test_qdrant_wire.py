@@ -19,7 +19,7 @@ from replicator.connectors.qdrant.points import (
     write_vectors,
 )
 from replicator.connectors.qdrant.wire import VECTOR_FIELDS, wire
-from replicator.model.point import MultiVector, Point, SparseVector
+from replicator.model.point import MultiVector, Point, ScopedId, SparseVector
 
 UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 PAYLOAD = {
@@ -99,7 +99,8 @@ def test_a_point_that_a_server_returns_is_read_back(case: str) -> None:
         vectors=own.VectorsOutput.FromString(struct_.vectors.SerializeToString()),
     )
     received = wire().RetrievedPoint.FromString(returned.SerializeToString())
-    assert read_point(received) == Point(UUID, ours, PAYLOAD)
+    assert read_point(received, None) == Point(UUID, ours, PAYLOAD)
+    assert read_point(received, "a") == Point(ScopedId("a", UUID), ours, PAYLOAD)
 
 
 def test_the_form_in_which_old_servers_answer_is_read_too() -> None:

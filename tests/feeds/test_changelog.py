@@ -24,6 +24,7 @@ from replicator.migration.evidence.log_identity import Standing, check_log
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
+from replicator.model.point import ScopedId
 from replicator.model.position import Bookmark, Bounds, LogIdentity, Partition, bookmark_of
 from replicator.settings.feeds import ChangelogSettings
 from replicator.settings.units import Duration
@@ -453,7 +454,15 @@ async def test_an_append_is_all_or_nothing(feed: ChangelogFeed, path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "event_key", [None, Key("articles", 2**64 - 1), Key("articles", "7"), Key("", "ü/ %")]
+    "event_key",
+    [
+        None,
+        Key("articles", 2**64 - 1),
+        Key("articles", "7"),
+        Key("", "ü/ %"),
+        Key("articles", ScopedId("ü/ %", 7)),
+        Key("articles", ScopedId("7", "7")),
+    ],
 )
 async def test_a_dead_letter_comes_back_as_it_was_kept(
     path: Path, event_key: Key | None

@@ -13,7 +13,7 @@ from replicator.migration.equality.likeness import likeness
 from replicator.migration.equality.recheck import Recheck
 from replicator.model.command import Pause
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, bare
 from replicator.model.position import Partition, Record
 from replicator.stream.ownership import Lease, Purpose
 from replicator.testing.memory_feed import MemoryFeed
@@ -44,7 +44,7 @@ class Log(MemoryFeed):
 
 async def fetch(_collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
     """Every point of both stores, made when it is read."""
-    return {each: point(int(each), text=text(int(each))) for each in ids}
+    return {each: point(int(bare(each)), text=text(int(bare(each)))) for each in ids}
 
 
 @contextmanager

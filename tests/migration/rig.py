@@ -21,7 +21,7 @@ from replicator.model.command import Level, Verify
 from replicator.model.event import ChangeEvent, Op
 from replicator.model.fence import FenceAnswer
 from replicator.model.phase import Direction, Phase
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, id_order
 from replicator.model.position import Partition
 from replicator.model.record import JournalEntry, MigrationRecord
 from replicator.model.report import Report
@@ -273,9 +273,9 @@ class World:
         return self.target.points("books_v2").get(number)
 
     def payloads(self) -> dict[PointId, Any]:
-        """What the target holds."""
+        """What the target holds, in the order of ids."""
         points = self.target.points("books_v2")
-        return {point_id: points[point_id].payload for point_id in sorted(points)}
+        return {each: points[each].payload for each in sorted(points, key=id_order)}
 
     # -- the process -----------------------------------------------------------------------
     @property

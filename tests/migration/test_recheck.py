@@ -13,7 +13,7 @@ from replicator.migration.equality.likeness import likeness
 from replicator.migration.equality.recheck import Recheck, Rechecked
 from replicator.model.command import Pause
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, id_order
 from replicator.model.schema import Distance, VectorSchema
 from replicator.model.write import Delete, Patch, Receipt, Upsert, Write, WriteBatch
 from replicator.settings.transform import TransformSettings
@@ -301,7 +301,7 @@ async def test_in_reverse_the_old_store_is_held_to_the_logs_events_in_source_ter
         done = await recheck(world, direction=Direction.REVERSE)
         assert done.repaired == 2
         held = world.source.points("books")
-        assert {number: held[number].payload for number in sorted(held)} == {
+        assert {number: held[number].payload for number in sorted(held, key=id_order)} == {
             1: {"n": 2},
             2: {"n": 2},
         }

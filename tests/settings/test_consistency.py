@@ -8,6 +8,7 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.kinds import variants
+from replicator.model.scopes import Scopes
 from replicator.settings.feeds import KafkaSettings, TableSettings
 from replicator.settings.fingerprint import fingerprint
 from replicator.settings.load import from_toml
@@ -38,6 +39,10 @@ def refusal(**changes: Any) -> tuple[str, str]:
 
 def collections(*names: tuple[str, str]) -> dict[str, Any]:
     return {"collections": [{"source": s, "target": t} for s, t in names]}
+
+
+def scopes(value: Any) -> dict[str, Any]:
+    return {"collections": [{"source": "a", "target": "b", "scopes": value}]}
 
 
 def captured(*tables: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +125,13 @@ def transform(**steps: Any) -> dict[str, Any]:
             },
             "collections[0].vectors_required[2]",
         ),
+        (scopes([]), "collections[0].scopes"),
+        (scopes("a"), "collections[0].scopes"),
+        (scopes(5), "collections[0].scopes"),
+        (scopes(["a", ""]), "collections[0].scopes[1]"),
+        (scopes(["a", 5]), "collections[0].scopes[1]"),
+        (scopes(["a", "b", "a"]), "collections[0].scopes[2]"),
+        (scopes("*") | captured({"collection": "a"}), "collections[0].scopes"),
         ({"log": {"level": "loud"}}, "log.level"),
         ({"log": {"format": "xml"}}, "log.format"),
         ({"cutover": {"fence": {"kind": "http", "url": "app"}}}, "cutover.fence.url"),
@@ -234,6 +246,14 @@ def test_a_loss_that_there_is_not_cannot_be_accepted() -> None:
     assert caught.value.code == "config-invalid"
     assert caught.value.message.startswith("collections[0].accept[1]: ")
     assert "did you mean 'loss-strict-mode'" in caught.value.message
+
+
+def test_all_scopes_travel_or_some_by_name() -> None:
+    travelling = [
+        read(**given).collections[0].travelling
+        for given in (scopes("*"), scopes(["a", "b"]), collections(("a", "b")))
+    ]
+    assert travelling == [Scopes(), Scopes(frozenset({"a", "b"})), None]
 
 
 def test_a_column_map_is_read_whole() -> None:

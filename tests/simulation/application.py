@@ -19,7 +19,7 @@ import msgspec
 
 from replicator.model.command import Store
 from replicator.model.phase import Direction
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, ScopedId
 from replicator.model.write import Delete, Upsert
 from replicator.testing.faults import Fault, Faults
 from replicator.testing.memory_feed import MemoryLog
@@ -384,7 +384,7 @@ class Application:
             "v": 1,
             "op": op,
             "collection": plan.source,
-            "id": point_id,
+            **_said(point_id),
             "ts": int(self._now() * 1000) + 1_700_000_000_000,
             "epoch": epoch,
             "writer": "simulation",
@@ -436,7 +436,7 @@ class Application:
             "v": 1,
             "op": "upsert",
             "collection": plan.source,
-            "id": point_id,
+            **_said(point_id),
             "ts": 1,
             "epoch": self.epoch,
             **_fields(image),
@@ -464,7 +464,8 @@ class Application:
             case 6:
                 expected, raw = ("value-too-large", ""), b"\x00" * 5000
             case _:
-                value["id"] = "another" if isinstance(point_id, str) else point_id + 1
+                known = value["id"]
+                value["id"] = "another" if isinstance(known, str) else known + 1
                 expected = ("key-mismatch", "id")
         body = raw if raw is not None else msgspec.msgpack.encode(value)
         elsewhere = None
@@ -486,6 +487,13 @@ class Application:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _said(point_id: PointId) -> dict[str, Any]:
+    """The id as an event says it."""
+    if isinstance(point_id, ScopedId):
+        return {"id": point_id.id, "scope": point_id.scope}
+    return {"id": point_id}
 
 
 def _fields(image: Image) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, ScopedId
 from replicator.model.schema import Distance
 from tests.simulation.plan import CollectionPlan
 
@@ -36,7 +36,10 @@ Model = dict[tuple[str, PointId], Image]
 
 def event_key(collection: str, point_id: PointId) -> bytes:
     """The key of a change event, as the contract spells it."""
-    return f"{quote(collection, safe='')}/{quote(str(point_id), safe='')}".encode()
+    parts = [collection, str(point_id)]
+    if isinstance(point_id, ScopedId):
+        parts = [collection, point_id.scope, str(point_id.id)]
+    return "/".join(quote(part, safe="") for part in parts).encode()
 
 
 def patched(image: Image, change: dict[str, Any]) -> Image:
@@ -52,10 +55,14 @@ def patched(image: Image, change: dict[str, Any]) -> Image:
 
 
 def target_id(plan: CollectionPlan, point_id: PointId) -> PointId:
-    """The id at a target that knows integers and UUIDs."""
-    if isinstance(point_id, int) or _is_uuid(point_id):
-        return point_id
-    return str(uuid.uuid5(NAMESPACE, event_key(plan.source, point_id).decode()))
+    """The id at a target that knows integers and UUIDs, with scopes or without."""
+    mapped = str(uuid.uuid5(NAMESPACE, event_key(plan.source, point_id).decode()))
+    if isinstance(point_id, ScopedId):
+        if plan.fan_in:
+            return mapped
+        kept = isinstance(point_id.id, int) or _is_uuid(point_id.id)
+        return point_id if kept else ScopedId(point_id.scope, mapped)
+    return point_id if isinstance(point_id, int) or _is_uuid(point_id) else mapped
 
 
 def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | None:
@@ -77,7 +84,9 @@ def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | No
                 made[name] = json.dumps(value, sort_keys=True, separators=(",", ":"))
     moved = target_id(plan, point_id)
     if moved != point_id:
-        made["_source_id"] = point_id
+        made["_source_id"] = point_id.id if isinstance(point_id, ScopedId) else point_id
+        if isinstance(point_id, ScopedId) and plan.fan_in:
+            made["_source_scope"] = point_id.scope
     names = steps.vectors
     vectors = {
         name if names is None else names[name]: vector

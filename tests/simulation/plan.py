@@ -15,6 +15,7 @@ import msgspec
 
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.model.phase import Phase
+from replicator.model.point import PointId, ScopedId, bare
 from replicator.model.schema import Distance, IdKinds
 from replicator.settings.cutover import CutoverSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import FeedSettings, KafkaSettings, NoFeedSettings
@@ -55,11 +56,15 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     """One collection: its ids, its vectors, and how it is transformed."""
 
     settings: CollectionSettings
-    ids: list[int | str]
+    ids: list[PointId]
     vectors: dict[str, int]
     """Vector name → dimension."""
     distance: Distance
     versioned: bool
+    scoped: bool = False
+    """Its ids are unique only within a scope, and there are two, with the same ids."""
+    fan_in: bool = False
+    """The target has none: all points lie together there."""
     flat: bool = False
     """The target holds no maps and no lists."""
 
@@ -89,6 +94,8 @@ class Plan(msgspec.Struct, kw_only=True):
     target_staleness_s: float
     late_write_bound_s: float
     marks: bool
+    target_scopes: bool
+    """The target can have scopes."""
     source_patches: bool
     target_patches: bool
     """Whether the store changes parts of a point, or is given whole points only."""
@@ -136,6 +143,10 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     collections = [
         _collection(random, number) for number in range(1 if random.random() < 0.6 else 2)
     ]
+    # From a chance of their own, so that what else a seed draws stays as it is.
+    chance = Random(f"scopes {seed}")
+    target_scopes = chance.random() < 0.6
+    collections = [_with_scopes(chance, target_scopes, plan) for plan in collections]
     marks = random.random() < 0.7 or story in {"restored", "second"}
     # Of their own, so that they leave what a seed draws besides as it was before them.
     rules = Random(f"rules {seed}")
@@ -163,6 +174,7 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
         target_staleness_s=random.choice([0.0, 0.0, 0.3]),
         late_write_bound_s=random.choice([0.5, 1.0, 3.0]),
         marks=marks,
+        target_scopes=target_scopes,
         source_patches=source_patches,
         target_patches=target_patches,
         rates=_rates(random, story),
@@ -227,7 +239,7 @@ def _collection(random: Random, number: int) -> CollectionPlan:
         steps["vectors"] = {"title": "t", "body": "b"} if named else {"": "text"}
     integers = random.random() < 0.6
     count = random.randint(6, 14)
-    ids: list[int | str] = (
+    ids: list[PointId] = (
         [5 + 3 * n for n in range(count)]
         if integers
         else [
@@ -245,6 +257,24 @@ def _collection(random: Random, number: int) -> CollectionPlan:
         vectors=vectors,
         distance=random.choice([Distance.COSINE, Distance.DOT]),
         versioned=random.random() < 0.4,
+    )
+
+
+SCOPES = ("ä/1", "b")
+
+
+def _with_scopes(random: Random, target: bool, plan: CollectionPlan) -> CollectionPlan:
+    """Some collections have scopes: half of the ids, each in both."""
+    if random.random() < 0.7:
+        return plan
+    some = plan.ids[: len(plan.ids) // 2]
+    scopes: Any = random.choice(["*", list(SCOPES)])
+    return msgspec.structs.replace(
+        plan,
+        ids=[ScopedId(scope, bare(each)) for each in some for scope in SCOPES],
+        settings=msgspec.structs.replace(plan.settings, scopes=scopes),
+        scoped=True,
+        fan_in=not target,
     )
 
 

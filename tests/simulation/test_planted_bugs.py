@@ -24,6 +24,7 @@ from replicator.migration.evidence import log_identity
 from replicator.migration.evidence.identity import Identity
 from replicator.migration.evidence.verified import read_verified
 from replicator.migration.migration import Migration
+from replicator.migration.preflight import routes
 from replicator.migration.process import copying
 from replicator.migration.process.engine import Engine
 from replicator.migration.process.operations import Operations
@@ -34,6 +35,8 @@ from replicator.model.letter import DeadLetter
 from replicator.model.phase import Direction
 from replicator.model.point import Point
 from replicator.model.position import Place, Positions
+from replicator.model.schema import CollectionSchema
+from replicator.model.scopes import Scopes
 from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
 from replicator.stream import coalesce, fold
 from replicator.stream.bases import Bases
@@ -45,7 +48,7 @@ from replicator.stream.writing import Writer
 from replicator.testing import memory_client, memory_state
 from replicator.testing.faults import Fault
 from tests.simulation.coverage import Coverage
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import SCOPES, Plan, draw
 from tests.simulation.run import Failed, run_seed
 
 T = TypeVar("T")
@@ -321,6 +324,13 @@ def letters_settled_across_partitions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory_state, "_is_before", before)
 
 
+def one_scope_of_two_travels(patch: pytest.MonkeyPatch) -> None:
+    def scopes_of(_settings: object, _plan: object, source: CollectionSchema) -> Scopes | None:
+        return Scopes(frozenset({SCOPES[1]})) if source.scoped else None
+
+    patch.setattr(routes, "scopes_of", scopes_of)
+
+
 BITES = (
     "differ",
     "while the application owned it",
@@ -389,6 +399,10 @@ def asked(plan: Plan) -> bool:
     return plan.story == "held" or Fault.SWITCH_FAILED in plan.rates
 
 
+def has_scopes(plan: Plan) -> bool:
+    return any(collection.scoped for collection in plan.collections)
+
+
 def crashes(plan: Plan) -> bool:
     return bool(plan.crashes)
 
@@ -428,6 +442,7 @@ FOUND_AT: dict[Plant, int] = {
         (bookmarks_not_compared, loses_the_log),
         (mark_not_looked_at, loses_the_state),
         (letters_settled_across_partitions, poisoned),
+        (one_scope_of_two_travels, has_scopes),
     ],
     ids=lambda value: value.__name__,
 )

@@ -497,6 +497,7 @@ class World:
                 MEMORY,
                 ids=IdRules(kinds=SOURCE_IDS if side is Direction.FORWARD else TARGET_IDS),
                 marks=self.plan.marks,
+                scopes=side is Direction.FORWARD or self.plan.target_scopes,
                 patches=self.plan.source_patches
                 if side is Direction.FORWARD
                 else self.plan.target_patches,
@@ -519,6 +520,7 @@ class World:
                         for name, size in plan.vectors.items()
                     },
                     ids=SOURCE_IDS,
+                    scoped=plan.scoped,
                 )
             )
 

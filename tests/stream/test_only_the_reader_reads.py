@@ -20,6 +20,7 @@ READING = {
     "StoreReader",
     "StoreSearcher",
     "KeyReader",
+    "ScopeReader",
     "Narrower",
     "ConsistentReader",
     "BatchSearcher",
@@ -29,6 +30,7 @@ KNOWS = {
     "stream/reading.py": {
         "Store",
         "KeyReader",
+        "ScopeReader",
         "Narrower",
         "ConsistentReader",
         "BatchSearcher",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from replicator.model.filter import Filter, parse_filter
 from replicator.model.phase import Direction
 from replicator.model.point import Point, PointId
 from replicator.model.record import Chunk
+from replicator.model.scopes import Scopes
 from replicator.model.search import Hit, Query
 from replicator.ports.store import Page, RejectedRow
 from replicator.settings.settings import StreamSettings
@@ -491,8 +492,34 @@ async def test_a_store_that_can_leaves_out_what_the_filter_excludes() -> None:
     assert reader.narrows
     assert await read(reader, where=EVEN) == list(range(0, 20, 2))
     assert {what for what, _ in shelf.asked} == {"where"}
-    assert (await reader.count("books", EVEN), await reader.count("books")) == (10, 20)
+    assert (await reader.count("books", where=EVEN), await reader.count("books")) == (10, 20)
     assert shelf.open == 0
+
+
+class Tenants(Sorted):
+    """One that has scopes besides."""
+
+    async def split(self, collection: str, parts: int) -> list[Chunk]:
+        return [Chunk(part, collection, "all") for part in range(parts)]
+
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        return [Chunk(part, collection, ",".join(sorted(scopes))) for part in range(parts)]
+
+    async def count_scopes(self, _collection: str, scopes: Collection[str]) -> int:
+        return 7 * len(scopes)
+
+
+@virtual
+async def test_scopes_by_name_are_cut_and_counted_by_themselves() -> None:
+    reader, some = reader_of(Tenants(20)), Scopes(frozenset({"b", "a"}))
+    assert [chunk.spec for chunk in await reader.split("books", 2, some)] == ["a,b"] * 2
+    # A count that is said to be of some may be of more, and never of fewer.
+    assert await reader.count("books", some, EVEN) == await reader.count("books", some) == 14
+    assert await reader.count("books", Scopes(), EVEN) == 10
+    with pytest.raises(Refused, match="no scopes"):
+        await reader_of(Sorted(20)).count("books", some)
 
 
 @virtual
@@ -500,7 +527,7 @@ async def test_a_store_that_cannot_gives_everything_and_counts_it() -> None:
     reader = reader_of(Shelf(20))
     assert not reader.narrows
     assert await read(reader, where=EVEN) == list(range(20))
-    assert await reader.count("books", EVEN) == 20
+    assert await reader.count("books", where=EVEN) == 20
 
 
 @virtual

@@ -30,6 +30,12 @@ class TestMemoryStore(StoreConformance):
         return MemoryStore(traits=self.traits).attach()
 
 
+class TestMemoryStoreWithScopes(TestMemoryStore):
+    """Every collection has two scopes, and every test meets equal ids in both."""
+
+    scoped = True
+
+
 class TestStaleMemoryStore(TestMemoryStore):
     traits = replace(
         MEMORY, marks=False, patches=False, vectors=replace(MEMORY.vectors, normalises=False)

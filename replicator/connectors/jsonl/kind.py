@@ -76,6 +76,7 @@ JSONL = StoreKind(
         payload=PayloadRules(integer_max=INTEGER_MAX),
         marks=True,
         patches=False,
+        scopes=True,
         filters=False,
         exact_search=True,
     ),

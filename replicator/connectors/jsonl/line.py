@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from replicator.codecs.keys import canonical_id
+from replicator.codecs.keys import canonical_id, check_scope
 from replicator.codecs.wire import decode_plain
 from replicator.errors import Refused, Rejected
-from replicator.model.point import PointId
+from replicator.model.point import PointId, bare, scope_of, within
 from replicator.model.schema import VectorSchema
 
 FORMAT = 1
@@ -37,6 +37,8 @@ class Layout(msgspec.Struct, frozen=True):
     native_kind: str | None = None
     native: dict[str, Any] = {}
     restated: tuple[str, ...] = ()
+    scoped: bool = False
+    """Every line says, in `scope`, which scope its id belongs to. Elsewhere that is a field."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ class _Glance(msgspec.Struct, gc=False):
     """What decides about a line; everything else in it is only checked to be JSON."""
 
     id: int | str | None = None
+    scope: Any = None
     deleted: bool = False
     replicator: int | None = None
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -84,9 +87,10 @@ _header = msgspec.json.Decoder(Header).decode
 encode = msgspec.json.Encoder().encode
 
 
-def read_line(line: bytes) -> Place | Header:
+def read_line(line: bytes, scoped: bool) -> Place | Header:
     """
-    What a line is, without looking at its vectors and payload. Raises Rejected when not even
+    What a line is, without looking at its vectors and payload; `scoped`: the file's header says
+    that there are scopes. Raises Rejected when not even
     the id can be read, Refused ("unsupported") for the header of a newer format.
     """
     try:
@@ -97,12 +101,24 @@ def read_line(line: bytes) -> Place | Header:
         return _as_header(line, glance.replicator)
     if glance.id is None:
         raise Rejected("field-missing", "id is missing", "id")
-    return Place(canonical_id(glance.id), glance.deleted, glance.nested)
+    scope = scope_in(glance.scope) if scoped else None
+    return Place(canonical_id(within(scope, glance.id)), glance.deleted, glance.nested)
+
+
+def scope_in(scope: object) -> str:
+    """What a line says in `scope`, as one. Raises Rejected where it says none."""
+    if scope is not None and type(scope) is not str:
+        raise Rejected("field-type", "scope is not a string", "scope")
+    check_scope(scope, True, "the line")
+    assert isinstance(scope, str)
+    return scope
 
 
 def deletion(point_id: PointId) -> bytes:
     """The line that says an id is gone."""
-    return encode({"id": point_id, "deleted": True})
+    scope = scope_of(point_id)
+    said = {} if scope is None else {"scope": scope}
+    return encode({"id": bare(point_id), **said, "deleted": True})
 
 
 def _second_look(line: bytes) -> _Glance:
@@ -113,7 +129,7 @@ def _second_look(line: bytes) -> _Glance:
     point_id = fields.get("id")
     if point_id is not None and type(point_id) not in (int, str):
         raise Rejected("field-type", "id is neither an integer nor a string", "id")
-    glance = _Glance(point_id, fields.get("deleted") is True)
+    glance = _Glance(point_id, fields.get("scope"), fields.get("deleted") is True)
     if "payload" in fields or "metadata" in fields:
         glance.payload = msgspec.Raw()
     return glance

@@ -104,7 +104,7 @@ class CollectionLog:
         """The point of the line at an offset. Raises Rejected when it is none."""
         # What stands behind a header is ours, and we write no flat lines.
         foreign = self._begins_at is None or offset < self._begins_at
-        point = read_row(line, flat=foreign and not self._nested)
+        point = read_row(line, flat=foreign and not self._nested, scoped=self.layout.scoped)
         # What came as base64 may hold NaN.
         validate_vectors(point.vectors, None, whole=False)
         return point
@@ -140,7 +140,7 @@ class CollectionLog:
     def _complete(self, line: bytes) -> bool:
         """Whether a last line without an end is whole: other programs leave that end away."""
         with suppress(Rejected):
-            read_line(line)
+            read_line(line, self.layout.scoped)
             return True
         return False
 
@@ -165,7 +165,7 @@ class CollectionLog:
             return
         self._lines += 1
         try:
-            found = read_line(line)
+            found = read_line(line, self.layout.scoped)
         except Rejected as error:
             self._unreadable[offset] = error
             return

@@ -16,8 +16,9 @@ from replicator.codecs.keys import canonical_id
 from replicator.codecs.payload import check_payload, join
 from replicator.codecs.vectors import vector_from_wire
 from replicator.codecs.wire import read_plain
+from replicator.connectors.jsonl.line import scope_in
 from replicator.errors import Rejected
-from replicator.model.point import Payload, Point, Vectors
+from replicator.model.point import Payload, Point, Vectors, within
 
 _PAYLOADS = ("payload", "metadata")
 _OWN = frozenset({"id", "vectors", "vector", *_PAYLOADS, "document", "deleted"})
@@ -31,23 +32,25 @@ _NEAR = {
 """Names in use elsewhere, and what they would be here."""
 
 
-def read_row(line: bytes, flat: bool) -> Point:
+def read_row(line: bytes, *, flat: bool, scoped: bool = False) -> Point:
     """
-    Read a line. `flat`: no line of the file has a payload or metadata. Raises Rejected with the
-    path of what is wrong; NaN in a vector's bytes is left to validation.
+    Read a line. `flat`: no line of the file has a payload or metadata. `scoped`: each has its
+    `scope`. Raises Rejected with the path of what is wrong; NaN in a vector's bytes is left to
+    validation.
     """
-    return read_plain(line, partial(_point, flat=flat))
+    return read_plain(line, partial(_point, flat=flat, scoped=scoped))
 
 
-def _point(fields: dict[Any, Any], flat: bool) -> Point:
+def _point(fields: dict[Any, Any], flat: bool, scoped: bool) -> Point:
     if "id" not in fields:
         raise Rejected("field-missing", "id is missing", "id")
     point_id = fields["id"]
     if type(point_id) is not int and type(point_id) is not str:
         raise Rejected("field-type", "id is neither an integer nor a string", "id")
+    scope = scope_in(fields.pop("scope", None)) if scoped else None
     payload = _payload(fields, flat)
     check_payload(payload)
-    return Point(canonical_id(point_id), _vectors(fields), payload)
+    return Point(canonical_id(within(scope, point_id)), _vectors(fields), payload)
 
 
 def _vectors(fields: dict[Any, Any]) -> Vectors:

@@ -8,8 +8,7 @@ cut covers ids to come, and a file that is compacted meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 from zlib import crc32
 
 import msgspec
@@ -17,32 +16,36 @@ import msgspec
 from replicator.connectors.jsonl.line import LINE_BYTES_MAX, encode
 from replicator.connectors.jsonl.log import CollectionLog
 from replicator.errors import Rejected
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, bare, id_order, scope_of
 from replicator.model.record import Chunk
+from replicator.model.scopes import Scopes
 from replicator.ports.store import Page, RejectedRow
 
 _SHOWN_BYTES = 4096
 """As much as is kept of a line that is too long; its place tells where the rest is."""
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """A chunk's spec: the ids whose checksum, divided by `of`, leaves the remainder `part`."""
 
     part: int
     of: int
+    scopes: frozenset[str] | None = None
+    """Of these scopes alone."""
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """A row of a scan, and the cursor behind it: an id, or the offset of a line without one."""
 
-    id: int | str | None = None
+    id: PointId | None = None
     line: int | None = None
 
 
-def cut(collection: str, count: int) -> list[Chunk]:
-    """This many chunks."""
+def cut(collection: str, count: int, scopes: Collection[str] | None = None) -> list[Chunk]:
+    """This many chunks; of these scopes alone, where they are named."""
+    named = None if scopes is None else frozenset(scopes)
     return [
-        Chunk(number, collection, encode(Part(number, count)).decode())
+        Chunk(number, collection, encode(Part(number, count, named)).decode())
         for number in range(count)
     ]
 
@@ -53,6 +56,7 @@ def rows_of(log: CollectionLog, chunk: Chunk, after: str | None) -> list[Row]:
     the lines without an id.
     """
     part = msgspec.json.decode(chunk.spec, type=Part)
+    scopes = Scopes(part.scopes)
     begin = Row() if after is None else msgspec.json.decode(after, type=Row)
     rows: list[Row] = []
     if begin.line is None:
@@ -60,9 +64,10 @@ def rows_of(log: CollectionLog, chunk: Chunk, after: str | None) -> list[Row]:
             point_id
             for point_id in log.offsets
             if _checksum(point_id) % part.of == part.part
-            and (begin.id is None or _order(point_id) > _order(begin.id))
+            and scopes.hold(point_id)
+            and (begin.id is None or id_order(point_id) > id_order(begin.id))
         ]
-        rows += [Row(id=point_id) for point_id in sorted(ids, key=_order)]
+        rows += [Row(id=point_id) for point_id in sorted(ids, key=id_order)]
     if part.part == 0:
         lines = sorted(log.unreadable())
         rows += [Row(line=at) for at in lines if begin.line is None or at > begin.line]
@@ -111,8 +116,4 @@ def keys_of(rows: Sequence[Row], last: bool) -> Page:
 
 
 def _checksum(point_id: PointId) -> int:
-    return crc32(str(point_id).encode())
-
-
-def _order(point_id: PointId) -> tuple[bool, Any]:
-    return isinstance(point_id, str), point_id
+    return crc32(f"{scope_of(point_id) or ''}{bare(point_id)}".encode())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from functools import partial
@@ -31,7 +31,7 @@ from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.pages import PAGE_BYTES
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, scope_of
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Distance, Mark
 from replicator.model.search import Hit, Query
@@ -87,8 +87,17 @@ class JsonlStore:
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
         """At most `parts` chunks, fewer where each would read less than `segment_bytes`."""
+        return cut(collection, await self._parts(collection, parts))
+
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        """As `ScopeReader.split_scopes`."""
+        return cut(collection, await self._parts(collection, parts), scopes)
+
+    async def _parts(self, collection: str, parts: int) -> int:
         size = await self._do(lambda: self._existing(collection).size)
-        return cut(collection, max(1, min(parts, size // self._settings.segment_bytes)))
+        return max(1, min(parts, size // self._settings.segment_bytes))
 
     async def scan(
         self, chunk: Chunk, after: str | None, page_rows: int
@@ -165,6 +174,14 @@ class JsonlStore:
         """Ids that exist, those whose line is no point included."""
         return await self._do(lambda: len(self._existing(collection).offsets))
 
+    async def count_scopes(self, collection: str, scopes: Collection[str]) -> int | None:
+        """As `ScopeReader.count_scopes`."""
+        return await self._do(
+            lambda: sum(
+                scope_of(point_id) in scopes for point_id in self._existing(collection).offsets
+            )
+        )
+
     async def search(self, collection: str, query: Query) -> list[Hit]:
         """As `search_many`."""
         return (await self.search_many(collection, [query]))[0]
@@ -206,6 +223,7 @@ class JsonlStore:
                 wanted.native_kind,
                 wanted.native,
                 wanted.restated,
+                wanted.scoped,
             )
             header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
             log = self._log(wanted.name)
@@ -324,6 +342,7 @@ class JsonlStore:
                 vectors=wanted.vectors,
                 indexes=wanted.indexes,
                 points=0,
+                scoped=wanted.scoped,
                 **self.traits.facts(),
             )
 
@@ -380,6 +399,7 @@ class JsonlStore:
             native_kind=log.layout.native_kind,
             native=log.layout.native,
             restated=log.layout.restated,
+            scoped=log.layout.scoped,
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
             mark_epoch=log.header.mark_epoch if log.header else 0,

@@ -3,9 +3,10 @@ A WriteBatch as one UpdateBatch request.
 
 No id stands in a batch twice, so operations may be grouped by kind: upserts in one (or several,
 where the server bounds the points of one), all deletes in one, and the patches one by one,
-because each sets other values. What cannot be carried is set aside with its reason before
-anything is sent, and the rest goes on: what cannot be encoded, and vectors that the collection
-does not have, which the server would find only after it had applied what stands before them.
+because each sets other values. Where there are scopes, an operation concerns one. What cannot
+be carried is set aside with its reason before anything is sent, and the rest goes on: what
+cannot be encoded, and vectors that the collection does not have, which the server would find
+only after it had applied what stands before them.
 
 Points are written into the request where they will be sent from: protobuf copies a message by
 encoding and decoding it, which for vectors is most of the cost of a write.
@@ -19,10 +20,11 @@ import msgspec
 
 from replicator.codecs.validation import validate_vectors
 from replicator.connectors.qdrant.points import write_id, write_point, write_vectors
+from replicator.connectors.qdrant.scopes import select
 from replicator.connectors.qdrant.values import write_payload
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Rejected
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, bare, scope_of
 from replicator.model.schema import VectorSchema
 from replicator.model.write import Delete, Patch, Upsert, Write
 
@@ -49,7 +51,7 @@ class EncodedPatch(msgspec.Struct, frozen=True):
             copy.CopyFrom(operation)
             selector = getattr(copy, copy.WhichOneof("operation")).points_selector
             selector.Clear()
-            write_id(selector.filter.must.add().has_id.has_id.add(), self.id)
+            write_id(selector.filter.must.add().has_id.has_id.add(), bare(self.id))
             made.append(copy)
         return tuple(made)
 
@@ -69,8 +71,8 @@ class EncodedBatch:
         self._shapes = shapes
         self._points_max = points_max
         self._request = wire().UpdateBatchPoints()
-        self._upserts: Message = None
-        self._deletes: Message = None
+        self._upserts: dict[str | None, Message] = {}
+        self._deletes: dict[str | None, Message] = {}
         for write in writes:
             try:
                 self._add(write)
@@ -98,32 +100,43 @@ class EncodedBatch:
             case Upsert(point=point):
                 self._upsert(point)
             case Delete(id=point_id):
-                encoded = wire().PointId()
-                write_id(encoded, point_id)
-                if self._deletes is None:
-                    operation = self._request.operations.add()
-                    self._deletes = operation.delete_points.points.points.ids
-                self._deletes.append(encoded)
+                self._delete(point_id)
             case Patch():
                 self.patches.append(_patch(write, self._shapes))
 
     def _upsert(self, point: Point) -> None:
         if self._shapes is not None:
             validate_vectors(point.vectors, self._shapes, whole=False, known_finite=True)
-        full = self._upserts is not None and len(self._upserts) == self._points_max
-        begins = self._upserts is None or full
+        scope = scope_of(point.id)
+        points: Message = self._upserts.get(scope)
+        begins = points is None or len(points) == self._points_max
         if begins:
             operation = self._request.operations.add()
-            self._upserts = operation.upsert.points
+            points = operation.upsert.points
         try:
-            write_point(self._upserts.add(), point)
+            if begins:
+                select(operation.upsert, scope)
+            write_point(points.add(), point)
         except (Rejected, UnicodeEncodeError):
-            del self._upserts[-1]
             if begins:
                 # An operation without points is refused, and with it the whole batch.
-                self._upserts = None
                 del self._request.operations[-1]
+            else:
+                del points[-1]
             raise
+        self._upserts[scope] = points
+
+    def _delete(self, point_id: PointId) -> None:
+        scope = scope_of(point_id)
+        encoded = wire().PointId()
+        write_id(encoded, bare(point_id))
+        if scope not in self._deletes:
+            operation = wire().PointsUpdateOperation()
+            select(operation.delete_points, scope)
+            self._request.operations.append(operation)
+            added = self._request.operations[-1]
+            self._deletes[scope] = added.delete_points.points.points.ids
+        self._deletes[scope].append(encoded)
 
 
 def _patch(patch: Patch, shapes: Shapes | None) -> EncodedPatch:
@@ -138,25 +151,30 @@ def _patch(patch: Patch, shapes: Shapes | None) -> EncodedPatch:
                 path = f"unset_vectors.{name}"
                 raise Rejected("vector-unknown", f"{path} is no vector of the collection", path)
     made: list[Message] = []
+    point_id, scope = bare(patch.id), scope_of(patch.id)
 
     def operation() -> Message:
         made.append(wire().PointsUpdateOperation())
         return made[-1]
 
     if patch.vectors:
-        vectors = operation().update_vectors.points.add()
-        write_id(vectors.id, patch.id)
+        updating = operation().update_vectors
+        select(updating, scope)
+        vectors = updating.points.add()
+        write_id(vectors.id, point_id)
         write_vectors(vectors.vectors, patch.vectors)
     if patch.unset_vectors:
         removing = operation().delete_vectors
+        select(removing, scope)
         removing.vectors.names.extend(patch.unset_vectors)
-        write_id(removing.points_selector.points.ids.add(), patch.id)
+        write_id(removing.points_selector.points.ids.add(), point_id)
     if patch.set or patch.unset or not patch.vectors:
         # Even when there is nothing to set: it fails where the point is absent, and the removal
         # of vectors, which has then removed nothing, does not.
         setting = operation().set_payload
         setting.SetInParent()
-        write_id(setting.points_selector.points.ids.add(), patch.id)
+        select(setting, scope)
+        write_id(setting.points_selector.points.ids.add(), point_id)
         write_payload(setting.payload, patch.set, "set")
         for key in patch.unset:
             # A null removes the key of just this name. `delete_payload` takes a path, in which

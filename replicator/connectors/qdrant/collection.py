@@ -7,6 +7,7 @@ Every step may be repeated after a crash or a lost reply: it looks first, and do
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import grpc
 import msgspec
@@ -27,14 +28,17 @@ from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.schema import (
     conflicts,
     index_type,
+    is_custom_sharded,
     read_schema,
+    read_vector_schemas,
     write_mark,
 )
+from replicator.connectors.qdrant.scopes import select
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.model.configuration import configuration_differences
 from replicator.model.filter import Filter
-from replicator.model.schema import CollectionSchema, Mark
+from replicator.model.schema import CollectionSchema, Distance, Mark
 
 _EXACT_FORBIDDEN = "Exact search disabled"
 """What a server says where strict mode's `search_allow_exact` is off."""
@@ -84,15 +88,30 @@ class Collections:
                 return None
             raise
 
-    async def count(self, name: str, where: Filter | None = None) -> int:
+    async def is_scoped(self, name: str) -> bool:
+        """Whether ids are unique only within a shard key."""
+        info = await self._info(name)
+        return info is not None and is_custom_sharded(info)
+
+    async def larger_is_nearer(self, name: str, using: str) -> bool:
+        """What the scores of searches by a vector mean."""
+        vectors = read_vector_schemas((await self._present(name)).config.params)
+        distance = vectors[using].distance if using in vectors else None
+        return distance not in (Distance.EUCLID, Distance.MANHATTAN)
+
+    async def count(
+        self, name: str, scopes: Sequence[str] = (), where: Filter | None = None
+    ) -> int:
         """
-        Of all points, or of those that match. Exact where strict mode allows it, else what the
-        server reckons, which is 0 for an empty collection alone. Raises Refused when there is
-        no such collection.
+        Of all points, or of those of these scopes, and of those that match. Exact where strict
+        mode allows it, else what the server reckons, which is 0 for an empty collection alone.
+        Raises Refused when there is no such collection.
         """
         request = wire().CountPoints(
             collection_name=name, exact=True, timeout=self._channel.timeout_s
         )
+        for scope in scopes:
+            select(request, scope)
         if where is not None:
             write_filter(request.filter, where)
         try:

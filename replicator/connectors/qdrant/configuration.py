@@ -23,7 +23,6 @@ from replicator.connectors.qdrant.schema import (
     UNNAMED,
     distance_name,
     index_type,
-    is_custom_sharded,
     read_schema,
 )
 from replicator.connectors.qdrant.wire import Message, wire
@@ -87,14 +86,9 @@ def creation(wanted: CollectionSchema) -> Message:
     request = wire().CreateCollection(collection_name=wanted.name)
     _write_vectors(request, wanted)
     native = _native(wanted)
-    method = native.pop("sharding_method", None)
-    if method is not None and ("sharding_method",) in wanted.chosen:
-        write_document(wire().CreateCollection(), {"sharding_method": method}, "")
-        raise Refused(
-            "config-invalid",
-            "sharding_method cannot be chosen: points come without their shard keys",
-        )
-    # The source's own is left out all the same, and the plan without it says so.
+    native.pop("sharding_method", None)
+    if wanted.scoped:
+        native["sharding_method"] = "Custom"
     names = request.DESCRIPTOR.fields_by_name
     document = {_ALIASES.get(name, name): value for name, value in native.items()}
     write_document(
@@ -154,8 +148,6 @@ def index_creation(wanted: CollectionSchema, field: str, number: int) -> Message
 
 def copy_collection(name: str, info: Message) -> Message:
     """A `CreateCollection` that makes an empty collection of the same configuration."""
-    if is_custom_sharded(info):
-        raise Refused("unsupported", f"{name} has custom shard keys: empty it by hand")
     made = wire().CreateCollection(collection_name=name)
     places = made.DESCRIPTOR.fields_by_name
     for holder in (info.config, info.config.params):
@@ -198,8 +190,31 @@ def _ours(wanted: CollectionSchema, settings: QdrantSettings) -> CollectionSchem
         if name not in names:
             raise unknown_setting(name, names - {UNNAMED}, "")
     return msgspec.structs.replace(
-        wanted, native_kind=KIND, native=native, chosen=tuple(chosen)
+        wanted,
+        native_kind=KIND,
+        native=native,
+        chosen=tuple(chosen),
+        scoped=_is_scoped(wanted),
     )
+
+
+def _is_scoped(wanted: CollectionSchema) -> bool:
+    """
+    Whether the collection is made with shard keys: where the source has scopes, unless a person
+    wants all points to lie together.
+    """
+    method = wanted.native.get("sharding_method")
+    if ("sharding_method",) not in wanted.chosen or method is None:
+        return wanted.scoped
+    chosen = wire().CreateCollection()
+    write_document(chosen, {"sharding_method": method}, "")
+    custom = chosen.sharding_method == wire().enum("ShardingMethod")["Custom"]
+    if custom and not wanted.scoped:
+        raise Refused(
+            "config-invalid",
+            "sharding_method cannot be Custom: points come without their shard keys",
+        )
+    return bool(custom)
 
 
 def _translated(wanted: CollectionSchema) -> CollectionSchema:

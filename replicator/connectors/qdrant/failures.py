@@ -38,6 +38,9 @@ memory for each read under way."""
 
 _NO_POINT = re.compile(r"No point with id\b")
 _NO_COLLECTION = re.compile(r"Collection .* doesn't exist", re.DOTALL)
+_NO_SCOPE = re.compile(r"Shard key .* not found", re.DOTALL)
+_PRESENT_SCOPE = re.compile(r"Shard(ing)? key .* already exists", re.DOTALL)
+_STANDALONE = re.compile(r"running in standalone mode")
 _NEVER_SENT = re.compile(
     r"failed to connect|connection refused|network is unreachable|channel is closed|"
     r"errors resolving|dns resolution failed|address lookup failed",
@@ -69,6 +72,23 @@ def is_absent_point(error: grpc.aio.AioRpcError) -> bool:
 def is_absent_collection(error: grpc.aio.AioRpcError) -> bool:
     """The collection named in the request does not exist."""
     return error.code() is Status.NOT_FOUND and not is_absent_point(error)
+
+
+def is_absent_scope(error: grpc.aio.AioRpcError) -> bool:
+    """The shard key named in the request does not exist. Operations before it in the call may
+    have been applied.
+    """
+    return bool(_NO_SCOPE.search(error.details() or ""))
+
+
+def is_present_scope(error: grpc.aio.AioRpcError) -> bool:
+    """The shard key that was to be made is there."""
+    return bool(_PRESENT_SCOPE.search(error.details() or ""))
+
+
+def is_standalone(error: grpc.aio.AioRpcError) -> bool:
+    """The server is no member of a cluster, and has no shard keys."""
+    return bool(_STANDALONE.search(error.details() or ""))
 
 
 def is_too_large(error: grpc.aio.AioRpcError) -> bool:

@@ -40,6 +40,7 @@ from replicator.model.filter import (
     path_of,
 )
 from replicator.model.narrowing import Sure
+from replicator.model.point import bare
 
 _TEXTS = ("text", "text_any", "phrase")
 """Matches that Qdrant has of these."""
@@ -69,7 +70,7 @@ def sure_of(indexes: Mapping[str, str]) -> Sure:
         match condition:
             case HasId(ids):
                 # Texts here are UUIDs, and an id that cannot be held is no point's.
-                known = (canonical_id(each, uuids=True) for each in ids)
+                known = (bare(canonical_id(each, uuids=True)) for each in ids)
                 return HasId(tuple(filter(can_hold, known)))
             case Field(path=path):
                 return _sure_of_field(condition, kinds.get(_names(path), set()))

@@ -16,6 +16,7 @@ from replicator.connectors.qdrant.channel import Channel
 from replicator.connectors.qdrant.configuration import creation
 from replicator.connectors.qdrant.kind import QDRANT
 from replicator.connectors.qdrant.schema import conflicts, index_type, read_schema
+from replicator.connectors.qdrant.scopes import NO_SHARD_KEYS, write_scope
 from replicator.connectors.qdrant.wire import wire
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.finding import Severity
@@ -33,12 +34,15 @@ async def foresee(channel: Channel, wanted: CollectionSchema) -> CollectionSchem
         if not failures.is_absent_collection(exc):
             raise failures.of_read(exc) from exc
         creation(wanted)  # not sent: filling it in says whether it could be
+        if wanted.scoped:
+            await _require_cluster(channel, wanted.name)
         present: set[str] = set()
         made = CollectionSchema(
             name=wanted.name,
             vectors=wanted.vectors,
             indexes=wanted.indexes,
             points=0,
+            scoped=wanted.scoped,
             **QDRANT.traits.facts(),
         )
     else:
@@ -50,6 +54,20 @@ async def foresee(channel: Channel, wanted: CollectionSchema) -> CollectionSchem
         if field not in present and index_type(kind) is None:
             raise Refused("unsupported", f"Qdrant has no payload index of type {kind!r}")
     return made
+
+
+async def _require_cluster(channel: Channel, absent: str) -> None:
+    """
+    Raises Refused("unsupported") where the server has no shard keys. One is asked for in a
+    collection that is not there: a server alone says so before it looks for the collection.
+    """
+    request = wire().CreateShardKeyRequest(collection_name=absent, timeout=channel.timeout_s)
+    write_scope(request.request.shard_key, "replicator-check")
+    try:
+        await channel.call("Collections", "CreateShardKey", request)
+    except grpc.aio.AioRpcError as exc:
+        if failures.is_standalone(exc):
+            raise Refused("unsupported", NO_SHARD_KEYS) from exc
 
 
 async def check_writing(channel: Channel, collections: Sequence[str]) -> list[Told]:

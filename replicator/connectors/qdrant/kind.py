@@ -104,6 +104,7 @@ QDRANT = StoreKind(
         ),
         marks=True,
         aliases=True,
+        scopes=True,
         indexes=True,
         exact_search=True,
     ),

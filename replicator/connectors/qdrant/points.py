@@ -8,24 +8,26 @@ from replicator.connectors.qdrant.values import read_payload, write_payload
 from replicator.connectors.qdrant.wire import Message
 from replicator.errors import Rejected
 from replicator.model.point import (
+    BareId,
     MultiVector,
     Point,
-    PointId,
     SparseVector,
     Vector,
     Vectors,
+    bare,
+    within,
 )
 from replicator.model.schema import is_uuid
 
 
-def can_hold(point_id: PointId) -> bool:
+def can_hold(point_id: BareId) -> bool:
     """Whether Qdrant takes the id: unsigned 64-bit, or a canonical UUID."""
     if isinstance(point_id, int):
         return 0 <= point_id < 1 << 64
     return is_uuid(point_id)
 
 
-def write_id(target: Message, point_id: PointId) -> None:
+def write_id(target: Message, point_id: BareId) -> None:
     """Fill a `PointId`. Raises Rejected for an id that Qdrant cannot hold."""
     if not can_hold(point_id):
         raise Rejected(
@@ -37,9 +39,9 @@ def write_id(target: Message, point_id: PointId) -> None:
         target.uuid = point_id
 
 
-def read_id(point_id: Message) -> PointId:
+def read_id(point_id: Message) -> BareId:
     """Read a `PointId`."""
-    found: PointId = (
+    found: BareId = (
         point_id.uuid if point_id.WhichOneof("point_id_options") == "uuid" else point_id.num
     )
     return found
@@ -47,15 +49,15 @@ def read_id(point_id: Message) -> PointId:
 
 def write_point(target: Message, point: Point) -> None:
     """Fill a `PointStruct`."""
-    write_id(target.id, point.id)
+    write_id(target.id, bare(point.id))
     write_vectors(target.vectors, point.vectors)
     write_payload(target.payload, point.payload)
 
 
-def read_point(point: Message) -> Point:
-    """Read a `RetrievedPoint`, asked for with payload and all vectors."""
+def read_point(point: Message, scope: str | None) -> Point:
+    """Read a `RetrievedPoint` of a scope, asked for with payload and all vectors."""
     return Point(
-        read_id(point.id),
+        within(scope, read_id(point.id)),
         read_vectors(point.vectors) if point.HasField("vectors") else {},
         read_payload(point.payload),
     )

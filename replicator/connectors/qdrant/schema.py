@@ -55,6 +55,7 @@ def read_schema(name: str, info: Message, points: int | None) -> CollectionSchem
     schema = CollectionSchema(
         name=name,
         vectors=vectors,
+        scoped=is_custom_sharded(info),
         indexes=read_indexes(info),
         index_options={
             field: options
@@ -130,7 +131,7 @@ def conflicts(wanted: CollectionSchema, info: Message) -> list[str]:
     """What keeps an existing collection from holding the wanted vectors."""
     present = read_vector_schemas(info.config.params)
     found = []
-    if is_custom_sharded(info):
+    if is_custom_sharded(info) and not wanted.scoped:
         found.append("it has custom shard keys, and a point does not say its own")
     for name, vector in (wanted.vectors or {}).items():
         other = present.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 from replicator.connectors.qdrant import foresight, ranges
 from replicator.connectors.qdrant.channel import Channel
@@ -12,14 +12,24 @@ from replicator.connectors.qdrant.configuration import plan
 from replicator.connectors.qdrant.filters import write_filter
 from replicator.connectors.qdrant.kind import QDRANT, QdrantSettings
 from replicator.connectors.qdrant.points import read_id, write_vector
-from replicator.connectors.qdrant.reading import Reading
+from replicator.connectors.qdrant.ranges import IdRange
+from replicator.connectors.qdrant.reading import SCOPES_AT_ONCE, Reading
+from replicator.connectors.qdrant.scopes import (
+    ShardKeys,
+    all_of,
+    can_be,
+    read_scope,
+    select,
+    shared,
+    some,
+)
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.connectors.qdrant.writing import Writing
 from replicator.errors import Refused, ReplicatorError
 from replicator.model.filter import Filter, parse_search_filter
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.pages import PAGE_BYTES
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, scope_of, within
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, Mark
 from replicator.model.search import Hit, Query
@@ -52,8 +62,9 @@ class QdrantStore:
         self._page_bytes = page_bytes
         self._channel = Channel(settings)
         self._collections = Collections(self._channel, settings)
-        self._reading = Reading(self._channel, page_bytes)
-        self._writing = Writing(self._channel)
+        self._keys = ShardKeys(self._channel)
+        self._reading = Reading(self._channel, self._keys, page_bytes)
+        self._writing = Writing(self._channel, self._keys, self._reading)
 
     @property
     def traits(self) -> Traits:
@@ -75,13 +86,37 @@ class QdrantStore:
         return await self._collections.describe(collection)
 
     async def split(self, collection: str, parts: int) -> list[Chunk]:
-        """Ranges of ids of about equal shares, by a random sample; they cover every id."""
-        wanted = min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts))
-        parted = ranges.cut(await self._reading.sample(collection, wanted), parts)
-        return [
-            Chunk(number, collection, ranges.write_spec(part))
-            for number, part in enumerate(parted)
+        """
+        Ranges of ids of about equal shares, by a random sample; they cover every id. Where
+        there are scopes, ranges of each, and those to come.
+        """
+        if not await self._collections.is_scoped(collection):
+            return _chunks(collection, await self._cut(collection, parts, None))
+        scopes = await self._keys.list(collection)
+        parted = [
+            part
+            for scope in scopes
+            for part in await self._cut(collection, shared(parts, scopes), scope)
         ]
+        return _chunks(collection, [*parted, IdRange(besides=tuple(scopes))])
+
+    async def split_scopes(
+        self, collection: str, parts: int, scopes: Collection[str]
+    ) -> list[Chunk]:
+        """As `ScopeReader.split_scopes`."""
+        parted = [
+            part
+            for scope in sorted(scopes)
+            if can_be(scope)
+            for part in await self._cut(collection, shared(parts, scopes), scope)
+        ]
+        return _chunks(collection, parted)
+
+    async def _cut(self, collection: str, parts: int, scope: str | None) -> list[IdRange]:
+        if scope is not None and parts == 1:
+            return [IdRange(scope=scope)]
+        wanted = min(SAMPLES_MAX, SAMPLES_PER_PART * max(1, parts))
+        return ranges.cut(await self._reading.sample(collection, wanted, scope), parts, scope)
 
     def scan(self, chunk: Chunk, after: str | None, page_rows: int) -> AsyncIterator[Page]:
         """Pages of points in the order of ids, smaller where the points are large."""
@@ -107,7 +142,7 @@ class QdrantStore:
         """As `Narrower.count_where`."""
         narrowed = await self._reading.narrowed(collection, where)
         try:
-            return await self._collections.count(collection, narrowed)
+            return await self._collections.count(collection, where=narrowed)
         except Refused:
             # As a scan does: it is then not narrowed.
             return await self._collections.count(collection)
@@ -121,7 +156,7 @@ class QdrantStore:
     def consistent(self) -> QdrantStore:
         """As `ConsistentReader.consistent`: by a quorum of the replicas."""
         careful = copy.copy(self)
-        careful._reading = Reading(self._channel, self._page_bytes, consistent=True)
+        careful._reading = Reading(self._channel, self._keys, self._page_bytes, consistent=True)
         return careful
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
@@ -131,6 +166,11 @@ class QdrantStore:
     async def count(self, collection: str) -> int:
         """Exact."""
         return await self._collections.count(collection)
+
+    async def count_scopes(self, collection: str, scopes: Collection[str]) -> int:
+        """As `ScopeReader.count_scopes`, exact."""
+        there = set(scopes).intersection(await self._keys.list(collection))
+        return await self._collections.count(collection, sorted(there)) if there else 0
 
     async def ensure(self, wanted: CollectionSchema) -> None:
         """
@@ -170,16 +210,52 @@ class QdrantStore:
         """The nearest points, best first: by the server's own index, or `exact`."""
         request = self._query(collection, query)
         reply = await self._channel.read("Points", "Query", request)
-        return _hits(reply.result)
+        hits = _hits(reply.result)
+        if _are_scoped(hits):
+            [hits] = await self._search_scopes(collection, [request])
+        return hits
 
     async def search_many(self, collection: str, queries: Sequence[Query]) -> list[list[Hit]]:
         """As `BatchSearcher.search_many`."""
+        requests = [self._query(collection, query) for query in queries]
+        found = await self._search_at_once(collection, requests)
+        if any(map(_are_scoped, found)):
+            return await self._search_scopes(collection, requests)
+        return found
+
+    async def _search_at_once(
+        self, collection: str, requests: Sequence[Message]
+    ) -> list[list[Hit]]:
         request = wire().QueryBatchPoints(
             collection_name=collection, timeout=self._channel.timeout_s
         )
-        request.query_points.extend(self._query(collection, query) for query in queries)
+        request.query_points.extend(requests)
         reply = await self._channel.read("Points", "QueryBatch", request)
         return [_hits(answer.result) for answer in reply.result]
+
+    async def _search_scopes(
+        self, collection: str, requests: Sequence[Message]
+    ) -> list[list[Hit]]:
+        """Each scope by itself: an answer over several has one point for equal ids."""
+        found: list[list[Hit]] = [[] for _ in requests]
+        for scopes in some(await self._keys.list(collection), SCOPES_AT_ONCE):
+            asked = [[_of_scope(each, scope) for each in requests] for scope in scopes]
+            for answers in await all_of(
+                [self._search_at_once(collection, each) for each in asked]
+            ):
+                for number, hits in enumerate(answers):
+                    found[number] += hits
+        return [
+            await self._nearest(collection, request, hits)
+            for request, hits in zip(requests, found, strict=True)
+        ]
+
+    async def _nearest(
+        self, collection: str, request: Message, hits: Sequence[Hit]
+    ) -> list[Hit]:
+        larger = await self._collections.larger_is_nearer(collection, request.using)
+        nearer = -1 if larger else 1
+        return sorted(hits, key=lambda hit: nearer * hit.score)[: request.limit]
 
     def _query(self, collection: str, query: Query) -> Message:
         request = wire().QueryPoints(
@@ -259,5 +335,32 @@ class QdrantStore:
         return CheckFinding(severity, code, f"qdrant {self._channel.address}", message)
 
 
+def _chunks(collection: str, parts: Sequence[IdRange]) -> list[Chunk]:
+    return [
+        Chunk(number, collection, ranges.write_spec(part)) for number, part in enumerate(parts)
+    ]
+
+
+def _of_scope(request: Message, scope: str) -> Message:
+    """The same search, within a scope."""
+    within_scope = wire().QueryPoints()
+    within_scope.CopyFrom(request)
+    select(within_scope, scope)
+    return within_scope
+
+
+def _are_scoped(hits: Iterable[Hit]) -> bool:
+    return any(scope_of(hit.id) is not None for hit in hits)
+
+
 def _hits(points: Iterable[Message]) -> list[Hit]:
-    return [Hit(read_id(point.id), point.score) for point in points]
+    return [
+        Hit(
+            within(
+                read_scope(point.shard_key) if point.HasField("shard_key") else None,
+                read_id(point.id),
+            ),
+            point.score,
+        )
+        for point in points
+    ]

@@ -19,24 +19,31 @@ took effect. It is no poison:
 3. should a point vanish between the two, all patches with vectors go alone.
 
 A server that bounds the points of one upsert gets several in one request.
+
+Where a collection has shard keys, those that points are upserted to are made before; a key that
+others remove meanwhile makes the request fail, and it is looked and sent again.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import grpc
+import msgspec
 
 from replicator.connectors.qdrant import failures
-from replicator.connectors.qdrant.batch import EncodedBatch, EncodedPatch, Shapes
+from replicator.connectors.qdrant.batch import EncodedBatch, Shapes
 from replicator.connectors.qdrant.channel import Channel
-from replicator.connectors.qdrant.points import read_id, write_id
+from replicator.connectors.qdrant.reading import Reading, ScopeGone
 from replicator.connectors.qdrant.schema import read_vector_schemas
+from replicator.connectors.qdrant.scopes import ShardKeys, all_of, can_be, some
 from replicator.connectors.qdrant.wire import Message, wire
-from replicator.errors import OutcomeUnknown, Rejected, ReplicatorError
-from replicator.model.point import PointId
-from replicator.model.write import Receipt, Upsert, WriteBatch
+from replicator.errors import OutcomeUnknown, Rejected, ReplicatorError, Retryable
+from replicator.model.point import PointId, scope_of
+from replicator.model.write import Patch, Receipt, Upsert, WriteBatch
+
+_LOOKS = 3
+"""How often a batch is sent where a shard key goes between the look for it and the write."""
 
 _ALONE = 16
 """Patches that go alone, at a time. One after the other, five hundred of absent points took as
@@ -47,8 +54,10 @@ of."""
 class Writing:
     """Writes batches over one channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, keys: ShardKeys, reading: Reading) -> None:
         self._channel = channel
+        self._keys = keys
+        self._reading = reading
         self._shapes: dict[str, Shapes | None] = {}
         """What was last seen of each collection's vectors."""
         self._points_max: dict[str, int] = {}
@@ -56,6 +65,42 @@ class Writing:
 
     async def apply(self, batch: WriteBatch) -> Receipt:
         """As `StoreWriter.apply`."""
+        for _ in range(_LOOKS):
+            batch, gone = await self._in_scopes(batch)
+            try:
+                receipt = await self._apply(batch)
+            except ScopeGone:
+                # What was seen is no more. What was sent is repeated.
+                self._keys.forget(batch.collection)
+                continue
+            return msgspec.structs.replace(receipt, absent=(*gone, *receipt.absent))
+        # Each answer said what was done, so that nothing is on its way.
+        raise Retryable("store-unavailable", "shard keys go while they are written to")
+
+    async def _in_scopes(self, batch: WriteBatch) -> tuple[WriteBatch, list[PointId]]:
+        """
+        Make the scopes that points are written to. Of the others that are not there, what is
+        left to write and the ids of the patches that find nothing.
+        """
+        scopes = {scope_of(write.id) for write in batch.writes} - {None}
+        wanted = {scope for scope in scopes if scope is not None and can_be(scope)}
+        missing = await self._keys.missing(batch.collection, wanted) if wanted else set()
+        for write in batch.writes:
+            scope = scope_of(write.id)
+            if isinstance(write, Upsert) and scope is not None and scope in missing:
+                await self._keys.make(batch.collection, scope)
+                missing.discard(scope)
+        if not missing:
+            return batch, []
+        left = tuple(write for write in batch.writes if scope_of(write.id) not in missing)
+        gone = [
+            write.id
+            for write in batch.writes
+            if isinstance(write, Patch) and scope_of(write.id) in missing
+        ]
+        return WriteBatch(batch.collection, left), gone
+
+    async def _apply(self, batch: WriteBatch) -> Receipt:
         encoded = await self._encode(batch)
         absent: list[PointId] = []
         try:
@@ -68,7 +113,7 @@ class Writing:
             self._shapes.pop(batch.collection, None)
             if not self._learned(batch, exc):
                 raise
-            return await self.apply(batch)
+            return await self._apply(batch)
         return Receipt(rejected=tuple(encoded.rejected), absent=tuple(absent))
 
     async def _encode(self, batch: WriteBatch) -> EncodedBatch:
@@ -111,7 +156,7 @@ class Writing:
     async def _send_around(self, collection: str, encoded: EncodedBatch) -> list[PointId]:
         """Write a batch of which some patch finds no point, and return the ids of those."""
         patches = encoded.patches
-        present = await self._present(collection, [patch.id for patch in patches])
+        present = await self._reading.glance(collection, [patch.id for patch in patches])
         plain = [patch for patch in patches if not patch.sets_vectors]
         absent = [patch.id for patch in plain if patch.id not in present]
         by_filter = [patch.if_present() for patch in plain]
@@ -122,20 +167,12 @@ class Writing:
         # vanished, and everything before it has been applied.
         if not await self._send(collection, encoded, [*by_filter, *together]):
             alone = with_vectors
-        for some in _some(alone, _ALONE):
-            there = await _all(
-                [self._send(collection, EncodedBatch(()), [patch.operations]) for patch in some]
+        for few in some(alone, _ALONE):
+            there = await all_of(
+                [self._send(collection, EncodedBatch(()), [patch.operations]) for patch in few]
             )
-            absent += [patch.id for patch, found in zip(some, there, strict=True) if not found]
+            absent += [patch.id for patch, found in zip(few, there, strict=True) if not found]
         return absent
-
-    async def _present(self, collection: str, ids: Iterable[PointId]) -> set[PointId]:
-        request = wire().GetPoints(collection_name=collection, timeout=self._channel.timeout_s)
-        request.with_payload.enable = False
-        for point_id in ids:
-            write_id(request.ids.add(), point_id)
-        reply = await self._channel.read("Points", "Get", request)
-        return {read_id(point.id) for point in reply.result}
 
     async def _send(
         self, collection: str, encoded: EncodedBatch, patches: Sequence[tuple[Message, ...]]
@@ -154,23 +191,11 @@ class Writing:
         except grpc.aio.AioRpcError as exc:
             if failures.is_absent_point(exc) and patches:
                 return False
+            if failures.is_absent_scope(exc):
+                raise ScopeGone from exc
             raise failures.of_write(exc, self._channel.address) from exc
         _require_completed(reply.result, len(request.operations))
         return True
-
-
-def _some(patches: Sequence[EncodedPatch], size: int) -> Iterator[Sequence[EncodedPatch]]:
-    for start in range(0, len(patches), size):
-        yield patches[start : start + size]
-
-
-async def _all(calls: Sequence[Awaitable[bool]]) -> list[bool]:
-    """Every answer, once all have ended; of several errors, one that leaves most open."""
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    errors = [answer for answer in answers if isinstance(answer, BaseException)]
-    for error in sorted(errors, key=lambda error: not isinstance(error, OutcomeUnknown)):
-        raise error
-    return [answer for answer in answers if isinstance(answer, bool)]
 
 
 def _require_completed(results: Sequence[Message], expected: int) -> None:

@@ -14,6 +14,7 @@ from replicator.feeds.changelog.opening import LogFile
 from replicator.feeds.changelog.queries import queries
 from replicator.model.event import Key
 from replicator.model.letter import RejectedRecord
+from replicator.model.point import PointId
 from replicator.model.position import Partition
 
 _TABLE = "changes_dead_letters"
@@ -84,7 +85,8 @@ def _row(record: RejectedRecord) -> dict[str, object]:
         "partition": record.partition,
         "offset": record.offset,
         "collection": key and key.collection,
-        # JSON tells 7 from "7", and holds the unsigned integers that SQLite does not.
+        # JSON tells 7 from "7", holds the unsigned integers that SQLite does not, and an id in
+        # a scope as an array of both.
         "id": key and msgspec.json.encode(key.id).decode(),
     }
 
@@ -106,4 +108,4 @@ def _record(row: tuple[Any, ...]) -> RejectedRecord:
 
 
 def _key(collection: str, id_: str) -> Key:
-    return Key(collection, msgspec.json.decode(id_, type=int | str))
+    return Key(collection, msgspec.json.decode(id_, type=PointId))

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from replicator.feeds.kafka.connection import partition_name, partition_number
 from replicator.model.event import Key
 from replicator.model.letter import RejectedRecord
+from replicator.model.point import bare, scope_of, within
 
 _FIRST = "replicator-error-code"
+_SCOPE = "replicator-scope"
 
 _TEXT_MAX = 4096
 """Characters of a message kept. It explains a record, and must not be what makes it too
@@ -42,11 +44,14 @@ def to_headers(record: RejectedRecord) -> list[tuple[str, bytes]]:
             ("replicator-offset", str(record.offset).encode()),
         ]
     if (key := record.event_key) is not None:
+        point_id = bare(key.id)
         headers += [
             ("replicator-collection", key.collection.encode()),
-            ("replicator-id", str(key.id).encode()),
-            ("replicator-id-type", b"integer" if isinstance(key.id, int) else b"string"),
+            ("replicator-id", str(point_id).encode()),
+            ("replicator-id-type", b"integer" if isinstance(point_id, int) else b"string"),
         ]
+        if (scope := scope_of(key.id)) is not None:
+            headers.append((_SCOPE, scope.encode()))
     if record.key is None and record.value is None:
         headers += [(NO_KEY, b""), (NO_VALUE, b"")]
     return headers
@@ -67,7 +72,7 @@ def from_headers(
     if "replicator-id" in ours:
         text = ours["replicator-id"]
         id_ = int(text) if ours["replicator-id-type"] == "integer" else text
-        event_key = Key(ours["replicator-collection"], id_)
+        event_key = Key(ours["replicator-collection"], within(ours.get(_SCOPE), id_))
     return RejectedRecord(
         key=None if NO_KEY in ours else key,
         value=None if NO_VALUE in ours else value,

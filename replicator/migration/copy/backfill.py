@@ -180,13 +180,15 @@ class Backfill:
         cut = {state.chunk.collection for state in states}
         for name in self._atlas.forward:
             if name not in cut:
-                chunks = await self._source.split(name, self._settings.chunks)
+                chunks = await self._source.split(
+                    name, self._settings.chunks, self._atlas.scopes.get(name)
+                )
                 await self._state.add_chunks(name, chunks)
         return await self._state.chunks()
 
     async def _estimate(self) -> int | None:
         counts = [
-            await self._source.count(name, route.where)
+            await self._source.count(name, self._atlas.scopes.get(name), route.where)
             for name, route in self._atlas.forward.items()
         ]
         return None if None in counts else sum(count or 0 for count in counts)

@@ -65,6 +65,8 @@ def export_settings(
             msgspec.structs.replace(
                 _as_it_is(name, name, at_side[name]),
                 source_options=_options(store, at_side[name], side),
+                # At the target there are no others, and a copy finds out whether there are any.
+                scopes=at_side[name].scopes if side == "source" else None,
             )
             for name in _named(settings, side, collections)
         ],

@@ -166,7 +166,7 @@ class Recheck:
         for key, detail in (await self._look_at(look, compared, found)).items():
             raise Refused(
                 "recheck-mismatch",
-                f"{key.collection}/{key.id} differs after it was written again: {detail}",
+                f"{key.shown} differs after it was written again: {detail}",
             )
         self._sizes[collection].saw(len(compared), look.bytes_read)
 

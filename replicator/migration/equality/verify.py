@@ -34,13 +34,14 @@ from replicator.model.point import MultiVector, Point, Vector
 from replicator.model.position import Positions
 from replicator.model.record import EvidenceContext
 from replicator.model.report import Report
+from replicator.model.scopes import Scopes
 from replicator.model.search import Query
 from replicator.model.status import VerifyStatus
 from replicator.ports.state import StateStore
 from replicator.ports.store import Page
 from replicator.settings.settings import VerifySettings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.ids import SOURCE_ID
+from replicator.stream.ids import ORIGIN
 from replicator.stream.reading import Reader, RowBudget, Want
 
 _KEPT = 100
@@ -142,10 +143,11 @@ class Verification:
 
     async def _forward(self, rows_max: int | None, generation: int) -> None:
         for name in self._atlas.forward:
-            at_source = self._atlas.at_source(name)
+            at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
             reading = self._pages(
                 self._source,
                 at_source,
+                scopes,
                 rows_max,
                 where=self._atlas.forward[name].where,
                 budget=self._pace,
@@ -166,7 +168,12 @@ class Verification:
         for name, route in self._atlas.forward.items():
             # Extras are found by their keys: no vector is read for it.
             reading = self._pages(
-                self._target, route.store, rows_max, want=Want.KEYS, budget=self._pace
+                self._target,
+                route.store,
+                self._atlas.scopes_at_target(name),
+                rows_max,
+                want=Want.KEYS,
+                budget=self._pace,
             )
             async with aclosing(reading) as pages:
                 async for page in pages:
@@ -202,6 +209,7 @@ class Verification:
         self,
         store: Reader,
         collection: str,
+        scopes: Scopes | None,
         rows_max: int | None,
         *,
         want: Want = Want.POINTS,
@@ -211,7 +219,7 @@ class Verification:
         """Every page of a collection, or about `rows_max` rows spread over it. Keys come with
         what tells which source key they belong to.
         """
-        chunks = await store.split(collection, 8)
+        chunks = await store.split(collection, 8, scopes)
         quota = None if rows_max is None else max(1, rows_max // max(1, len(chunks)))
         page_rows = (
             self._settings.page_rows if quota is None else min(quota, self._settings.page_rows)
@@ -223,7 +231,7 @@ class Verification:
                 None,
                 page_rows,
                 want=want,
-                fields=(SOURCE_ID,),
+                fields=ORIGIN,
                 where=where,
                 budget=budget,
             )
@@ -284,16 +292,23 @@ class Verification:
     async def _counts(self) -> dict[str, list[int | None]]:
         counts = {}
         for name, route in self._atlas.forward.items():
-            at_source = await self._source.count(self._atlas.at_source(name))
-            counts[name] = [at_source, await self._target.count(route.store)]
+            at_source = await self._source.count(
+                self._atlas.at_source(name), self._atlas.scopes.get(name)
+            )
+            at_target = await self._target.count(
+                route.store, self._atlas.scopes_at_target(name)
+            )
+            counts[name] = [at_source, at_target]
         return counts
 
     async def _expected(self) -> int | None:
         """How many rows will be read, both ways; None where a store cannot say."""
         counts: list[int | None] = []
         for name, route in self._atlas.forward.items():
-            counts.append(await self._source.count(self._atlas.at_source(name), route.where))
-            counts.append(await self._target.count(route.store))
+            at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
+            counts.append(await self._source.count(at_source, scopes, route.where))
+            at_target = self._atlas.scopes_at_target(name)
+            counts.append(await self._target.count(route.store, at_target))
         return None if None in counts else sum(count or 0 for count in counts)
 
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
@@ -351,8 +366,9 @@ class Verification:
         if not wanted:
             return queries
         name = self._atlas.at_source(collection.source)
+        scopes = self._atlas.scopes.get(collection.source)
         where = self._atlas.forward[collection.source].where
-        reading = self._pages(self._source, name, wanted, where=where)
+        reading = self._pages(self._source, name, scopes, wanted, where=where)
         async with aclosing(reading) as pages:
             async for page in pages:
                 for point in page.points:

@@ -16,7 +16,7 @@ import msgspec
 
 from replicator.errors import AWAY, Refused, ReplicatorError, Retryable, Unavailable
 from replicator.migration.evidence.standing import Standing, standing_findings
-from replicator.migration.preflight.routes import is_one_collection, wanted_target
+from replicator.migration.preflight.routes import is_one_collection, scopes_of, wanted_target
 from replicator.migration.preflight.sampling import sample_rows
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.phase import Phase
@@ -218,6 +218,7 @@ async def _collection(
             "target-is-source",
             f"{collection.target!r} is the collection that is read, {collection.source!r}",
         )
+    scopes = scopes_of(settings, collection, schema)
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     wanted = await wanted_target(collection, schema, target.store, capture_id=None)
     there = at_target or wanted
@@ -242,8 +243,10 @@ async def _collection(
         CheckFinding(Severity.WARNS, "filter-differs", subject, sentence)
         for sentence in differences(collection.transform.filter or {})
     ]
-    findings += await _of("source", sample_rows(collection, schema, there, transform, source))
-    return findings, await _of("source", source.count(collection.source)) or 0
+    findings += await _of(
+        "source", sample_rows(collection, schema, there, transform, source, scopes=scopes)
+    )
+    return findings, await _of("source", source.count(collection.source, scopes)) or 0
 
 
 async def _foreseen(

@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.migration.preflight.routes import wanted_target
+from replicator.migration.preflight.routes import scopes_of, wanted_target
 from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
+from replicator.model.scopes import Scopes
 from replicator.settings.settings import Settings
 from replicator.stream.compatibility import losses
 from replicator.stream.reading import Reader
@@ -34,6 +35,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     creates_target: bool
     indexes: dict[str, str]
     ids: str
+    scopes: str | None = None
+    """Which of the source's scopes travel, and whereto; None where it has none."""
     steps: list[str]
     """The transform in sentences."""
     configuration: dict[str, Any] = {}
@@ -69,9 +72,10 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
         wanted = at_target or planned
+        scopes = scopes_of(settings, collection, schema)
         transform = FieldTransform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)
-        points = await source.count(collection.source)
+        points = await source.count(collection.source, scopes)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
         steps = collection.transform
         collections.append(
@@ -83,6 +87,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 creates_target=at_target is None,
                 indexes=wanted.indexes,
                 ids=collection.ids,
+                scopes=None if scopes is None else _scopes(scopes, wanted),
                 steps=[
                     f"{field}: {msgspec.json.encode(value).decode()}"
                     for field in steps.__struct_fields__
@@ -105,6 +110,11 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         seconds=_total([plan.seconds for plan in collections]),
         complexity=_complexity(collections),
     )
+
+
+def _scopes(scopes: Scopes, target: CollectionSchema) -> str:
+    names = "all" if scopes.names is None else ", ".join(sorted(scopes.names))
+    return f"{names} → {'scopes of the same names' if target.scoped else 'all points together'}"
 
 
 def _vectors(schema: CollectionSchema, transform: FieldTransform) -> dict[str, str]:

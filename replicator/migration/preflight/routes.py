@@ -14,10 +14,12 @@ from replicator.codecs.validation import Demand, demand_of
 from replicator.errors import Blocked, Refused
 from replicator.model.configuration import neutral, with_options
 from replicator.model.phase import Direction
-from replicator.model.point import Point
+from replicator.model.point import Point, bare
 from replicator.model.record import Chunk
 from replicator.model.schema import CollectionSchema, IdKinds
+from replicator.model.scopes import Scopes
 from replicator.ports.store import Optioned, Planner, StoreWriter
+from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
@@ -40,14 +42,45 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
     """By the source's word too."""
     integer_ids: dict[str, bool | None]
     """By the source's word: whether keys end in integers; None where the spelling tells."""
+    scopes: dict[str, Scopes]
+    """By the source's word: which scopes travel, of collections whose keys hold one."""
 
     def routes(self, direction: Direction) -> Mapping[str, Route]:
         """The routes in force in a direction."""
         return self.forward if direction is Direction.FORWARD else self.reverse
 
+    def scopes_at_target(self, collection: str) -> Scopes | None:
+        """Which scopes of the target are ours; None where it has none, as a fan-in."""
+        return self.scopes.get(collection) if self.targets[collection].scoped else None
+
     def at_source(self, collection: str) -> str:
         """The name to read it by at the source, whatever an alias of its name leads to now."""
         return self.reverse[collection].store
+
+
+def scopes_of(
+    settings: Settings, collection: CollectionSettings, source: CollectionSchema
+) -> Scopes | None:
+    """
+    Which scopes of a collection travel; None where it has none. With a feed they are declared,
+    for its keys hold them then, and every producer must know; a copy learns from the source.
+    Raises Refused("scopes-unset", "scopes-absent").
+    """
+    declared = collection.travelling
+    if not source.scoped:
+        if declared is not None:
+            raise Refused(
+                "scopes-absent",
+                f"`scopes` is set, and the source has none in {collection.source!r}",
+            )
+        return None
+    if declared is None and not isinstance(settings.feed, NoFeedSettings):
+        raise Refused(
+            "scopes-unset",
+            f"ids of {collection.source!r} are unique only within a tenant, partition or shard"
+            " key, and `scopes` does not say which travel",
+        )
+    return declared or Scopes()
 
 
 async def wanted_target(
@@ -62,6 +95,8 @@ async def wanted_target(
     target can make it. Raises Refused("config-invalid") for an option that it does not have.
     """
     asked = FieldTransform(collection, source, source).target_schema(source)
+    # Where the store has no scopes all points lie together there, under ids that hold theirs.
+    asked = msgspec.structs.replace(asked, scoped=asked.scoped and target.traits.scopes)
     # Options say how a collection is kept, and are no settings to make one with.
     settings = {} if isinstance(target, Optioned) else collection.target_options
     if isinstance(target, Planner):
@@ -100,6 +135,7 @@ async def draw_atlas(
     sources: dict[str, CollectionSchema] = {}
     targets: dict[str, CollectionSchema] = {}
     integer_ids: dict[str, bool | None] = {}
+    scopes: dict[str, Scopes] = {}
     forward: dict[str, Route] = {}
     reverse: dict[str, Route] = {}
     for collection in settings.collections:
@@ -113,10 +149,17 @@ async def draw_atlas(
             raise Blocked(
                 "target-missing", f"the target has no collection {collection.target!r}"
             )
+        try:
+            travelling = scopes_of(settings, collection, schema)
+        except Refused as error:
+            # Rows and events would speak of different ids.
+            raise Blocked(error.code, error.message) from error
+        if travelling is not None:
+            scopes[name] = travelling
         sources[name] = schema
         targets[name] = at_target
-        demand = await _demand(collection, source, found)
-        integer_ids[name] = await _ends_in_integers(settings, source, found)
+        demand = await _demand(collection, source, found, travelling)
+        integer_ids[name] = await _ends_in_integers(settings, source, found, travelling)
         forward[name] = Route(
             collection=name,
             store=pinned.get(f"target/{collection.target}", collection.target),
@@ -139,11 +182,12 @@ async def draw_atlas(
         sources=sources,
         targets=targets,
         integer_ids=integer_ids,
+        scopes=scopes,
     )
 
 
 async def _ends_in_integers(
-    settings: Settings, source: Reader, schema: CollectionSchema
+    settings: Settings, source: Reader, schema: CollectionSchema, scopes: Scopes | None
 ) -> bool | None:
     """Whether the collection's keys end in integers. Declared, or what the store can hold, or
     what it holds; None for a store whose texts never read as integers, because they are UUIDs.
@@ -155,18 +199,23 @@ async def _ends_in_integers(
         return None
     if not schema.ids & IdKinds.UINT64:
         return False
-    rows = await _rows(source, schema.name, 1)
-    return bool(rows) and isinstance(rows[0].id, int)
+    rows = await _rows(source, schema.name, 1, scopes)
+    return bool(rows) and isinstance(bare(rows[0].id), int)
 
 
 async def _demand(
-    collection: CollectionSettings, source: Reader, schema: CollectionSchema
+    collection: CollectionSettings,
+    source: Reader,
+    schema: CollectionSchema,
+    scopes: Scopes | None,
 ) -> Demand:
     """Which vectors an upsert must bring: declared, or as a few rows of the source tell."""
     declared = collection.vectors_required
     if declared is None and schema.vectors and all(v.required for v in schema.vectors.values()):
         return Demand()  # the store demands them itself
-    rows = [] if declared is not None else await _rows(source, schema.name, _SAMPLE_ROWS)
+    rows = []
+    if declared is None:
+        rows = await _rows(source, schema.name, _SAMPLE_ROWS, scopes)
     for name in declared or ():
         if schema.vectors is not None and name not in schema.vectors:
             raise Refused(
@@ -177,9 +226,11 @@ async def _demand(
     return demand_of(declared, schema.vectors, rows)
 
 
-async def _rows(source: Reader, collection: str, rows: int) -> list[Point]:
+async def _rows(
+    source: Reader, collection: str, rows: int, scopes: Scopes | None
+) -> list[Point]:
     """Some rows, the first that come; none where there is none to read."""
-    chunks: list[Chunk] = await source.split(collection, 1)
+    chunks: list[Chunk] = await source.split(collection, 1, scopes)
     for chunk in chunks:
         async with aclosing(source.scan(chunk, None, rows)) as pages:
             async for page in pages:

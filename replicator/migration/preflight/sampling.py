@@ -18,6 +18,7 @@ from replicator.model.event import Key
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.point import Point, PointId
 from replicator.model.schema import CollectionSchema
+from replicator.model.scopes import Scopes
 from replicator.ports.store import Page
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.reading import Reader
@@ -39,6 +40,8 @@ async def sample_rows(
     there: CollectionSchema,
     transform: FieldTransform,
     source: Reader,
+    *,
+    scopes: Scopes | None,
 ) -> list[CheckFinding]:
     """Findings of the rows; `there` is the target collection as it is or will be. `source` is
     asked once: what it raises is a finding.
@@ -46,7 +49,7 @@ async def sample_rows(
     sample = _Sample(collection, schema, there, transform)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SPAN_S):
-            chunks = await source.split(collection.source, _CHUNKS)
+            chunks = await source.split(collection.source, _CHUNKS, scopes)
             for chunk in chunks:
                 quota = max(1, _ROWS // len(chunks))
                 scan = source.scan(

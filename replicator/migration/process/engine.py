@@ -369,7 +369,7 @@ class Engine:
         """How events are read in a direction."""
         feed = self.parts.settings.feed
         return Intake(
-            decoder=make_decoder(feed, atlas.integer_ids, direction),
+            decoder=make_decoder(feed, atlas.integer_ids, direction, scopes=atlas.scopes),
             routes=atlas.routes(direction),
             epochs=self.journal.record.epochs,
             partitioner=str(getattr(feed, "partitioner", "unchecked")),

@@ -229,8 +229,9 @@ class Upkeep:
                     yield finding.key
 
     async def _keys_of(self, collection: str, lease: Lease) -> AsyncGenerator[Key, None]:
-        source = self._engine.source
-        for chunk in await lease.while_held(source.split(collection, 8)):
+        source, atlas = self._engine.source, self._engine.atlas
+        scopes = None if atlas is None else atlas.scopes.get(collection)
+        for chunk in await lease.while_held(source.split(collection, 8, scopes)):
             # What the keys hold is read again when they are held, so it is not read here.
             scan = source.scan(chunk, None, _KEYS_PAGE, want=Want.KEYS, lease=lease)
             async with aclosing(scan) as pages:

@@ -26,6 +26,7 @@ from replicator.testing.store_conformance.patches import Patches
 from replicator.testing.store_conformance.points import Points
 from replicator.testing.store_conformance.reads import Reads
 from replicator.testing.store_conformance.schemas import Schemas
+from replicator.testing.store_conformance.scopes import Scopes
 from replicator.testing.store_conformance.searches import Searches
 from replicator.testing.store_conformance.suite import scanned
 from replicator.testing.store_conformance.writes import Writes
@@ -41,5 +42,5 @@ __all__ = [
 ]
 
 
-class StoreConformance(Points, Writes, Patches, Reads, Schemas, Searches):
+class StoreConformance(Points, Writes, Patches, Reads, Schemas, Scopes, Searches):
     """The suite. `store` is a store that is up, and may hold other collections."""

@@ -6,7 +6,15 @@ import struct
 import uuid
 from typing import Any
 
-from replicator.model.point import MultiVector, Payload, Point, PointId, SparseVector, Vector
+from replicator.model.point import (
+    BareId,
+    MultiVector,
+    Payload,
+    Point,
+    PointId,
+    SparseVector,
+    Vector,
+)
 from replicator.model.schema import Distance, IdKinds, IdLimits, VectorKind, VectorSchema
 
 PREFIX = "conformance-"
@@ -90,17 +98,17 @@ def simple(point_id: PointId, x: float = 1.0, **payload: Any) -> Point:
     return Point(point_id, {"": floats(x, 2)}, payload)
 
 
-def ids_of(kinds: IdKinds, limits: IdLimits) -> list[PointId]:
+def ids_of(kinds: IdKinds, limits: IdLimits) -> list[BareId]:
     """Ids of these kinds, those at the edges among them, in no order."""
     low, high = limits.integer_min, limits.integer_max
-    found: list[PointId] = [7, low, high, 2**53 + 1, *range(100, 140)]
+    found: list[BareId] = [7, low, high, 2**53 + 1, *range(100, 140)]
     found += [*UUIDS, *(str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))) for n in range(40))]
     found += ["a", "ä/ö ü", "a" * min(200, limits.text_bytes_max), "7", "%2F"]
     return [each for each in dict.fromkeys(found) if limits.hold(kinds, each)]
 
 
-def ids_beyond(kinds: IdKinds, limits: IdLimits) -> list[PointId]:
+def ids_beyond(kinds: IdKinds, limits: IdLimits) -> list[BareId]:
     """Ids that are of no such kind, or just over the limits."""
-    found: list[PointId] = ["not-a-uuid", "ä", UUIDS[1], "x" * (limits.text_bytes_max + 1)]
+    found: list[BareId] = ["not-a-uuid", "ä", UUIDS[1], "x" * (limits.text_bytes_max + 1)]
     found += [5, limits.integer_min - 1, limits.integer_max + 1]
     return [each for each in found if not limits.hold(kinds, each)]

@@ -134,7 +134,7 @@ class Points(Suite):
     async def test_every_id_that_the_store_holds_comes_back(self, store: Store) -> None:
         for kinds in self.id_kinds():
             collection = await self.made(store, ids=kinds)
-            ids = ids_of(kinds, self.traits.ids.limits)
+            ids = self.placed(ids_of(kinds, self.traits.ids.limits))
             await write(store, collection, *(Upsert(self.at(each)) for each in ids))
             assert (await store.fetch(collection, ids)).keys() == set(ids)
             assert sorted(map(str, await scanned(store, await store.split(collection, 1)))) == (
@@ -150,8 +150,8 @@ class Points(Suite):
         for kinds in self.id_kinds():
             collection = await self.made(store, ids=kinds)
             described = await self.described(store, collection)
-            bad = ids_beyond(kinds, self.traits.ids.limits)
-            good = ids_of(kinds, self.traits.ids.limits)[0]
+            bad = self.placed(ids_beyond(kinds, self.traits.ids.limits))
+            good = self.placed(ids_of(kinds, self.traits.ids.limits))[0]
             assert not any(described.holds(each) for each in bad)
             for batch in (
                 [*(Upsert(self.at(each)) for each in bad), Upsert(self.at(good))],

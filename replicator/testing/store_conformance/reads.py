@@ -9,7 +9,7 @@ import pytest
 
 from replicator.errors import Refused
 from replicator.model.filter import parse_filter
-from replicator.model.point import PointId
+from replicator.model.point import PointId, bare
 from replicator.model.record import Chunk
 from replicator.model.write import Delete, Upsert
 from replicator.ports.store import ConsistentReader, Narrower, Store
@@ -117,7 +117,10 @@ class Reads(Suite):
         points = [self.point(n, n=n, tag=f"t{n % 3}") for n in range(90)]
         await write(store, collection, *map(Upsert, points))
         few: dict[str, Any] = {
-            "must": [{"key": "tag", "match": {"value": "t1"}}, {"has_id": self.ids(range(60))}],
+            "must": [
+                {"key": "tag", "match": {"value": "t1"}},
+                {"has_id": [bare(each) for each in self.ids(range(60))]},
+            ],
             "must_not": [{"key": "n", "range": {"lt": 30}}],
         }
         where, passing = parse_filter(few), Filter(few)

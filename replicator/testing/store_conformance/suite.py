@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from replicator.codecs.rules import check_payload_rules
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Payload, Point, PointId
+from replicator.model.point import BareId, Payload, Point, PointId, ScopedId
 from replicator.model.record import Chunk
 from replicator.model.schema import (
     CollectionSchema,
@@ -26,6 +26,9 @@ from replicator.model.traits import Traits
 from replicator.model.write import Patch, Receipt, Upsert, Write, WriteBatch, apply_patch
 from replicator.ports.store import Store
 from replicator.testing.store_conformance.examples import floats, fresh_name, ids_of
+
+SCOPES = ("ä/ one", "2")
+"""One needs escapes in a key; the other could be taken for a number."""
 
 
 async def write(store: Store, collection: str, *writes: Write) -> Receipt:
@@ -96,6 +99,8 @@ class Suite:
     """What a part of the suite is made of."""
 
     traits: ClassVar[Traits]
+    scoped: ClassVar[bool] = False
+    """Collections have two scopes, with the same ids in both."""
 
     @property
     def vector(self) -> str:
@@ -125,6 +130,7 @@ class Suite:
     ) -> CollectionSchema:
         """The schema that a test asks for."""
         ids = given.pop("ids", self.id_kinds()[0])
+        given = {"scoped": self.scoped, **given}
         return CollectionSchema(name=name, vectors=vectors or self.plain, ids=ids, **given)
 
     def id_kinds(self) -> list[IdKinds]:
@@ -134,9 +140,19 @@ class Suite:
 
     def id(self, number: int) -> PointId:
         """An id that the collections hold; another one for each number from 0 to 9999."""
+        if self.scoped:
+            return ScopedId(SCOPES[number % 2], self.bare_id(number // 2))
+        return self.bare_id(number)
+
+    def bare_id(self, number: int) -> BareId:
+        """An id without a scope."""
         kinds, limits = self.id_kinds()[0], self.traits.ids.limits
-        candidates: tuple[PointId, ...] = (number, str(number), str(uuid.UUID(int=number)))
+        candidates: tuple[BareId, ...] = (number, str(number), str(uuid.UUID(int=number)))
         return next(each for each in candidates if limits.hold(kinds, each))
+
+    def placed(self, ids: Iterable[BareId]) -> list[PointId]:
+        """These ids, in one scope where there are scopes."""
+        return [ScopedId(SCOPES[0], each) if self.scoped else each for each in ids]
 
     def ids(self, numbers: Iterable[int]) -> list[PointId]:
         """The ids of numbers."""
@@ -144,7 +160,10 @@ class Suite:
 
     def some_ids(self) -> list[PointId]:
         """Ids of every kind that a collection holds, in no order."""
-        return ids_of(self.id_kinds()[0], self.traits.ids.limits)
+        ids = ids_of(self.id_kinds()[0], self.traits.ids.limits)
+        if self.scoped:
+            return [ScopedId(scope, each) for each in ids for scope in SCOPES]
+        return list(ids)
 
     def point(self, number: int, x: float = 1.0, **payload: Any) -> Point:
         """A point of a plain collection."""

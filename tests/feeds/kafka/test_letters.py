@@ -11,6 +11,7 @@ from replicator.errors import Refused, Unavailable
 from replicator.feeds.kafka import KafkaDeadLetters, dead_letter_topic
 from replicator.model.event import Key
 from replicator.model.letter import RejectedRecord
+from replicator.model.point import ScopedId
 from replicator.model.position import Partition
 from replicator.settings.feeds import KafkaSettings
 from replicator.settings.units import Duration
@@ -49,6 +50,8 @@ async def test_a_dead_letter_comes_back_as_it_was_kept(
     kept = [
         rejected(topic),
         rejected(topic, headers=(("a", b"1"), ("a", b"\xff")), event_key=Key("a", "7")),
+        rejected(topic, event_key=Key("a", ScopedId("ü/ %", 7))),
+        rejected(topic, event_key=Key("a", ScopedId("7", "7"))),
         rejected(topic, key=None, event_key=None),
         rejected(topic, value=None),
         rejected(topic, value=b""),
