@@ -27,6 +27,9 @@ pytestmark = pytest.mark.crash
 
 KILLS = 15
 RECORDS = 1200
+GATE_CLOSED = 409
+ANSWERS_MAX = 60
+"""Attempts at one cutover, those at a closed gate included."""
 Restart = Callable[[], Awaitable[None]]
 
 
@@ -180,7 +183,7 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
             kills = 0
             answers: list[Any] = []
             while (await settled(daemon))["application_may_write"] != store:
-                assert len(answers) < 12, answers
+                assert len(answers) < ANSWERS_MAX, answers
                 if operation == "cutover":
                     await daemon.did("verify", level="full")
                 crossing = asyncio.create_task(daemon.post(operation))
@@ -189,6 +192,9 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
                     kills += 1
                     await daemon.start()
                 answers.append(await crossing)
+                if answers[-1][0] == GATE_CLOSED:
+                    # What a kill left behind, such as a late write, closes it for a while.
+                    await asyncio.sleep(0.25)
             assert kills > 0
             assert app.active == store
             await app.progress(30)
