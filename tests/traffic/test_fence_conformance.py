@@ -36,11 +36,13 @@ class TestHttpFence(FenceConformance):
 
     @pytest.fixture
     async def fence(self, gate: Gate, tmp_path: Path) -> AsyncIterator[HttpFence]:
-        application = Application(gate, Tally(), OperationLog(tmp_path / "operations"))
+        log = OperationLog(tmp_path / "operations")
+        application = Application(gate, Tally(), log)
         server = TestServer(application.endpoints())
         await server.start_server()
         yield HttpFence(HttpSettings(url=str(server.make_url("/fence"))))
         await server.close()
+        log.close()
 
     @pytest.fixture
     def admits(self, gate: Gate) -> Admits:
