@@ -27,9 +27,6 @@ pytestmark = pytest.mark.crash
 
 KILLS = 15
 RECORDS = 1200
-GATE_CLOSED = 409
-ANSWERS_MAX = 60
-"""Attempts at one cutover, those at a closed gate included."""
 Restart = Callable[[], Awaitable[None]]
 
 
@@ -183,7 +180,7 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
             kills = 0
             answers: list[Any] = []
             while (await settled(daemon))["application_may_write"] != store:
-                assert len(answers) < ANSWERS_MAX, answers
+                assert len(answers) < 12, answers
                 if operation == "cutover":
                     await daemon.did("verify", level="full")
                 crossing = asyncio.create_task(daemon.post(operation))
@@ -192,9 +189,6 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
                     kills += 1
                     await daemon.start()
                 answers.append(await crossing)
-                if answers[-1][0] == GATE_CLOSED:
-                    # What a kill left behind, such as a late write, closes it for a while.
-                    await asyncio.sleep(0.25)
             assert kills > 0
             assert app.active == store
             await app.progress(30)
@@ -202,10 +196,16 @@ async def test_a_cutover_and_a_revert_survive_kills_at_every_step(
 
 
 async def settled(daemon: Daemon) -> Document:
-    """The status once the migration streams and the application may write."""
+    """
+    The status once the migration streams, the application may write, and nothing that a kill
+    left behind closes the gate: a write that may still land, a log whose end is not known yet.
+    """
     return await daemon.until(
         lambda status: (
-            status["phase"] == "STREAMING" and status["application_may_write"] is not None
+            status["phase"] == "STREAMING"
+            and status["application_may_write"] is not None
+            and status["ready"]
+            and status["lag"]["records"] is not None
         ),
         "the fence is open",
     )
