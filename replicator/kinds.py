@@ -51,6 +51,8 @@ def kinds() -> MappingProxyType[str, StoreKind]:
             raise Refused("kind-broken", f"{origin} is no StoreKind")
         if kind.name != entry.name:
             raise Refused("kind-broken", f"{origin} calls itself {kind.name!r}")
+        if kind.settings.address is StoreSettings.address:
+            raise Refused("kind-broken", f"{origin} has settings without an address()")
         if kind.name in found:
             raise Refused("kind-broken", f"{origin} has the name of another")
         found[kind.name] = kind

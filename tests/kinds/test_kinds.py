@@ -87,6 +87,7 @@ def test_a_package_of_its_own_brings_a_kind(package: Path) -> None:
         ("jsonl", kind_module("jsonl"), "has the name of another"),
         ("theirs", kind_module("ours"), "calls itself 'ours'"),
         ("theirs", "KIND = 5", "is no StoreKind"),
+        ("theirs", kind_module("theirs").replace("address", "place_of"), "without an address"),
         ("theirs", "import no_such_driver", "cannot be loaded"),
     ],
 )
