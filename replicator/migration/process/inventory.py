@@ -43,7 +43,7 @@ class Inventory:
     def warnings(self) -> list[Blocker]:
         """What came and is not taken, as of the last look; one for each collection."""
         return [
-            Blocker("collection-left-out", f"the source's {name!r} matches, and is not taken")
+            Blocker("collection-left-out", f"{name!r} came to the source, and is not taken")
             for name in self._left_out
         ]
 
