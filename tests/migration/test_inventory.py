@@ -15,6 +15,7 @@ from replicator.migration.process.inventory import LOOK_S
 from replicator.model.command import Abort
 from replicator.model.event import Key
 from replicator.model.phase import Phase
+from replicator.model.point import id_order
 from replicator.model.status import Status
 from replicator.model.write import Upsert
 from replicator.settings.fingerprint import fingerprint
@@ -62,7 +63,10 @@ def named(name: str, target: str = "") -> CollectionSettings:
 
 def at_target(world: World) -> dict[str, list[Any]]:
     """The ids of each collection of the target."""
-    return {name: sorted(world.target.points(name)) for name in world.target.collections}
+    return {
+        name: sorted(world.target.points(name), key=id_order)
+        for name in world.target.collections
+    }
 
 
 async def status(world: World) -> Status:
