@@ -111,8 +111,10 @@ def test_once_it_has_begun_everybody_sees_the_collections_of_the_beginning(
     assert (left_out["severity"], left_out["subject"]) == ("warns", "collections/docs-new")
     plan = msgspec.json.decode(replicator("plan", "--json").stdout)
     assert [each["source"] for each in plan["collections"]] == ["docs-a", "docs-b"]
-    assert replicator("export", str(tmp_path / "out")).exit_code == 0
+    out = str(tmp_path / "out")
+    assert replicator("export", out).exit_code == 0
     assert files(tmp_path / "out") == ["docs-a", "docs-b"]
+    assert replicator("dead-letters", "list", "--export", out).exit_code == 0
     lines = [
         json.dumps({"op": "delete", "collection": name, "id": 1}) + "\n"
         for name in ("docs-a", "docs-new")
@@ -138,6 +140,7 @@ def test_a_directory_is_imported_without_the_source(replicator: Run, tmp_path: P
     result = replicator("import", str(out))
     assert result.exit_code == 0, result.stderr
     assert files(tmp_path / "target") == ["docs-a", "docs-b"]
+    assert replicator("dead-letters", "list", "--import", str(out)).exit_code == 0
 
 
 def test_what_a_pattern_may_take_may_be_wiped(replicator: Run) -> None:

@@ -164,6 +164,24 @@ async def test_before_the_capture_the_source_is_asked_anew() -> None:
 
 
 @virtual
+async def test_names_that_were_resolved_bind_nobody_before_the_capture() -> None:
+    world = world_of("docs-a")
+    commit = world.state.commit
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    world.state.commit = never  # type: ignore[assignment,method-assign]
+    async with killed(world, Phase.PLANNED):
+        await world.until(lambda: "source/docs-a" in world.record.collections)
+    world.state.commit = commit  # type: ignore[method-assign]
+    make(world, "docs-b")
+    async with world.running():
+        assert set(at_target(world)) == {"docs-a", "docs-b"}
+        assert await warned(world) == []
+
+
+@virtual
 async def test_a_new_attempt_takes_what_there_is_by_then() -> None:
     world = world_of("docs-a")
     async with world.running() as migration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from replicator.errors import Refused
 from replicator.kinds import variants
 from replicator.settings.expansion import check_matched, expanded, lists, may_be_target
-from replicator.settings.load import from_toml
+from replicator.settings.load import from_toml, redacted
 from replicator.settings.patterns import Pattern, read_name
 from replicator.settings.settings import Settings
 
@@ -162,6 +163,11 @@ def test_what_may_be_meant_is_known_without_a_store() -> None:
         "b",
         "docs-1",
     ]
+
+
+def test_patterns_are_shown_as_they_are_written() -> None:
+    shown = msgspec.json.encode(redacted(read([{"source": "docs-*"}])))
+    assert msgspec.json.decode(shown)["collections"][0]["source"] == "docs-*"
 
 
 def test_only_a_kind_knows_whether_a_collection_can_have_no_name() -> None:

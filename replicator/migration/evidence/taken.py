@@ -110,7 +110,7 @@ async def named_or_found(
         return settings, []
     try:
         taken = await named(settings, record, source)
-    except (Refused, Unavailable) as error:
+    except ReplicatorError as error:
         found = CheckFinding(Severity.BLOCKS, error.code, "collections", error.message)
         return expanded(settings, ()), [found]
     choose_options(taken, source.store, target.store)

