@@ -283,6 +283,25 @@ async def test_a_source_that_goes_away_is_not_taken_for_an_empty_one() -> None:
         assert await warned(world) == []
 
 
+@virtual
+async def test_a_source_that_does_not_tell_any_more_is_a_warning_until_it_does() -> None:
+    world = world_of("docs-a")
+    async with world.running():
+        listed = world.images._store.collections
+
+        async def refused() -> list[str]:
+            raise Refused("permission-denied", "this key may not list")
+
+        world.images.collections = refused  # type: ignore[attr-defined]
+        await asyncio.sleep(LOOK_S + 1)
+        [warning] = (await status(world)).warnings
+        assert warning.code == "permission-denied"
+        assert "this key may not list" in warning.message
+        world.images.collections = listed  # type: ignore[attr-defined]
+        await asyncio.sleep(LOOK_S + 1)
+        assert await warned(world) == []
+
+
 @pytest.mark.parametrize("table", [glob("docs-*"), named("docs-a")], ids=["pattern", "name"])
 @virtual
 async def test_one_that_vanished_is_missed_as_one_that_was_named(

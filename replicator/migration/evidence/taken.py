@@ -133,8 +133,11 @@ async def _left_out_findings(
 ) -> list[CheckFinding]:
     try:
         names = await listed(source)
-    except ReplicatorError:
+    except Retryable:
         return []  # the source's own check says it
+    except ReplicatorError as error:
+        text = f"the source does not tell what came to it: {error.message}"
+        return [CheckFinding(Severity.WARNS, error.code, "collections", text)]
     return [
         CheckFinding(
             Severity.WARNS,

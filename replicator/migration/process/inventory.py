@@ -5,7 +5,7 @@ switch what stayed behind.
 
 While the application writes the source, the source is asked regularly. What came is journalled
 once, and stands in the status as a warning as long as it is listed. A source that is away tells
-nothing new, and others say that it is away.
+nothing new, and others say that it is away; one that refuses to tell is a warning itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 
 import msgspec
 
-from replicator.errors import ReplicatorError
+from replicator.errors import ReplicatorError, Retryable
 from replicator.migration.evidence.taken import in_words, left_out, listed
 from replicator.migration.process.engine import Engine
 from replicator.migration.process.observe import ANSWER_S
@@ -38,14 +38,19 @@ class Inventory:
         self._engine = engine
         self._configured = configured
         self._left_out: list[str] = []
+        self._refusal: ReplicatorError | None = None
 
     @property
     def warnings(self) -> list[Blocker]:
-        """What came and is not taken, as of the last look; one for each collection."""
-        return [
+        """What came and is not taken, as of the last answer; one for each collection."""
+        warnings = [
             Blocker("collection-left-out", f"{name!r} came to the source, and is not taken")
             for name in self._left_out
         ]
+        if self._refusal is not None:
+            why = f"the source does not tell what came to it: {self._refusal.message}"
+            warnings.append(Blocker(self._refusal.code, why))
+        return warnings
 
     async def look_regularly(self) -> None:
         """Until cancelled."""
@@ -62,8 +67,12 @@ class Inventory:
         try:
             async with asyncio.timeout(ANSWER_S):
                 names = await listed(engine.source)
-        except (ReplicatorError, TimeoutError):
+        except (Retryable, TimeoutError):
             return
+        except ReplicatorError as error:
+            self._refusal = error
+            return
+        self._refusal = None
         self._left_out = left_out(self._configured, engine.parts.settings, names)
         await self._tell()
 
