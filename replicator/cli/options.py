@@ -75,7 +75,7 @@ wipe_target = click.option(
 
 def wiped(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names given to --wipe-target. Raises Refused for one that is no target collection."""
-    targets = [collection.target for collection in settings.collections]
+    targets = settings.targets
     for name in names:
         if name not in targets:
             known = ", ".join(targets)

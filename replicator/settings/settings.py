@@ -147,3 +147,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cutover: CutoverSettings = CutoverSettings()
     hooks: HooksSettings = HooksSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def targets(self) -> list[str]:
+        """The target's collections, each once: several tables may lead to one."""
+        return list(dict.fromkeys(collection.target for collection in self.collections))

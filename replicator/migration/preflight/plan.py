@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from replicator.migration.preflight.routes import scopes_of, wanted_target
+from replicator.migration.preflight.shared import Targets
 from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
@@ -65,12 +66,18 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Plan:
-    """Describe both stores. Raises Refused("source-missing"), Retryable when one is away."""
+    """
+    Describe both stores. Raises Refused("source-missing", "target-shared"), Retryable when one
+    is away.
+    """
     collections = []
+    targets = Targets()
     for collection in settings.collections:
         schema = await source.schema(collection.source)
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
+        shares = collection.target in targets.plans
+        planned = targets.add(collection, planned, at_target)
         wanted = at_target or planned
         scopes = scopes_of(settings, collection, schema)
         transform = FieldTransform(collection, wanted, schema)
@@ -84,7 +91,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 target=collection.target,
                 points=points,
                 vectors=_vectors(schema, transform),
-                creates_target=at_target is None,
+                creates_target=at_target is None and not shares,
                 indexes=wanted.indexes,
                 ids=collection.ids,
                 scopes=None if scopes is None else _scopes(scopes, wanted),
