@@ -30,7 +30,8 @@ class Report(msgspec.Struct, kw_only=True):
     together: dict[str, list[int | None]] = {}
     """Target collection that several share → points of all its sources, points there."""
     configuration: dict[str, list[SettingDifference]] = {}
-    """Source collection → settings of its target that are not as planned."""
+    """Source collection, of several with one target the first → settings of its target that
+    are not as planned."""
     findings: list[Finding] = []
     """The first of them; the state holds all."""
     search: dict[str, dict[str, Any]] = {}

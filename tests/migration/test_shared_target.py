@@ -12,6 +12,7 @@ from replicator.migration.copy.backfill import prepare_target
 from replicator.migration.evidence.standing import Standing
 from replicator.migration.preflight.checks import run_checks
 from replicator.migration.preflight.plan import make_plan
+from replicator.migration.preflight.shared import Targets
 from replicator.model.command import Cutover, Repair, Revert, Verify
 from replicator.model.event import ChangeEvent, Key
 from replicator.model.finding import CheckFinding, Severity
@@ -515,3 +516,47 @@ async def test_where_no_search_tells_them_apart_recall_is_not_measured_and_says_
         "points of books lie in the same collection"
         in report.search["films"]["not_compared"]["v"]
     )
+
+
+@virtual
+async def test_what_is_not_as_planned_at_a_shared_target_is_told_once() -> None:
+    indexed = msgspec.structs.replace(BOOKS, indexes={"n": "integer"})
+    world = world_of(films=indexed)
+    tables = [
+        msgspec.structs.replace(table, accept=accept)
+        for table, accept in zip(TABLES, ([], ["loss-index"]), strict=True)
+    ]
+    world.settings = msgspec.structs.replace(world.settings, collections=tables)
+    world.restart()
+    async with world.running():
+        made = world.target.collections["all"]
+        made.schema = msgspec.structs.replace(made.schema, indexes={}, made=True)
+        report = await world.verify()
+    assert list(report.configuration) == ["books"]
+    assert report.misconfigured == 1, "only one of them accepts it"
+
+
+def test_what_another_table_asks_for_is_no_stranger_to_a_shared_target() -> None:
+    index = {"indexes": {"text": "text"}, "index_options": {"text": {"tokenizer": "word"}}}
+    plain = msgspec.structs.replace(BOOKS, name="all", native_kind="qdrant")
+    indexed = msgspec.structs.replace(plain, **index)
+    alone, both = Targets(), Targets()
+    for targets in (alone, both):
+        targets.add(TABLES[0], plain, plain, indexed)
+    both.add(TABLES[1], indexed, indexed, indexed)
+    assert [finding.code for finding in alone.losses()] != []
+    assert both.losses() == []
+
+
+@virtual
+async def test_a_point_that_names_another_collection_differs_and_is_no_stray() -> None:
+    world = world_of()
+    seed(world, 1)
+    async with world.running() as migration:
+        lie = Patch(id=place_of("films", 1), set={"_source_collection": "books"})
+        world.target.write("all", lie)
+        report = await world.verify()
+        assert (report.missing, report.extra, report.different) == (0, 0, 1)
+        assert await found(world) == [("films/1", "different")]
+        assert await migration.do(Repair()) == 1
+    assert held(world).keys() == {("books", 1), ("films", 1)}

@@ -38,7 +38,6 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, StoreWriter
 from replicator.ports.transform import Row
 from replicator.settings.settings import BackfillSettings, Settings
-from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Revoked
 from replicator.stream.patience import Patience
@@ -80,12 +79,12 @@ async def prepare_target(
         schema = await source.schema(collection.source)
         wanted = await wanted_target(collection, schema, target.store, capture_id=capture_id)
         try:
-            wanted = targets.add(collection, wanted, at_target[name])
+            targets.add(collection, schema, wanted, at_target[name])
         except Refused as error:
             raise Blocked(error.code, f"target/{name}: {error.message}") from error
-        for finding in losses(collection, schema, wanted, at_target[name]):
-            if finding.severity is Severity.BLOCKS:
-                raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
+    for finding in targets.losses():
+        if finding.severity is Severity.BLOCKS:
+            raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
     plans = kept | targets.plans
     await keep_plans(state, plans)
     known = (capture_id, None) if resumed else (capture_id,)

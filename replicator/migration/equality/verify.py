@@ -338,7 +338,10 @@ class Verification:
         """What of the targets' configuration is not as planned, by the source's word."""
         plans = await read_plans(self._state)
         found: dict[str, list[SettingDifference]] = {}
+        sharing: dict[str, list[CollectionSettings]] = {}
         for collection in self._collections:
+            sharing.setdefault(collection.target, []).append(collection)
+        for collection, *others in sharing.values():
             # A migration that an earlier release began has no plan: one is made now.
             wanted = plans.get(collection.target) or await wanted_target(
                 collection,
@@ -349,7 +352,8 @@ class Verification:
             actual = await self._target.describe(collection.target)
             if actual is None:
                 continue  # a vanished collection is found by everything else
-            differences = configuration_differences(wanted, actual, collection.accept)
+            accepted = set(collection.accept).intersection(*(x.accept for x in others))
+            differences = configuration_differences(wanted, actual, accepted)
             if differences:
                 found[collection.source] = differences
         self._progress.configuration = sum(

@@ -27,7 +27,7 @@ from replicator.ports.store import Foresight, SelfCheck, StoreWriter, WriteCheck
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.compatibility import losses, unheld
+from replicator.stream.compatibility import unheld
 from replicator.stream.filter_limits import differences
 from replicator.stream.nesting import conversions
 from replicator.stream.reading import Reader
@@ -114,6 +114,7 @@ async def run_checks(
         else:
             findings += found
             points += count
+    findings += targets.losses()
     part: object = feed
     if isinstance(part, Retention) and not standing.has_copied:
         findings += await _retention(part, points)
@@ -228,7 +229,7 @@ async def _collection(
     scopes = scopes_of(settings, collection, schema)
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
     planned = await wanted_target(collection, schema, target.store, capture_id=None)
-    wanted = targets.add(collection, planned, at_target)
+    wanted = targets.add(collection, schema, planned, at_target)
     there = at_target or wanted
     try:
         there = await _of("target", _foreseen(collection, wanted, there, target.store))
@@ -237,7 +238,6 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = FieldTransform(collection, there, schema, target.traits.payload)
     findings += transform.compatible(schema, there)
-    findings += losses(collection, schema, wanted, at_target)
     findings += conversions(
         source.traits.payload, target.traits.payload, f"target/{collection.target}"
     )

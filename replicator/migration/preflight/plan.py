@@ -72,12 +72,16 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
     """
     collections = []
     targets = Targets()
+    looked = []
     for collection in settings.collections:
         schema = await source.schema(collection.source)
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
-        shares = collection.target in targets.plans
-        planned = targets.add(collection, planned, at_target)
+        creates = at_target is None and collection.target not in targets.plans
+        targets.add(collection, schema, planned, at_target)
+        looked.append((collection, schema, at_target, creates))
+    for collection, schema, at_target, creates in looked:
+        planned = targets.plans[collection.target]
         wanted = at_target or planned
         scopes = scopes_of(settings, collection, schema)
         transform = FieldTransform(collection, wanted, schema)
@@ -91,7 +95,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 target=collection.target,
                 points=points,
                 vectors=_vectors(schema, transform),
-                creates_target=at_target is None and not shares,
+                creates_target=creates,
                 indexes=wanted.indexes,
                 ids=collection.ids,
                 scopes=None if scopes is None else _scopes(scopes, wanted),

@@ -15,8 +15,10 @@ import msgspec
 
 from replicator.errors import Refused
 from replicator.model.configuration import settings_of
+from replicator.model.finding import CheckFinding
 from replicator.model.schema import CollectionSchema
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.compatibility import losses
 
 _SHOWN = 5
 """Differences in one message: enough to recognise what it is about."""
@@ -30,12 +32,16 @@ class Targets:
     def __init__(self) -> None:
         self.plans: dict[str, CollectionSchema] = {}
         """By the target's word."""
+        self._tables: list[
+            tuple[CollectionSettings, CollectionSchema, CollectionSchema | None]
+        ] = []
         self._behind: dict[str, str] = {}
         """Collection → by which name we know it."""
 
     def add(
         self,
         collection: CollectionSettings,
+        source: CollectionSchema,
         planned: CollectionSchema,
         at_target: CollectionSchema | None,
     ) -> CollectionSchema:
@@ -55,7 +61,18 @@ class Targets:
                 )
         earlier = self.plans.get(name)
         self.plans[name] = planned if earlier is None else _joined(earlier, planned, collection)
+        self._tables.append((collection, source, at_target))
         return self.plans[name]
+
+    def losses(self) -> list[CheckFinding]:
+        """What of each source's configuration its target will not have. Once every table has
+        been added: what another one asks for is no stranger to a target that both share.
+        """
+        return [
+            finding
+            for collection, source, at_target in self._tables
+            for finding in losses(collection, source, self.plans[collection.target], at_target)
+        ]
 
 
 def _joined(
