@@ -386,18 +386,18 @@ async def test_payload_indexes_of_all_sources_come_together() -> None:
 
 
 @virtual
-async def test_a_plan_makes_a_shared_target_once() -> None:
-    world = world_of()
+async def test_a_plan_shows_a_shared_target_with_what_all_its_tables_ask_for() -> None:
+    world = world_of(films=msgspec.structs.replace(BOOKS, indexes={"of": "keyword"}))
     seed(world, 1, 2)
     plan = await make_plan(
         world.settings,
         source=Reader(world.source.attach()),
         target=Reader(world.target.attach()),
     )
-    assert [(each.ids, each.creates_target) for each in plan.collections] == [
-        ("mapped", True),
-        ("mapped", False),
-    ]
+    for each in plan.collections:
+        assert (each.ids, each.creates_target, each.points) == ("mapped", True, 2)
+        assert each.indexes == {"of": "keyword"}
+        assert each.losses == []
 
 
 @virtual

@@ -77,10 +77,9 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         schema = await source.schema(collection.source)
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
-        creates = at_target is None and collection.target not in targets.plans
         targets.add(collection, schema, planned, at_target)
-        looked.append((collection, schema, at_target, creates))
-    for collection, schema, at_target, creates in looked:
+        looked.append((collection, schema, at_target))
+    for collection, schema, at_target in looked:
         planned = targets.plans[collection.target]
         wanted = at_target or planned
         scopes = scopes_of(settings, collection, schema)
@@ -95,7 +94,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 target=collection.target,
                 points=points,
                 vectors=_vectors(schema, transform),
-                creates_target=creates,
+                creates_target=at_target is None,
                 indexes=wanted.indexes,
                 ids=collection.ids,
                 scopes=None if scopes is None else _scopes(scopes, wanted),
