@@ -75,6 +75,15 @@ CODES: dict[str, str] = {
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
     ),
+    "collections-unmatched": (
+        "Mend the pattern, or see what the source lists to these credentials: with a typing "
+        "error everything would stay behind."
+    ),
+    "collections-taken": "Nothing: this is what the patterns of [[collections]] take.",
+    "collection-left-out": (
+        "It came after the migration had begun, and stays behind. Before the source is given "
+        "up, move it by a migration of its own that names it; or abort, and start anew."
+    ),
     "target-missing": "Create the target collection, or let the replicator create it.",
     "scopes-unset": (
         "Set `scopes` on the collection, and have every writer put the scope into its events."

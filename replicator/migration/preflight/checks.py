@@ -85,13 +85,14 @@ async def run_checks(
     standing: Standing = _NOTHING_BEGUN,
     fingerprint: str = "",
     wipe: Sequence[str] = (),
+    found: Sequence[CheckFinding] = (),
 ) -> list[CheckFinding]:
     """
-    Every finding, blocking ones first. `standing` is that of a migration under way, if any;
-    `fingerprint` that of the settings, if they are to be compared with its own. Both stores are
-    asked once: what they raise is a finding.
+    Every finding, blocking ones first, and those that were `found` before. `standing` is that
+    of a migration under way, if any; `fingerprint` that of the settings, if they are to be
+    compared with its own. Both stores are asked once: what they raise is a finding.
     """
-    findings = await _parts(settings, source, target, feed)
+    findings = [*found, *await _parts(settings, source, target, feed)]
     findings += await standing_findings(standing, feed, fingerprint)
     findings += _live(settings, source)
     findings += _settle(settings, source)
