@@ -65,6 +65,8 @@ async def test_two_sources_share_a_target_there_and_back_and_nothing_crosses_ove
         await app.progress(50)
         await daemon.start()
         await daemon.phase("STREAMING", "reverse")
+        report = await daemon.did("verify", level="full")
+        assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
     await daemon.applied(sink.ends)
     assert app.changes_at_target > 50
     assert await app.differences("target") == []
