@@ -63,6 +63,11 @@ CODES: dict[str, str] = {
     "target-is-source": (
         "Source and target are one collection, by its name or an alias; name another target."
     ),
+    "target-shared": (
+        'Give several sources one target only where each table says `ids = "mapped"` and all'
+        " ask for the same collection: say what differs in `target_options` of each, or name"
+        " another target."
+    ),
     "aliases-stay": (
         "Aliases do not travel: move them with the switch `qdrant-alias`, or make them at the"
         " target before the application is sent there."

@@ -173,7 +173,7 @@ async def _begin_again(label: str, settings: Settings, *, wiping: bool) -> None:
     finally:
         await state.close()
     if record is not None and record.phase is Phase.COMPLETE:
-        names = ", ".join(collection.target for collection in settings.collections)
+        names = ", ".join(settings.targets)
         raise Refused(
             "phase-refused",
             f"this {label} is complete already; --wipe-target begins anew ({names})",

@@ -80,12 +80,13 @@ def _check_collections(settings: Settings) -> None:
             _check_options(f"{path}_options", settings, collection, role)
             if isinstance(collection.source, Pattern):
                 continue
-            if name in seen:
+            if name in seen and role == "source":
                 raise invalid(path, f"{name!r} stands in collections[{seen[name]}] already")
             seen[name] = number
             why = getattr(settings, role).unfit(name)
             if why is not None:
                 raise invalid(path, f"{name!r} {why}" if name else why)
+    _check_shared_targets(settings.collections)
     if store_address(settings.source) == store_address(settings.target):
         sources = {collection.source for collection in settings.collections}
         for number, collection in enumerate(settings.collections):
@@ -94,6 +95,30 @@ def _check_collections(settings: Settings) -> None:
                     f"collections[{number}].target",
                     f"{collection.target!r} is read from the same store as a source",
                 )
+
+
+def _check_shared_targets(collections: Sequence[CollectionSettings]) -> None:
+    """Equal ids of two sources would be one point, and a delete of the one take the other."""
+    first: dict[str, int] = {}
+    for number, collection in enumerate(collections):
+        if isinstance(collection.source, Pattern):
+            continue  # what it takes has a target of its own
+        other = first.setdefault(collection.target, number)
+        if other == number:
+            continue
+        for place in (other, number):
+            if collections[place].ids != "mapped":
+                raise invalid(
+                    f"collections[{number}].target",
+                    f"{collection.target!r} is the target of collections[{other}] already; one "
+                    f'for both needs `ids = "mapped"` in each, so that their equal ids stay '
+                    f"two points, and collections[{place}] does not say so",
+                )
+        if collection.target_options != collections[other].target_options:
+            raise invalid(
+                f"collections[{number}].target_options",
+                f"are not those of collections[{other}], which has the same target",
+            )
 
 
 def _check_patterns(settings: Settings) -> None:

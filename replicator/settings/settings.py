@@ -150,6 +150,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log: LogSettings = LogSettings()
 
     @property
+    def targets(self) -> list[str]:
+        """The target's collections, each once: several tables may lead to one."""
+        return list(dict.fromkeys(collection.target for collection in self.collections))
+
+    @property
     def has_patterns(self) -> bool:
         """Whether only the source can tell which collections travel."""
         return any(isinstance(each.source, Pattern) for each in self.collections)

@@ -50,10 +50,12 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     target: str = OWN_NAME
     """Its name at the target; `*` is its name at the source. What a pattern takes has no
     other."""
-    ids: Literal["auto", "keep"] = "auto"
+    ids: Literal["auto", "keep", "mapped"] = "auto"
     """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
     in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
-    """
+    `mapped`: every id becomes the UUIDv5 of its event key, with the original in `_source_id`
+    and the source's word for the collection in `_source_collection`. Several tables may have
+    one target if each of them says so."""
     scopes: Literal["*"] | list[str] | None = None
     """Which tenants, partitions or shard keys travel, where ids are unique only within one:
     `"*"` is all, those to come too. Every event key holds its scope then:
