@@ -29,7 +29,6 @@ class TestQdrantFaults(ServerFaults):
     throttling = (
         Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit", retry_after="7"), 7.0),
         Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit exceeded. Retry after 60s"), 60.0),
-        Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit", retry_after="soon"), None),
     )
 
     @pytest.fixture

@@ -244,13 +244,14 @@ class ServerFaults(StoreFaults):
             if not self.traits.creates_on_write:
                 assert await direct.describe(stage.case.collection) is None
 
-        await self._at_each_request(address, direct, name, go)
+        await self._at_each_request(address, direct, name, go, gone=True)
 
     async def test_an_answer_that_takes_its_time_is_waited_for(
         self, address: str, direct: Store
     ) -> None:
         for name in filter(self.can, READS + WRITES):
-            async with self._stage(address, direct, name) as stage:
+            case = await self.case(direct, name)
+            async with self._stage(address, direct, case) as stage:
                 caught = stage.proxy.catch()
                 task = asyncio.create_task(error_of(stage.case.call(stage.store)), name=name)
                 assert await caught.comes(task)
@@ -264,10 +265,9 @@ class ServerFaults(StoreFaults):
 
     @asynccontextmanager
     async def _stage(
-        self, address: str, direct: Store, name: str, timeout_s: float = 30.0
+        self, address: str, direct: Store, case: Case, timeout_s: float = 30.0
     ) -> AsyncIterator[Stage]:
         """However it ends, a store that is closed holds no connection."""
-        case = await self.case(direct, name)
         async with Proxy(address) as proxy:
             store = self.open(proxy.address, timeout_s, SECRET)
             try:
@@ -278,11 +278,14 @@ class ServerFaults(StoreFaults):
                 await proxy.idle()
 
     async def _at_each_request(
-        self, address: str, direct: Store, name: str, fault: Fault
+        self, address: str, direct: Store, name: str, fault: Fault, *, gone: bool = False
     ) -> None:
         """Let a fault meet the first request of an operation, then the second, and so on."""
+        case = await self.case(direct, name)
         for number in range(1, _REQUESTS_MAX):
-            async with self._stage(address, direct, name) as stage:
+            if number > 1:
+                case = await (self.case(direct, name) if gone else self.renewed(direct, case))
+            async with self._stage(address, direct, case) as stage:
                 caught = stage.proxy.catch(number)
                 task = asyncio.create_task(error_of(stage.case.call(stage.store)), name=name)
                 if not await caught.comes(task):
@@ -293,7 +296,8 @@ class ServerFaults(StoreFaults):
         pytest.fail(f"{name} makes more than {_REQUESTS_MAX} requests")
 
     async def _requests_of(self, address: str, direct: Store, name: str) -> int:
-        async with self._stage(address, direct, name) as stage:
+        case = await self.case(direct, name)
+        async with self._stage(address, direct, case) as stage:
             await stage.case.call(stage.store)
             return stage.proxy.requests
 
@@ -301,7 +305,8 @@ class ServerFaults(StoreFaults):
         self, address: str, direct: Store, name: str, number: int, *, late: bool
     ) -> None:
         """The server gets the request late, or is silent in the middle of its answer."""
-        async with self._stage(address, direct, name, self.timeout_s) as stage:
+        case = await self.case(direct, name)
+        async with self._stage(address, direct, case, self.timeout_s) as stage:
             collection = stage.case.collection
             caught = stage.proxy.catch(number)
             task = asyncio.create_task(error_of(stage.case.call(stage.store)), name=name)
