@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import aiohttp
 import pytest
 
 from replicator.connectors.chroma.api import Record
@@ -16,6 +17,8 @@ from replicator.settings.units import Duration, Secret
 from replicator.testing.proxy import Reply, http_reply
 from replicator.testing.store_conformance import floats
 from replicator.testing.store_faults import Cell, ServerFaults, Throttling
+
+DATABASE = "/api/v2/tenants/default_tenant/databases/default_database"
 
 
 class TestChromaFaults(ServerFaults):
@@ -59,7 +62,9 @@ class TestChromaFaults(ServerFaults):
         self._api = api
 
     async def drop(self, direct: Store, collection: str) -> None:
-        await self._api.drop(collection)
+        place = f"{self._url}{DATABASE}/collections/{collection}"
+        async with aiohttp.request("DELETE", place) as reply:
+            assert reply.status == 200
 
     async def spoil(self, direct: Store, collection: str) -> PointId:
         found = await self._api.find(collection)
