@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import ClassVar
 
 import aiohttp
 import pytest
@@ -23,7 +24,7 @@ DATABASE = "/api/v2/tenants/default_tenant/databases/default_database"
 
 class TestChromaFaults(ServerFaults):
     traits = CHROMA.traits
-    excused = {
+    excused: ClassVar = {
         Cell.FULL: "the disk of a server cannot be filled from here; it answers 500, as below",
         Cell.READ_ONLY: "Chroma makes nothing read-only; a token that may only read is denied",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -22,13 +23,13 @@ RESOURCE_EXHAUSTED, PERMISSION_DENIED, UNAUTHENTICATED = 8, 7, 16
 
 class TestQdrantFaults(ServerFaults):
     traits = QDRANT.traits
-    excused = {
+    excused: ClassVar = {
         Cell.READ_ONLY: "Qdrant makes nothing read-only; a key that may only read is denied",
-        Cell.UNREADABLE: "what Qdrant holds is a point; one that is too large has its own test",
+        Cell.UNREADABLE: "what Qdrant holds is a point; a test of its own has one too large",
     }
     throttling = (
         Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit", retry_after="7"), 7.0),
-        Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit exceeded. Retry after 60s"), 60.0),
+        Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit. Retry after 60s"), 60.0),
     )
 
     @pytest.fixture

@@ -1,9 +1,9 @@
 """
 A proxy in front of a server, which goes wrong when a test says so.
 
-It works on bytes and connections, so it stands in front of whatever speaks TCP without TLS: HTTP,
-gRPC, the protocol of PostgreSQL. A test catches a request on its way and says what becomes of it;
-nothing here happens by the clock:
+It works on bytes and connections, so it stands in front of whatever speaks TCP without TLS:
+HTTP, gRPC, the protocol of PostgreSQL. A test catches a request on its way and says what
+becomes of it; nothing here happens by the clock:
 
     async with Proxy("127.0.0.1:6334") as proxy:
         store = open_store(proxy.address)
@@ -13,8 +13,8 @@ nothing here happens by the clock:
         await caught.deliver()                # the server has answered, and nobody heard it
         caught.cut()                          # the connection breaks
 
-`proxy` listens; `link` is one connection, and what is caught on it; `exchange` finds where requests
-and replies begin in the bytes; `replies` makes answers that the server did not give.
+`proxy` listens; `link` is one connection, and what is caught on it; `exchange` finds where
+requests and replies begin in the bytes; `replies` makes answers that the server did not give.
 """
 
 from __future__ import annotations

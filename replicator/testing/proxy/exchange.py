@@ -1,11 +1,11 @@
 """
 Where requests and replies begin and end in the bytes of a connection.
 
-Client and server take turns in most protocols: what a client sends first, or after the server has
-said something, begins a request, and whatever the server says then is the reply. HTTP/2 is another
-matter, for both sides speak whenever they like: settings, pings, windows. There a request begins
-with HEADERS of the client, and a reply ends with a frame of the server that ends its stream. A
-connection is HTTP/2 when its first bytes say so.
+Client and server take turns in most protocols: what a client sends first, or after the server
+has said something, begins a request, and whatever the server says then is the reply. HTTP/2 is
+another matter, for both sides speak whenever they like: settings, pings, windows. There a
+request begins with HEADERS of the client, and a reply ends with a frame of the server that ends
+its stream. A connection is HTTP/2 when its first bytes say so.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Caught:
         self.over.set()
 
     def answer(self, reply: Reply) -> None:
-        """Answer in the server's stead, which never hears of it. The connection ends with it."""
+        """Answer instead of the server, which never hears of it, and end the connection."""
         self._require().reply(reply)
         self.answered.set()
         self.over.set()

@@ -1,10 +1,10 @@
 """
 Answers that a server did not give: of HTTP/1.1, and of gRPC.
 
-A gRPC status without a message is one HEADERS frame of HTTP/2 that ends its stream. Its fields are
-written as literals that no table remembers (RFC 7541, 6.2.2), so that the tables of client and
-server stay as they are. A GOAWAY follows: the server never saw the request, so what the client
-remembers of the connection no longer fits, and it must open another.
+A gRPC status without a message is one HEADERS frame of HTTP/2 that ends its stream. Its fields
+are written as literals that no table remembers (RFC 7541, 6.2.2), so that the tables of client
+and server stay as they are. A GOAWAY follows: the server never saw the request, so what the
+client remembers of the connection no longer fits, and it must open another.
 """
 
 from __future__ import annotations

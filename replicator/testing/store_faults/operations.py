@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -86,9 +87,7 @@ class Operations(Suite):
             return await self.case(direct, case.name)
         if case.writes:
             added = map(Delete, case.new.points.keys() - case.old.points.keys())
-            await write(
-                direct, case.collection, *map(Upsert, case.old.points.values()), *added
-            )
+            await write(direct, case.collection, *map(Upsert, case.old.points.values()), *added)
         return case
 
     def _batch(
@@ -142,11 +141,15 @@ async def error_of(call: Awaitable[Any]) -> ReplicatorError | None:
     """
     try:
         await call
+    except asyncio.CancelledError:
+        pass
     except ReplicatorError as error:
         return _bare(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it was not translated
         pytest.fail(f"not translated: {error!r}")
-    return None
+    else:
+        return None
+    raise asyncio.CancelledError
 
 
 def _bare(error: ReplicatorError) -> ReplicatorError:

@@ -2,9 +2,10 @@
 What a store keeps that is reached by TCP, with a proxy between it and its server.
 
 Most laws are tried at every request that an operation makes, one after the other, since nobody
-outside a connector knows which of them writes. What matters then is asked of the server itself: has
-this request, whose answer nobody heard, changed anything? If so, only `OutcomeUnknown` says the
-truth, because a `Retryable` is repeated at once, and a late write would overtake what came after.
+outside a connector knows which of them writes. What matters then is asked of the server itself:
+has this request, whose answer nobody heard, changed anything? If so, only `OutcomeUnknown` says
+the truth, because a `Retryable` is repeated at once, and a late write would overtake what came
+after.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from replicator.testing.store_faults.suite import MISSING, StoreFaults
 
 SECRET = "s3cret-of-the-faults"  # noqa: S105 - it opens nothing
 """The key that every store of the suite is given."""
+
+SOME = ("scan", "upsert", "ensure")
+"""Operations for those laws that hang less on what is asked than on how."""
 
 _REQUESTS_MAX = 50
 """Of one operation on three points: far more than any needs."""
@@ -116,8 +120,10 @@ class ServerFaults(StoreFaults):
 
     # -- laws -------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("shown", [0, _SOME_BYTES], ids=["whole", "in-part"])
-    @pytest.mark.parametrize("name", READS + WRITES)
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [(name, 0) for name in READS + WRITES] + [(name, _SOME_BYTES) for name in SOME],
+    )
     async def test_a_lost_reply_is_an_unknown_outcome_where_anything_was_written(
         self, address: str, direct: Store, name: str, shown: int
     ) -> None:
@@ -260,6 +266,47 @@ class ServerFaults(StoreFaults):
                 assert await task is None
                 state = await self.state(direct, stage.case.collection)
                 self.check_state(state, stage.case.new)
+
+    @pytest.mark.parametrize("name", SOME)
+    async def test_closing_breaks_off_what_is_under_way_and_cancels_nobody(
+        self, address: str, direct: Store, name: str
+    ) -> None:
+        self.needs(Cell.LOST_REPLY, name)
+
+        async def close(
+            stage: Stage, caught: Caught, task: asyncio.Task[ReplicatorError | None]
+        ) -> None:
+            before = await self.state(direct, stage.case.collection)
+            await stage.store.close()
+            await asyncio.wait({task}, timeout=self.margin_s)
+            assert task.done()
+            assert not task.cancelled()
+            await caught.deliver()
+            after = await self.state(direct, stage.case.collection)
+            self._judge(stage.case, task.result(), after, changed=before != after)
+            assert task.result() is not None
+            # Who asks a closed store is told so, and connects to nothing.
+            error = await error_of(stage.case.call(stage.store))
+            assert isinstance(error, Unavailable), error
+
+        await self._at_each_request(address, direct, name, close)
+
+    @pytest.mark.parametrize("name", SOME)
+    async def test_a_call_that_is_cancelled_ends_and_the_store_goes_on(
+        self, address: str, direct: Store, name: str
+    ) -> None:
+        self.needs(Cell.LOST_REPLY, name)
+
+        async def cancel(
+            stage: Stage, caught: Caught, task: asyncio.Task[ReplicatorError | None]
+        ) -> None:
+            task.cancel()
+            await asyncio.wait({task}, timeout=self.margin_s)
+            assert task.cancelled()
+            caught.cut()
+            await self._same_again(stage)
+
+        await self._at_each_request(address, direct, name, cancel)
 
     # -- what the laws share ----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from replicator.model.point import Point, PointId
 from replicator.model.write import Upsert, Write, WriteBatch
 from replicator.ports.store import Page, RejectedRow, Store
 from replicator.testing.store_conformance.examples import floats, ids_beyond
-from replicator.testing.store_conformance.suite import settle, write
+from replicator.testing.store_conformance.suite import settle
 from replicator.testing.store_faults.cells import Cell
 from replicator.testing.store_faults.operations import (
     READS,
