@@ -28,7 +28,6 @@ class Kind(IntEnum):
     DATA = 0
     HEADERS = 1
     RST_STREAM = 3
-    GOAWAY = 7
 
 
 class Part(msgspec.Struct, frozen=True):

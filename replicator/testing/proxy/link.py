@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from replicator.testing.proxy.exchange import PREFACE, Frames, Part, Turns
+from replicator.testing.proxy.exchange import PREFACE, Frames, Kind, Part, Turns, frame
 from replicator.testing.proxy.replies import Reply
 
 _READ_BYTES = 1 << 16
+_CANCEL = (8).to_bytes(4, "big")
+"""Why a stream of HTTP/2 is given up."""
 
 
 class Caught:
@@ -61,8 +63,8 @@ class Caught:
         self.over.set()
 
     def answer(self, reply: Reply) -> None:
-        """Answer instead of the server, which never hears of it, and end the connection."""
-        self._require().reply(reply)
+        """Answer instead of the server, which hears of no more than that it was begun."""
+        self._require().reply(self._held, reply)
         self.answered.set()
         self.over.set()
 
@@ -109,6 +111,8 @@ class Link:
         self._catching = catching
         self._exchange: Turns | Frames | None = None
         self._stream = 0
+        self._given_up: set[int] = set()
+        """Streams that the server does not hear of any more."""
 
     async def run(self) -> None:
         """Pass on until one side ends. A request that is held outlives its client."""
@@ -132,10 +136,20 @@ class Link:
         with suppress(RuntimeError):  # it hung up meanwhile
             self._server.write(b"".join(part.data for part in parts))
 
-    def reply(self, reply: Reply) -> None:
-        """Answer the client, and say nothing more."""
+    def reply(self, held: list[Part], reply: Reply) -> None:
+        """Answer the client; where requests go one after the other, the connection ends."""
         self._client.write(reply(self._stream))
-        self._client.write_eof()
+        if not isinstance(self._exchange, Frames):
+            self._client.write_eof()
+            return
+        # The server must have seen the headers, for those to come refer to them. They are no
+        # request without what follows them.
+        self._given_up.add(self._stream)
+        self.caught = None
+        given_up = Part(frame(Kind.RST_STREAM, self._stream, _CANCEL))
+        begun = [part for part in held if part.begins and part.stream == self._stream]
+        rest = [part for part in held if part.stream != self._stream]
+        self.send([*begun, given_up, *rest])
 
     def break_off(self) -> None:
         """Hang up on both sides; what was sent is sent."""
@@ -154,6 +168,8 @@ class Link:
             await self.caught.over.wait()
 
     async def _request(self, part: Part) -> None:
+        if part.stream in self._given_up:
+            return
         if part.begins and self.caught is None:
             self.caught, self._stream = self._catching(), part.stream
             if self.caught is not None:
@@ -178,6 +194,8 @@ class Link:
 
     def _replied(self, part: Part) -> None:
         caught = self.caught
+        if part.stream in self._given_up:
+            return
         if caught is None or not caught.delivered:
             self._client.write(part.data)
         elif part.replies or part.ends:

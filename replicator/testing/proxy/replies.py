@@ -3,8 +3,7 @@ Answers that a server did not give: of HTTP/1.1, and of gRPC.
 
 A gRPC status without a message is one HEADERS frame of HTTP/2 that ends its stream. Its fields
 are written as literals that no table remembers (RFC 7541, 6.2.2), so that the tables of client
-and server stay as they are. A GOAWAY follows: the server never saw the request, so what the
-client remembers of the connection no longer fits, and it must open another.
+and server stay as they are.
 """
 
 from __future__ import annotations
@@ -38,13 +37,7 @@ def grpc_reply(status: int, message: str, **trailers: str) -> Reply:
         b"\x00" + _text(name) + _text(value) for name, value in fields.items()
     )
 
-    def answer(stream: int) -> bytes:
-        away = stream.to_bytes(4, "big") + bytes(4)
-        return frame(Kind.HEADERS, stream, block, _ENDS_STREAM_AND_HEADERS) + frame(
-            Kind.GOAWAY, 0, away
-        )
-
-    return answer
+    return lambda stream: frame(Kind.HEADERS, stream, block, _ENDS_STREAM_AND_HEADERS)
 
 
 def _text(text: str) -> bytes:
