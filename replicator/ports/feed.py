@@ -134,7 +134,8 @@ class GroupWatch(Protocol):
     async def intruders(self, published: Positions) -> list[str]:
         """
         One sentence for each foreign member of our group and each committed position that is
-        not what we published last. Empty when all is ours.
+        not what we published last. Empty when all is ours. `published` was so when the question
+        was asked: what is published meanwhile is ours as well.
         """
         ...
 

@@ -30,7 +30,7 @@ WITHIN_S = 60.0
 """One trial: the tests named take seconds, and on virtual time what waits in vain fails. Less
 takes a busy machine for a hang."""
 
-_PARTS = ("replicator", "tests", "pyproject.toml")
+_PARTS = ("replicator", "tests", "pyproject.toml", "Dockerfile")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 

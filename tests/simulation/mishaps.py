@@ -111,7 +111,7 @@ class Mishaps(Steps):
         await self.alone()
         await self.until(self._has_bookmarks, "a bookmark")
         world = self.world
-        world.log.away = True
+        world.take_log_away()
         if self.random.random() < 0.5:
             world.may_start.clear()
             world.restart()
@@ -124,7 +124,7 @@ class Mishaps(Steps):
             await self._grown_past()
         else:
             await asyncio.sleep(self.random.random() * 3)
-        world.log.away = False
+        world.give_log_back()
         world.may_start.set()
         await self.stopped("log-replaced")
         read = world.state._data.positions

@@ -50,7 +50,7 @@ async def _play(world: World) -> None:
     application = world.application
     application.seed_rows()
     if world.plan.story == "unstarted":
-        world.log.away = True
+        world.take_log_away()
     # Stores and application are older than the migration.
     if world.plan.story != "plain":
         application.start()

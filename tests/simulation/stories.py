@@ -86,7 +86,7 @@ class Operator(Mishaps):
     async def unstarted_story(self) -> None:
         """The broker is away from the beginning, and the operator has second thoughts."""
         self.world.faults.fire(Fault.BROKER_OUTAGE)
-        self.world.log.away = True
+        self.world.take_log_away()
         await self.until(lambda: self.phase is Phase.PLANNED, "PLANNED")
         await self.finish(Phase.ABORTED)
         await self.sources_equal()

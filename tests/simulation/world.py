@@ -91,6 +91,7 @@ class World:
         self.wipe = False
         """The next process is started with permission to wipe the target."""
         self.calm = False
+        self.log_taken_away = False
         """No more crashes, and nothing fails by itself."""
         self.may_start = asyncio.Event()
         """Clear while the process is to stay down."""
@@ -178,7 +179,7 @@ class World:
             }
             part = parts[who]
             events.append((at, partial(self._away, part, fault)))
-            events.append((at + length, partial(setattr, part, "away", False)))
+            events.append((at + length, partial(self._back, part)))
         if plan.moved_on_at_s is not None:
             events.append((plan.moved_on_at_s, self._move_on))
         if plan.foreign_at_s is not None:
@@ -194,6 +195,17 @@ class World:
     def _away(self, part: MemoryStore | MemoryLog, fault: Fault) -> None:
         self.faults.fire(fault)
         part.away = True
+
+    def _back(self, part: MemoryStore | MemoryLog) -> None:
+        part.away = part is self.log and self.log_taken_away
+
+    def take_log_away(self) -> None:
+        """Until `give_log_back`, whatever outage of the weather's ends meanwhile."""
+        self.log.away = self.log_taken_away = True
+
+    def give_log_back(self) -> None:
+        """An outage of the weather's ends with it."""
+        self.log.away = self.log_taken_away = False
 
     def _move_on(self) -> None:
         """Somebody gives the route another epoch, in good order: no change is under way."""
@@ -291,7 +303,8 @@ class World:
         self.meddler.go()
         self.application.fence_away_until = 0.0
         self.faults.calm()
-        self.source.away = self.target.away = self.log.away = False
+        self.source.away = self.target.away = False
+        self.give_log_back()
         self.log.members.clear()
 
     def saved(self, before: MigrationRecord | None, after: MigrationRecord) -> None:

@@ -211,3 +211,17 @@ async def test_dead_letters_come_back_as_they_were_kept() -> None:
     letters.faults = Faults(Random(0), {Fault.LETTERS_AWAY: 1})
     with pytest.raises(Retryable):
         await view.keep([record])
+
+
+def test_what_it_commits_while_others_are_looked_for_is_its_own() -> None:
+    async def main() -> None:
+        log = log_with()
+        feed = MemoryFeed(log)
+        await feed.publish({ZERO: 1})
+        await feed.publish({ZERO: 2})
+
+        assert await feed.intruders({ZERO: 1}) == []  # as the stream knew it before
+        log.group[ZERO] = 0
+        assert len(await feed.intruders({ZERO: 1})) == 1
+
+    run_virtual(main())
