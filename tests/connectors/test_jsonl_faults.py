@@ -44,7 +44,7 @@ class TestJsonlFaults(StoreFaults):
         # A part of what is written finds room, as on a disk.
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         size = self._file(collection).stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, hard))
         try:
             yield
         finally:

@@ -90,7 +90,12 @@ class StoreFaults(Operations):
     ) -> None:
         self.needs(Cell.AWAY, name)
         case = await self.case(direct, name)
+        # A store that has been in use writes at once, without a look that would fail before.
+        assert await error_of(case.call(store)) is None
+        case = await self.renewed(direct, case)
         async with self.away():
+            # What is open breaks with the first request, and may have been sent by then.
+            await error_of(store.describe(case.collection))
             error = await error_of(case.call(store))
             assert isinstance(error, Unavailable), error
         self.check_state(await self.state(direct, case.collection), case.old)
@@ -157,7 +162,8 @@ class StoreFaults(Operations):
         self.needs(Cell.FULL)
         case = await self.case(direct, "upsert")
         big = self.point(4, text="x" * (1 << 16))
-        batch = WriteBatch(case.collection, (Upsert(big),))
+        # The first one alone would find room.
+        batch = WriteBatch(case.collection, (Upsert(self.point(1, 7.0)), Upsert(big)))
         async with self.full(case.collection):
             error = await error_of(store.apply(batch))
             assert isinstance(error, Refused | Retryable), error
