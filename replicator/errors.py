@@ -63,12 +63,26 @@ CODES: dict[str, str] = {
     "target-is-source": (
         "Source and target are one collection, by its name or an alias; name another target."
     ),
+    "target-shared": (
+        'Give several sources one target only where each table says `ids = "mapped"` and all'
+        " ask for the same collection: say what differs in `target_options` of each, or name"
+        " another target."
+    ),
     "aliases-stay": (
         "Aliases do not travel: move them with the switch `qdrant-alias`, or make them at the"
         " target before the application is sent there."
     ),
     "source-missing": (
         "The source collection does not exist; check its name and the credentials."
+    ),
+    "collections-unmatched": (
+        "Mend the pattern, or see what the source lists to these credentials: with a typing "
+        "error everything would stay behind."
+    ),
+    "collections-taken": "Nothing: this is what the patterns of [[collections]] take.",
+    "collection-left-out": (
+        "It came after the migration had begun, and stays behind. Before the source is given "
+        "up, move it by a migration of its own that names it; or abort, and start anew."
     ),
     "target-missing": "Create the target collection, or let the replicator create it.",
     "scopes-unset": (

@@ -8,9 +8,9 @@ the daemon over HTTP pays for none of them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from replicator import __version__, clock
 from replicator.errors import Refused
@@ -20,7 +20,6 @@ from replicator.ports.control import Control
 from replicator.ports.feed import DeadLetterLog
 from replicator.settings.cutover import AliasSettings, HttpSettings, ManualSettings
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, NoFeedSettings
-from replicator.settings.options import options_of
 from replicator.settings.redaction import secrets_of
 from replicator.settings.settings import Settings
 from replicator.settings.stores import StoreSettings
@@ -71,24 +70,13 @@ class Assembly:
 
 def make_stores(settings: Settings) -> tuple[Store, Store]:
     """The connectors of source and target."""
+    from replicator.migration.evidence.taken import choose_options
+
     page_bytes = settings.memory.page_bytes(settings.backfill.readers)
     source = open_store(settings.source, page_bytes)
     target = open_store(settings.target, page_bytes)
-    for each in settings.collections:
-        _choose(source, settings.source, each.source, each.source_options)
-        _choose(target, settings.target, each.target, each.target_options)
+    choose_options(settings, source, target)
     return source, target
-
-
-def _choose(
-    store: Store, settings: StoreSettings, collection: str, given: Mapping[str, Any]
-) -> None:
-    from replicator.ports.store import Optioned
-
-    options = options_of(settings, given, f"options of {collection}")
-    if options is not None:
-        assert isinstance(store, Optioned), "its kind has options"
-        store.choose(collection, options)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -201,7 +189,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
         migration = Migration(
             Parts(
                 settings=settings,
-                fingerprint=fingerprint(settings),
+                fingerprint="" if settings.has_patterns else fingerprint(settings),
                 source=source,
                 target=target,
                 feed=feed,
@@ -233,6 +221,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[tuple[Reader, Reader]
 
 async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[CheckFinding]:
     """Every check there is, of what can be put together. What is away is a finding."""
+    from replicator.migration.evidence.taken import named_or_found
     from replicator.migration.preflight.checks import run_checks
     from replicator.settings.fingerprint import fingerprint
     from replicator.traffic.person import Person
@@ -240,16 +229,19 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
     async with open_stores(settings) as (source, target):
         make_fence(settings, Person())
         make_switch(settings, Person(), target.store)
+        standing = await load_standing(settings)
+        named, found = await named_or_found(settings, standing.record, source, target)
         feed = make_feed(settings)
         try:
             return await run_checks(
-                settings,
+                named,
                 source=source,
                 target=target,
                 feed=feed,
-                standing=await load_standing(settings),
-                fingerprint=fingerprint(settings),
+                standing=standing,
+                fingerprint=fingerprint(named),
                 wipe=wipe,
+                found=found,
             )
         finally:
             if feed is not None:
@@ -258,10 +250,45 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
 
 async def make_plan(settings: Settings) -> Plan:
     """What will be written where. Raises Refused, Retryable as `preflight.plan` does."""
+    from replicator.migration.evidence import taken
     from replicator.migration.preflight import plan
 
+    record = (await load_standing(settings)).record
     async with open_stores(settings) as (source, target):
+        settings = await taken.named(settings, record, source)
+        taken.choose_options(settings, source.store, target.store)
         return await plan.make_plan(settings, source=source, target=target)
+
+
+async def name_collections(
+    settings: Settings, listing: StoreSettings | None = None
+) -> Settings:
+    """
+    The settings with names in the place of patterns, as the migration on this state has them;
+    where none has begun, as the source lists them now, or the store `listing`. Raises Refused
+    and Unavailable as `evidence.taken.named` does.
+    """
+    from replicator.migration.evidence.taken import named
+    from replicator.stream.reading import Reader
+
+    if not settings.has_patterns:
+        return settings
+    record = (await load_standing(settings)).record
+    page_bytes = settings.memory.page_bytes(settings.backfill.readers)
+    store = open_store(listing or settings.source, page_bytes)
+    try:
+        return await named(settings, record, Reader(store))
+    finally:
+        await store.close()
+
+
+async def known_collections(settings: Settings) -> Settings:
+    """As `name_collections`, without asking a store: patterns stay until a migration begins."""
+    from replicator.migration.evidence.taken import recorded
+    from replicator.settings.expansion import expanded
+
+    names = recorded((await load_standing(settings)).record) if settings.has_patterns else None
+    return settings if names is None else expanded(settings, names)
 
 
 async def load_standing(settings: Settings) -> Standing:

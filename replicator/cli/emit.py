@@ -86,8 +86,9 @@ def emit(as_json: bool, events: IO[bytes]) -> None:
 
 
 async def _emit(settings: Settings, events: IO[bytes]) -> Emitted:
-    from replicator.wiring import make_event_log
+    from replicator.wiring import known_collections, make_event_log
 
+    settings = await known_collections(settings)
     outcome = Emitted()
     if events.seekable():
         for _ in _batches(settings, events, outcome):
@@ -111,16 +112,16 @@ def _batches(
     from replicator import clock
     from replicator.codecs.events import encode, event_from_json_line
     from replicator.errors import Rejected
+    from replicator.settings.expansion import lists
 
     numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
     now_ms = int(clock.wall() * 1000)
-    listed = {collection.source for collection in settings.collections}
     while chunk := list(islice(numbered, _BATCH)):
         batch = []
         for number, line in chunk:
             try:
                 event = event_from_json_line(line, now_ms=now_ms)
-                if event.key.collection not in listed:
+                if not lists(settings, event.key.collection):
                     raise Rejected(
                         "field-invalid",
                         f"{event.key.collection!r} is no source collection of this migration",

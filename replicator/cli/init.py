@@ -8,6 +8,7 @@ import click
 
 from replicator.errors import Refused
 from replicator.kinds import kinds
+from replicator.settings.patterns import OWN_NAME, Pattern, read_name
 
 _FEEDS = {
     "kafka": """\
@@ -36,7 +37,7 @@ delivery.timeout.ms, two minutes unless set; a writer of SQLite waits ten second
 
 _COLLECTION = """\
 [[collections]]
-source = "{source}"
+source = "{source}"                             # or a pattern: "docs-*"; "*" takes them all
 target = "{target}"
 #[collections.transform]                        # keep, drop, rename, cast, filter, vectors…
 #rename = {{ old_name = "new_name" }}
@@ -89,7 +90,8 @@ delivery_timeout = "{delivery}"                        # longest a fenced produc
     "collections",
     metavar="SOURCE[=TARGET]",
     multiple=True,
-    help="A collection and its name at the target. Repeat for several.",
+    help="A collection and its name at the target; or a pattern, `*` for all. Repeat for"
+    " several.",
 )
 @click.option(
     "-o",
@@ -130,8 +132,18 @@ def configuration(
         source=kinds()[source].example.format(side="SOURCE", port=6334, folder="source"),
         target=kinds()[target].example.format(side="TARGET", port=6335, folder="target"),
         collections="\n".join(
-            _COLLECTION.format(source=from_, target=to or from_) for from_, to in pairs
+            _COLLECTION.format(source=from_, target=to or _name_at_target(from_))
+            for from_, to in pairs
         ),
         feed=_FEEDS[feed].format(name=name),
         cutover=_CUTOVER.format(delivery=_DELIVERY[feed]) if feed != "none" else "",
     )
+
+
+def _name_at_target(source: str) -> str:
+    """The same; of what a pattern takes there is no other."""
+    try:
+        name = read_name(source)
+    except ValueError as exc:
+        raise Refused("config-invalid", f"--collection {source}: it {exc}") from exc
+    return OWN_NAME if isinstance(name, Pattern) else name

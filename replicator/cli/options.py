@@ -12,6 +12,7 @@ from replicator.errors import Refused
 
 if TYPE_CHECKING:
     from replicator.settings.settings import Settings
+    from replicator.settings.transform import CollectionSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,12 +76,20 @@ wipe_target = click.option(
 
 def wiped(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names given to --wipe-target. Raises Refused for one that is no target collection."""
-    targets = [collection.target for collection in settings.collections]
+    from replicator.settings.expansion import may_be_target
+
     for name in names:
-        if name not in targets:
-            known = ", ".join(targets)
+        if not may_be_target(settings, name):
+            known = ", ".join(_target_of(each) for each in settings.collections)
             raise Refused("not-found", f"--wipe-target {name}: the targets are {known}")
     return names
+
+
+def _target_of(collection: CollectionSettings) -> str:
+    from replicator.settings.patterns import Pattern
+
+    pattern = collection.source
+    return f"those of {pattern}" if isinstance(pattern, Pattern) else collection.target
 
 
 yes = click.option("-y", "--yes", is_flag=True, help="Answer every question with yes.")

@@ -96,6 +96,8 @@ def _alarms(status: Status) -> Iterator[Text]:
     for wait in status.waits:
         until = "" if wait.until is None else f", until {moment(wait.until)}"
         yield Text(f"  waits since {moment(wait.since)}{until}: {wait.message}", "yellow")
+    for warning in status.warnings:
+        yield Text(f"  warning: {_told(warning)}", "yellow")
     for fact in status.facts:
         seen = f"  latched {moment(fact.at)}: {fact.message}; "
         yield Text(f"{seen}see, then: replicator acknowledge {fact.code.value}", "yellow")

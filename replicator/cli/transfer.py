@@ -64,9 +64,11 @@ def export(
         export_settings,
         leave_manifest,
     )
+    from replicator.wiring import name_collections
 
     told = options.settings()
     place = directory or default_directory(told)
+    told = asyncio.run(name_collections(told))
     settings = export_settings(
         told,
         side=side,
@@ -110,11 +112,14 @@ def import_(
     again; so do rows that could not be carried, once they are mended.
     """
     from replicator.migration.copy.transfer import default_directory, import_settings
+    from replicator.wiring import name_collections
 
     told = options.settings()
     place = directory or default_directory(told)
     if not Path(place).is_dir():
         raise Refused("not-found", f"there is no directory {place}")
+    # What lies there is all that can travel, whatever the source has by now.
+    told = asyncio.run(name_collections(told, file_kinds()[form].settings(place)))
     settings = import_settings(
         told,
         side=side,
@@ -168,7 +173,7 @@ async def _begin_again(label: str, settings: Settings, *, wiping: bool) -> None:
     finally:
         await state.close()
     if record is not None and record.phase is Phase.COMPLETE:
-        names = ", ".join(collection.target for collection in settings.collections)
+        names = ", ".join(settings.targets)
         raise Refused(
             "phase-refused",
             f"this {label} is complete already; --wipe-target begins anew ({names})",

@@ -193,8 +193,12 @@ def _show(report: Report) -> None:
             (name, screen.count(source), screen.count(target))
             for name, (source, target) in report.counts.items()
         )
+        both = (
+            (f"all in {name}", screen.count(sources), screen.count(target))
+            for name, (sources, target) in report.together.items()
+        )
         head = ("collection", "points at the source", "points at the target")
-        out.print(screen.table(head, rows, right=(1, 2)))
+        out.print(screen.table(head, (*rows, *both), right=(1, 2)))
     for line in _besides(report):
         out.print(line)
     shown = report.findings[:_FINDINGS_SHOWN]

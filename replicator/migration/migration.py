@@ -15,15 +15,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from replicator import __version__
-from replicator.errors import Refused, ReplicatorError, first_cause
+from replicator.errors import Refused, ReplicatorError, Unavailable, first_cause
 from replicator.migration.cutover.advice import advised
 from replicator.migration.cutover.crossing import Crossing, Person
 from replicator.migration.cutover.steps import StepHooks
 from replicator.migration.cutover.whereabouts import Whereabouts
 from replicator.migration.evidence.journal import Journal
+from replicator.migration.evidence.taken import take
 from replicator.migration.evidence.unsettled import keep_unsettled, recall_unsettled
 from replicator.migration.parts import Parts
 from replicator.migration.process.engine import Engine
+from replicator.migration.process.inventory import Inventory
 from replicator.migration.process.operations import Operations
 from replicator.migration.process.supervisor import Supervisor
 from replicator.migration.process.upkeep import Upkeep
@@ -55,6 +57,7 @@ class Begun(msgspec.Struct, frozen=True):
     upkeep: Upkeep
     crossing: Crossing
     steering: Steering
+    inventory: Inventory
 
 
 class Migration:
@@ -76,6 +79,10 @@ class Migration:
         self._hooks = hooks
         self._person = person
         self._draining = False
+        self._starting = "the migration is still starting; try again"
+        self._taking: asyncio.Future[Parts] | None = None
+        self._configured = parts.settings
+        """With patterns, where there are some; `parts` has names once it runs."""
         self._operations: Operations
         self._have_begun: Begun | None = None
 
@@ -88,6 +95,8 @@ class Migration:
         """
         state = self.parts.state
         record = await state.load()
+        if not await self._take(record):
+            return
         was_clean = await state.mark_running()
         engine = Engine(self.parts, await self._journal(record))
         self._operations = Operations(
@@ -120,7 +129,8 @@ class Migration:
             whereabouts=whereabouts,
             person=self._person,
         )
-        self._have_begun = Begun(engine, supervisor, upkeep, crossing, steering)
+        inventory = Inventory(engine, self._configured)
+        self._have_begun = Begun(engine, supervisor, upkeep, crossing, steering, inventory)
         await recall_unsettled(state, engine.writers, self.parts.clock, was_clean=was_clean)
         engine.absolves = was_clean and engine.is_clear
         await self._recall()
@@ -131,6 +141,8 @@ class Migration:
                     upkeep.verify_regularly(lambda: self.do(Verify())), name="verifier"
                 )
             )
+        if self._configured.has_patterns:
+            helpers.append(asyncio.create_task(inventory.look_regularly(), name="inventory"))
         if engine.observer is not None:
             helpers.append(asyncio.create_task(supervisor.probe_regularly(), name="probe"))
         main = asyncio.create_task(supervisor.run(), name="supervisor")
@@ -155,9 +167,32 @@ class Migration:
         if self.parts.feed is None and self.record.phase is Phase.COMPLETE and left:
             raise ReplicatorError("rows-left", f"the copy is complete but for {left} rows")
 
+    async def _take(self, record: MigrationRecord | None) -> bool:
+        """
+        Name the collections; False where a drain came first. Nothing has begun yet: an absent
+        source is waited for by whoever runs us.
+        """
+        if not self.parts.settings.has_patterns:
+            return True
+        self._taking = asyncio.ensure_future(take(self.parts, record))
+        try:
+            await asyncio.wait([self._taking])
+        finally:
+            self._taking.cancel()
+        if self._taking.cancelled():
+            return False
+        try:
+            self.parts = self._taking.result()
+        except Unavailable as error:
+            self._starting = f"the migration is still starting: {error.message}; try again"
+            raise
+        return True
+
     def request_drain(self) -> None:
         """Finish what is in flight, persist, and let `run` return."""
         self._draining = True
+        if self._taking is not None:
+            self._taking.cancel()
         if self._have_begun is not None:
             self._operations.draining = True
             asyncio.get_running_loop().create_task(self._drain(), name="drain")
@@ -176,7 +211,7 @@ class Migration:
     @property
     def _begun(self) -> Begun:
         if self._have_begun is None:
-            raise Refused("phase-refused", "the migration is still starting; try again")
+            raise Refused("phase-refused", self._starting)
         return self._have_begun
 
     @property
@@ -254,6 +289,7 @@ class Migration:
         )
         status.possible = possible(self._begun.steering.situation())
         kind = feed_kind(self.parts.settings.feed)
+        status.warnings = advised(self._begun.inventory.warnings, kind)
         status.not_ready = advised(status.not_ready, kind)
         status.blockers = advised(await self._begun.crossing.blockers(Cross()), kind)
         status.can_cutover = not status.blockers and self.record.direction is Direction.FORWARD

@@ -25,9 +25,13 @@ class Report(msgspec.Struct, kw_only=True):
     hot: int = 0
     """Keys that changed at every look: no findings, and not proven equal either."""
     counts: dict[str, list[int | None]] = {}
-    """Source collection → points at the source, points at the target."""
+    """Source collection → points at the source, points at the target; None of a target that
+    others share, which counts all points, whosever they are."""
+    together: dict[str, list[int | None]] = {}
+    """Target collection that several share → points of all its sources, points there."""
     configuration: dict[str, list[SettingDifference]] = {}
-    """Source collection → settings of its target that are not as planned."""
+    """Source collection, of several with one target the first → settings of its target that
+    are not as planned."""
     findings: list[Finding] = []
     """The first of them; the state holds all."""
     search: dict[str, dict[str, Any]] = {}

@@ -170,6 +170,8 @@ class Status(msgspec.Struct, kw_only=True):
     """Everything that is waited for just now, the longest first."""
     facts: list[Fact] = []
     """Latched until `replicator acknowledge CODE`."""
+    warnings: list[Blocker] = []
+    """What is to be known before a cutover, and keeps nothing from going on."""
     epoch: int = 0
     possible: list[str] = []
     """The commands that are possible now."""

@@ -62,6 +62,13 @@ class StoreReader(Protocol):
         """How long a read may lag a write that returned; 0 where reads see their own writes."""
         ...
 
+    async def collections(self) -> list[str]:
+        """
+        Every collection that the store lists to these credentials, each once, sorted; an alias
+        is no collection. What comes or goes meanwhile may be in it. Raises as `describe` does.
+        """
+        ...
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """The collection's schema, or None when there is no such collection."""
         ...

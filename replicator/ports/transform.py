@@ -58,8 +58,8 @@ class Transform(Protocol):
     to one may depend on nothing but itself. An impure transform keeps no state that a restart
     would miss, and repeats at worst what it had paid for.
 
-    **A key's place is pure.** `target_id`, `candidates`, `target_vector` and `needs_image` ask
-    nobody, cost nothing and answer the same for ever.
+    **A key's place is pure.** `target_id`, `candidates`, `stray`, `target_vector` and
+    `needs_image` ask nobody, cost nothing and answer the same for ever.
 
     **A patch must be portable.** With T the transform, p a patch and x any image that T
     carries: T(p applied to x) = T(p) applied to T(x). Of a patch that this cannot be done for
@@ -92,6 +92,13 @@ class Transform(Protocol):
 
     def candidates(self, target_id: PointId, payload: Payload) -> list[PointId]:
         """Every source id that leads to this target id, the likeliest first."""
+        ...
+
+    def stray(self, target_id: PointId) -> PointId:
+        """
+        What a point of the target is called, as an id of the source, that no source id leads
+        to. The Row of a key of that id, which the source does not hold, is the point's Delete.
+        """
         ...
 
     def target_vector(self, name: str) -> str | None:

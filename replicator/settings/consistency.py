@@ -21,6 +21,7 @@ from replicator.settings.cutover import (
 )
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, TableSettings
 from replicator.settings.options import options_of
+from replicator.settings.patterns import OWN_NAME, Pattern
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.settings import Settings
 from replicator.settings.stores import StoreSettings, store_address
@@ -70,19 +71,22 @@ def _check_store(path: str, store: StoreSettings) -> None:
 def _check_collections(settings: Settings) -> None:
     if not settings.collections:
         raise invalid("collections", "lists no collection; add [[collections]]")
+    _check_patterns(settings)
     for role in ("source", "target"):
         seen: dict[str, int] = {}
         for number, collection in enumerate(settings.collections):
             path = f"collections[{number}].{role}"
             name = getattr(collection, role)
-            _filled(path, name)
-            if name in seen:
+            _check_options(f"{path}_options", settings, collection, role)
+            if isinstance(collection.source, Pattern):
+                continue
+            if name in seen and role == "source":
                 raise invalid(path, f"{name!r} stands in collections[{seen[name]}] already")
             seen[name] = number
             why = getattr(settings, role).unfit(name)
             if why is not None:
-                raise invalid(path, f"{name!r} {why}")
-            _check_options(f"{path}_options", settings, collection, role)
+                raise invalid(path, f"{name!r} {why}" if name else why)
+    _check_shared_targets(settings.collections)
     if store_address(settings.source) == store_address(settings.target):
         sources = {collection.source for collection in settings.collections}
         for number, collection in enumerate(settings.collections):
@@ -91,6 +95,55 @@ def _check_collections(settings: Settings) -> None:
                     f"collections[{number}].target",
                     f"{collection.target!r} is read from the same store as a source",
                 )
+
+
+def _check_shared_targets(collections: Sequence[CollectionSettings]) -> None:
+    """Equal ids of two sources would be one point, and a delete of the one take the other."""
+    first: dict[str, int] = {}
+    for number, collection in enumerate(collections):
+        if isinstance(collection.source, Pattern):
+            continue  # what it takes has a target of its own
+        other = first.setdefault(collection.target, number)
+        if other == number:
+            continue
+        for place in (other, number):
+            if collections[place].ids != "mapped":
+                raise invalid(
+                    f"collections[{number}].target",
+                    f"{collection.target!r} is the target of collections[{other}] already; one "
+                    f'for both needs `ids = "mapped"` in each, so that their equal ids stay '
+                    f"two points, and collections[{place}] does not say so",
+                )
+        if collection.target_options != collections[other].target_options:
+            raise invalid(
+                f"collections[{number}].target_options",
+                f"are not those of collections[{other}], which has the same target",
+            )
+
+
+def _check_patterns(settings: Settings) -> None:
+    """What a pattern takes has the same name at both stores."""
+    seen: dict[str, int] = {}
+    for number, collection in enumerate(settings.collections):
+        pattern = collection.source
+        if not isinstance(pattern, Pattern):
+            continue
+        path = f"collections[{number}].source"
+        if collection.target != OWN_NAME:
+            raise invalid(
+                f"collections[{number}].target",
+                "is for one collection, and `source` is a pattern: each that it takes keeps its"
+                " name; leave `target` out",
+            )
+        if pattern in seen:
+            twice = f"{str(pattern)!r} stands in collections[{seen[pattern]}] already"
+            raise invalid(path, twice)
+        seen[pattern] = number
+        if store_address(settings.source) == store_address(settings.target):
+            raise invalid(
+                path,
+                "is a pattern: what it takes keeps its name, and both stores are one",
+            )
 
 
 def _check_scopes(path: str, scopes: str | list[str] | None) -> None:
@@ -161,6 +214,7 @@ def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettin
             raise invalid("feed.tables", "is read by the decoder `debezium` only")
         return
     seen: list[str] = []
+    _check_named(settings)
     listed = [collection.source for collection in settings.collections]
     for number, table in enumerate(tables):
         path = f"feed.tables[{number}]"
@@ -182,6 +236,16 @@ def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettin
         if collection.scopes is not None:
             raise invalid(
                 f"collections[{number}].scopes", "cannot be read by the decoder `debezium`"
+            )
+
+
+def _check_named(settings: Settings) -> None:
+    for number, collection in enumerate(settings.collections):
+        if isinstance(collection.source, Pattern):
+            raise invalid(
+                f"collections[{number}].source",
+                "is a pattern, and the decoder `debezium` must be told how each table is read:"
+                " name them all, here and in feed.tables",
             )
 
 

@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from replicator.errors import Refused
 from replicator.settings.consistency import check_consistency
-from replicator.settings.convert import convert
+from replicator.settings.convert import convert, invalid
 from replicator.settings.environment import substitute
 from replicator.settings.fingerprint import fingerprint
+from replicator.settings.patterns import OWN_NAME, Pattern, read_name
 from replicator.settings.redaction import redacted
 from replicator.settings.settings import Settings
+from replicator.settings.transform import CollectionSettings
 from replicator.settings.variants import Variants
 
 __all__ = ["discover", "fingerprint", "from_toml", "load", "redacted"]
@@ -54,7 +58,29 @@ def load(path: str | Path, env: Mapping[str, str], variants: Variants) -> Settin
 
 def from_toml(document: dict[str, Any], env: Mapping[str, str], variants: Variants) -> Settings:
     """Settings from a parsed file. Raises Refused as `load` does."""
-    settings = convert(substitute(document, env), Settings, variants)
+    written = substitute(document, env)
+    collections = written.get("collections")
+    if isinstance(collections, str):
+        if collections != "*":
+            raise invalid(
+                "collections", 'is "*", for all that there are, or tables [[collections]]'
+            )
+        written = written | {"collections": [{"source": "*"}]}
+    settings = convert(written, Settings, variants)
     assert isinstance(settings, Settings)
+    named = [_named(number, each) for number, each in enumerate(settings.collections)]
+    settings = msgspec.structs.replace(settings, collections=named)
     check_consistency(settings)
     return settings
+
+
+def _named(number: int, collection: CollectionSettings) -> CollectionSettings:
+    """With what its `source` means, a name or a pattern, and the name at the target."""
+    try:
+        source = read_name(collection.source)
+    except ValueError as exc:
+        raise invalid(f"collections[{number}].source", str(exc)) from exc
+    target = collection.target
+    if target == OWN_NAME and not isinstance(source, Pattern):
+        target = source
+    return msgspec.structs.replace(collection, source=source, target=target)

@@ -59,6 +59,6 @@ def _shown(value: object) -> Any:
         case list() | tuple():
             return [_shown(each) for each in value]
         case str():
-            return without_credentials(value)
+            return without_credentials(str(value))  # a pattern is a text to whoever looks
         case _:
             return value

@@ -53,10 +53,10 @@ _HEAD = """\
 Every setting, with its meaning and default. Made from the declarations of the settings:
 make docs
 
-Keys without a `#` have no default and must be given. `#name = value` shows a default, or an
-example where it says so. Strings take ${NAME} and ${NAME:-default} from the environment; `$${`
-is a plain `${`. Durations are strings with a unit (250ms, 30s, 5m, 24h, 7d), and so are sizes
-(512B, 64KiB, 16MiB, 1GiB).\
+Keys without a `#` have no default and must be given, or it is said. `#name = value` shows a
+default, or an example where it says so. Strings take ${NAME} and ${NAME:-default} from the
+environment; `$${` is a plain `${`. Durations are strings with a unit (250ms, 30s, 5m, 24h, 7d),
+and so are sizes (512B, 64KiB, 16MiB, 1GiB).\
 """
 
 
@@ -145,6 +145,10 @@ def _key_lines(
         assert example, f"{name} has no default to show, and no example"
         yield _prose(f"{doc} Absent by default; an example:")
         yield f"#{name} = {example}"
+        return
+    if example:
+        yield _prose(f"{doc} {in_toml(default)} by default; an example:")
+        yield f"{'' if live else '#'}{name} = {example}"
         return
     yield _prose(doc)
     yield f"#{name} = {in_toml(default)}"

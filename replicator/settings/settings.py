@@ -6,6 +6,7 @@ import msgspec
 
 from replicator.settings.cutover import CutoverSettings, HooksSettings
 from replicator.settings.feeds import FeedSettings
+from replicator.settings.patterns import Pattern
 from replicator.settings.stores import StoreSettings
 from replicator.settings.transform import CollectionSettings
 from replicator.settings.units import Duration, Secret, Size
@@ -147,3 +148,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cutover: CutoverSettings = CutoverSettings()
     hooks: HooksSettings = HooksSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def targets(self) -> list[str]:
+        """The target's collections, each once: several tables may lead to one."""
+        return list(dict.fromkeys(collection.target for collection in self.collections))
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether only the source can tell which collections travel."""
+        return any(isinstance(each.source, Pattern) for each in self.collections)

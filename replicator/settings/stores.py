@@ -33,9 +33,10 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         yield from ()
 
     def unfit(self, collection: str) -> str | None:
-        """Why no collection of the store can have this name; None where one can."""
-        del collection
-        return None
+        """Why no collection of the store can have this name; None where one can. The empty one
+        is that of a collection only where a kind says so: the default namespace, say.
+        """
+        return None if collection else "is empty"
 
 
 def store_address(store: StoreSettings) -> tuple[str, str]:

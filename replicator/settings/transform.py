@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from replicator.model.scopes import Scopes
+from replicator.settings.patterns import OWN_NAME
 
 
 class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,13 +42,20 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """One collection of the migration."""
 
     source: str
-    """The collection's name at the source; also the first part of every event key."""
-    target: str
-    """Its name at the target."""
-    ids: Literal["auto", "keep"] = "auto"
+    """The collection's name at the source; also the first part of every event key. Or a
+    pattern, for every collection that the source lists when the migration begins and that
+    matches, but for those that another table names: `*` is any text, `?` one character,
+    `[a-z]` one of those, `[!a-z]` any but those; a star itself is `[*]`. Of several patterns
+    the first that matches counts. `collections = "*"` takes them all."""
+    target: str = OWN_NAME
+    """Its name at the target; `*` is its name at the source. What a pattern takes has no
+    other."""
+    ids: Literal["auto", "keep", "mapped"] = "auto"
     """`auto`: keep what the target accepts, else UUIDv5 of the event key with the original id
     in the payload field `_source_id`. `keep`: an id that the target does not accept is refused.
-    """
+    `mapped`: every id becomes the UUIDv5 of its event key, with the original in `_source_id`
+    and the source's word for the collection in `_source_collection`. Several tables may have
+    one target if each of them says so."""
     scopes: Literal["*"] | list[str] | None = None
     """Which tenants, partitions or shard keys travel, where ids are unique only within one:
     `"*"` is all, those to come too. Every event key holds its scope then:

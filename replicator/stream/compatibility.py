@@ -24,6 +24,8 @@ from replicator.stream.fields import FieldMap
 _SHOWN = 5
 """Settings in one finding: enough to recognise what it is about."""
 
+_A_UUID = "00000000-0000-5000-8000-000000000000"
+
 _CAST_INDEX = {"int": "integer", "float": "float", "bool": "bool", "str": "keyword"}
 
 
@@ -244,7 +246,7 @@ def _id_findings(
         )
         return
     if source.scoped and not target.scoped:
-        mapped = settings.ids == "auto" and held & IdKinds.UUID
+        mapped = settings.ids != "keep" and held & IdKinds.UUID
         yield (
             Severity.INFORMS if mapped else Severity.BLOCKS,
             "id-invalid",
@@ -255,6 +257,17 @@ def _id_findings(
                 if mapped
                 else 'only as UUIDs are they told apart, with `ids = "auto"`'
             ),
+        )
+        return
+    if settings.ids == "mapped":
+        holds = target.id_limits.hold(target.ids, _A_UUID)
+        yield (
+            Severity.INFORMS if holds else Severity.BLOCKS,
+            "id-invalid",
+            "every id becomes a UUID of its own there, with the original in `_source_id` and"
+            " the collection in `_source_collection`"
+            if holds
+            else 'with `ids = "mapped"` every id becomes a UUID, and the target can hold none',
         )
         return
     foreign = source.ids & ~held

@@ -7,6 +7,13 @@ mapping is a function of the key alone (no table to lose, the same on every mach
 injective over event keys: mapped ids differ by the hash, and a kept id equals a mapped one only
 if someone computed it on purpose.
 
+With `ids = "mapped"` every id becomes the UUIDv5 of its event key, which holds the collection,
+and the collection goes into `_source_collection`. So several collections can lie together in
+one: equal ids of theirs are different points, and a point alone tells which of them it belongs
+to, for its original leads back to it in that collection and in no other. What a point is called
+that leads back nowhere, a *stray*, cannot be its own id then, which may be an id at the source
+as well; it is `_target:` and its id, and no key of an event is that.
+
 An id that is unique only within its scope is kept where the target has scopes too. Elsewhere
 it is always mapped, for of two scopes both ids might fit; the scope goes into `_source_scope`,
 and into the hash with the event key.
@@ -22,10 +29,12 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
+import msgspec
+
 from replicator.codecs.keys import canonical_id, encode_key
 from replicator.errors import Rejected
 from replicator.model.event import Key
-from replicator.model.point import Payload, PointId, bare, scope_of, within
+from replicator.model.point import BareId, Payload, PointId, bare, scope_of, within
 from replicator.model.schema import CollectionSchema, IdKinds
 
 NAMESPACE = uuid.UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
@@ -37,8 +46,20 @@ SOURCE_ID = "_source_id"
 SOURCE_SCOPE = "_source_scope"
 """The payload field that carries the scope of a mapped point, where it came from one."""
 
-ORIGIN = (SOURCE_ID, SOURCE_SCOPE)
+SOURCE_COLLECTION = "_source_collection"
+"""The payload field that carries the collection of a point, with `ids = "mapped"`."""
+
+ORIGIN = (SOURCE_ID, SOURCE_SCOPE, SOURCE_COLLECTION)
 """What tells where a mapped point came from."""
+
+OWN_FIELDS: dict[str, tuple[str, ...]] = {
+    "auto": (SOURCE_ID, SOURCE_SCOPE),
+    "keep": (),
+    "mapped": ORIGIN,
+}
+"""By `ids`: payload fields of the target that nobody else may set."""
+
+_STRAY = "_target:"
 
 
 class IdMap:
@@ -46,7 +67,7 @@ class IdMap:
 
     def __init__(
         self,
-        mode: Literal["auto", "keep"],
+        mode: Literal["auto", "keep", "mapped"],
         target: CollectionSchema,
         collection: str,
         source: CollectionSchema | None = None,
@@ -59,16 +80,21 @@ class IdMap:
         self._target = target
         self._collection = collection
         self._source = source
-        self._maps = mode == "auto" and bool(target.ids & (IdKinds.UUID | IdKinds.STRING))
+        self._all = mode == "mapped"
+        self._maps = mode != "keep" and bool(target.ids & (IdKinds.UUID | IdKinds.STRING))
 
     def maps(self, source_id: PointId) -> bool:
         """Whether the point gets another id, and `_source_id` in its payload."""
-        return self._maps and not self._target.holds(canonical_id(source_id))
+        if not self._maps:
+            return False
+        return self._all or not self._target.holds(canonical_id(source_id))
 
     def to_target(self, key: Key) -> PointId:
         """The id at the target. Raises Rejected("id-invalid") if it cannot have one there."""
         source_id = canonical_id(key.id)
-        if self._target.holds(source_id):
+        if self._all and _is_stray(source_id):
+            raise Rejected("id-invalid", f"no id may begin with `{_STRAY}`", "id")
+        if not self._all and self._target.holds(source_id):
             return source_id
         if self._target.scoped and scope_of(source_id) is None:
             raise Rejected("id-invalid", "the target has scopes, and the id says none", "id")
@@ -87,7 +113,27 @@ class IdMap:
         scope = scope_of(key.id)
         if scope is not None and not self._target.scoped:
             fields[SOURCE_SCOPE] = scope
+        if self._all:
+            fields[SOURCE_COLLECTION] = self._collection
         return fields
+
+    def stray(self, target_id: PointId) -> PointId:
+        """What a point of the target is called that no source id leads to."""
+        if not self._all:
+            return target_id
+        spelled = msgspec.json.encode(bare(target_id)).decode()
+        return within(scope_of(target_id), _STRAY + spelled)
+
+    def of_stray(self, source_id: PointId) -> PointId | None:
+        """The point that `stray` has called so; None of any other id."""
+        if not self._all or not _is_stray(source_id):
+            return None
+        spelled = str(bare(source_id)).removeprefix(_STRAY)
+        try:
+            own: BareId = msgspec.json.decode(spelled, type=int | str)
+        except msgspec.DecodeError:
+            return None
+        return within(scope_of(source_id), own)
 
     def to_source(self, target_id: PointId, payload: Payload) -> PointId | None:
         """
@@ -116,7 +162,8 @@ class IdMap:
             source_id = within(scope, original)
             if self._leads_to(source_id, target_id):
                 found.append(source_id)
-        if self._target.holds(target_id) and self._at_source(target_id):
+        kept = not self._all and self._target.holds(target_id)
+        if kept and self._at_source(target_id):
             found.append(target_id)
         return found
 
@@ -137,3 +184,8 @@ class IdMap:
         key = encode_key(Key(self._collection, source_id))
         mapped = str(uuid.uuid5(NAMESPACE, key.decode("ascii")))
         return within(scope_of(source_id) if self._target.scoped else None, mapped)
+
+
+def _is_stray(source_id: PointId) -> bool:
+    own = bare(source_id)
+    return isinstance(own, str) and own.startswith(_STRAY)

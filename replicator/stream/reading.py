@@ -153,6 +153,10 @@ class Reader:
 
     # -- collections -----------------------------------------------------------------------
 
+    async def collections(self) -> list[str]:
+        """As `StoreReader.collections`."""
+        return await self._ask("collections", self._store.collections)
+
     async def describe(
         self, collection: str, *, or_refused: bool = False
     ) -> CollectionSchema | None:

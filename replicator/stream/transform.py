@@ -32,7 +32,7 @@ from replicator.settings.transform import CollectionSettings
 from replicator.stream import compatibility
 from replicator.stream.fields import FieldMap, refused
 from replicator.stream.filter import Filter
-from replicator.stream.ids import ORIGIN, IdMap
+from replicator.stream.ids import OWN_FIELDS, IdMap
 from replicator.stream.nesting import Flat
 
 
@@ -71,9 +71,10 @@ class FieldTransform:
         if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
             raise refused("vectors", "two vectors cannot become one")
         ours = {*steps.rename.values(), *steps.constant, *steps.default}
-        for field in ORIGIN:
-            if settings.ids == "auto" and field in ours:
-                raise refused(field, 'the field is the replicator\'s own with `ids = "auto"`')
+        for field in OWN_FIELDS[settings.ids]:
+            if field in ours:
+                why = f'the field is the replicator\'s own with `ids = "{settings.ids}"`'
+                raise refused(field, why)
 
     @property
     def identity(self) -> bool:
@@ -103,6 +104,10 @@ class FieldTransform:
         """As `IdMap.candidates`."""
         return self.ids.candidates(target_id, payload)
 
+    def stray(self, target_id: PointId) -> PointId:
+        """As `IdMap.stray`."""
+        return self.ids.stray(target_id)
+
     async def writes(self, items: Sequence[Item]) -> list[Write | Rejected]:
         """As in Transform; never waits."""
         writes: list[Write | Rejected] = []
@@ -117,6 +122,9 @@ class FieldTransform:
         key = item.key
         if isinstance(item, Row):
             image = item.point
+            stray = self.ids.of_stray(key.id) if image is None else None
+            if stray is not None:
+                return Delete(stray)
         elif item.op is Op.PATCH:
             return self.patch(key, item)
         elif item.op is Op.UPSERT:

@@ -94,6 +94,11 @@ class AttachedStore:
         """Nothing to let go of."""
 
     # -- StoreReader ------------------------------------------------------------------------
+    async def collections(self) -> list[str]:
+        """Their names."""
+        await self._travel()
+        return sorted(self._store.collections)
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """The schema as it was created, with today's number of points."""
         await self._travel()

@@ -16,6 +16,7 @@ from replicator.codecs.keys import (
 )
 from replicator.errors import Rejected
 from replicator.model.event import Key
+from replicator.model.point import ScopedId
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -37,6 +38,16 @@ def test_a_key_with_a_string_id_reads_back(collection: str, point_id: str) -> No
     key = Key(collection, point_id)
 
     assert decode_key(encode_key(key), integer_ids=False) == key
+
+
+def test_the_key_of_a_collection_without_a_name_begins_with_the_slash() -> None:
+    for key, raw in (
+        (Key("", "a b"), b"/a%20b"),
+        (Key("", ScopedId("s", "a")), b"/s/a"),
+    ):
+        assert encode_key(key) == raw
+        scoped = isinstance(key.id, ScopedId)
+        assert decode_key(raw, integer_ids=False, scoped=scoped) == key
 
 
 @given(collection=texts, point_id=integer_ids)

@@ -126,6 +126,21 @@ async def held(store: ChromaStore, collection: str, point_id: str) -> Any:
     return found[point_id].payload
 
 
+# -- what there is ---------------------------------------------------------------------------
+
+
+async def test_what_there_is_is_listed_to_the_last_page(
+    either: ChromaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replicator.connectors.chroma.collection._NAMES_AT_ONCE", 2)
+    names = [await made(either) for _ in range(5)]
+    assert sorted(names) == [each for each in await either.collections() if each in names]
+
+
+async def test_a_folder_that_is_not_there_lists_nothing(folder: ChromaStore) -> None:
+    assert await folder.collections() == []
+
+
 # -- documents and URIs ----------------------------------------------------------------------
 
 

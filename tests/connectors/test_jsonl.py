@@ -200,7 +200,7 @@ async def test_names_of_collections_are_percent_encoded(make: Make, file: Path) 
     for name in ("", "..", "a/b", "ä"):
         await store.ensure(CollectionSchema(name=name, vectors=None, ids=IdKinds.STRING))
     assert sorted(path.name for path in file.parent.iterdir()) == sorted(
-        [".jsonl", "...jsonl", "a%2Fb.jsonl", "%C3%A4.jsonl"]
+        ["=.jsonl", "...jsonl", "a%2Fb.jsonl", "%C3%A4.jsonl"]
     )
 
 

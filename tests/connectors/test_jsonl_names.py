@@ -18,7 +18,8 @@ from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.write import Upsert, WriteBatch
 from replicator.testing.store_conformance import floats
 
-NAMES = ("articles", "a/b c", "a=b", "a" * 240, "a" * 255, "新闻" * 20 + "向量" * 15, "%" * 90)
+LONG = ("a" * 240, "a" * 255, "新闻" * 20 + "向量" * 15, "%" * 90)
+NAMES = ("", "articles", "a/b c", "a=b", *LONG)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
@@ -33,6 +34,22 @@ async def test_a_collection_of_any_name_is_written_read_and_told(
     assert await store.count(name) == 0
     [path] = tmp_path.iterdir()
     assert collection_of(path) == name
+    assert not path.name.startswith(".")
+    assert await store.collections() == [name]
+    await store.close()
+
+
+async def test_a_file_that_no_collection_would_have_is_not_listed(tmp_path: Path) -> None:
+    for name in ("b c.jsonl", "date=2026.jsonl", ".jsonl", "a.jsonl.new", "a.json", "a.jsonl"):
+        (tmp_path / name).write_text('{"id": 1, "vector": [1]}\n')
+    store = JsonlStore(JsonlSettings(path=str(tmp_path)))
+    assert await store.collections() == ["a"]
+    await store.close()
+
+
+async def test_a_directory_that_is_not_there_lists_nothing(tmp_path: Path) -> None:
+    store = JsonlStore(JsonlSettings(path=str(tmp_path / "absent")))
+    assert await store.collections() == []
     await store.close()
 
 
@@ -48,7 +65,7 @@ def test_a_cut_name_that_the_file_does_not_tell_is_not_guessed(tmp_path: Path) -
         collection_of(path)
 
 
-names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300)
+names = st.text(st.characters(codec="utf-8"), max_size=300)
 
 
 @given(names, names)

@@ -292,6 +292,13 @@ async def test_an_alias_for_a_missing_collection_is_refused(store: QdrantStore) 
     assert caught.value.code == "target-missing"
 
 
+async def test_an_alias_is_not_listed(store: QdrantStore) -> None:
+    name = fresh_name()
+    await store.ensure(wanted(name))
+    await store.point_alias(f"{name}-alias", name)
+    assert [each for each in await store.collections() if each.startswith(name)] == [name]
+
+
 async def test_a_collection_may_be_read_by_its_alias(store: QdrantStore) -> None:
     name = fresh_name()
     await store.ensure(wanted(name))

@@ -12,16 +12,20 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid5
 
 import msgspec
 from aiohttp import web
 from qdrant_client import AsyncQdrantClient, models
 
-from tests.endtoend.events import Sink, Wire, event
+from tests.endtoend.events import Sink, Wire, event, key
 from tests.endtoend.model import Id, Image, Mapping, Records, differences, float32, read
 from tests.endtoend.processes import until
 
 DIMENSION = 4
+NAMESPACE = UUID("92eb0a74-d6f3-5e60-919c-49275e843727")
+"""Of the ids at a target that several collections share."""
 
 
 class Collection(msgspec.Struct, kw_only=True):
@@ -32,6 +36,24 @@ class Collection(msgspec.Struct, kw_only=True):
     mapping: Mapping = Mapping()
     distance: models.Distance = models.Distance.DOT
     records: Records = {}
+    mapped: bool = False
+    """Its points lie among those of others at the target, each under the UUID of its key."""
+
+    def place(self, point_id: Id) -> Id:
+        """The id at the target."""
+        if not self.mapped:
+            return point_id
+        return str(uuid5(NAMESPACE, key(self.source, point_id).decode()))
+
+    def origin(self, point_id: Id) -> dict[str, Any]:
+        """What a point carries at the target beside its payload."""
+        if not self.mapped:
+            return {}
+        return {"_source_id": point_id, "_source_collection": self.source}
+
+    def is_of(self, image: Image) -> bool:
+        """Whether a point of the target is one of this collection's."""
+        return not self.mapped or image.payload.get("_source_collection") == self.source
 
 
 class Application:
@@ -96,9 +118,11 @@ class Application:
         if self.active == "source":
             await _upsert(self.source, collection.source, {point_id: image})
         else:
-            mapped = _unnormalised(collection.mapping).image(image)
             await _upsert(
-                self.target, collection.target, {point_id: mapped}, collection.mapping.vector
+                self.target,
+                collection.target,
+                _at_target(collection, {point_id: image}, _unnormalised(collection.mapping)),
+                collection.mapping.vector,
             )
         await self._emit(
             event(
@@ -120,15 +144,17 @@ class Application:
         payload.pop("tags", None)
         collection.records[point_id] = Image(old.vector, payload)
         client, name, rename = self.source, collection.source, {}
+        place = point_id
         if self.active == "target":
             client, name, rename = (
                 self.target,
                 collection.target,
                 collection.mapping.rename,
             )
+            place = collection.place(point_id)
         mapped = {rename.get(field, field): value for field, value in changed.items()}
-        await client.set_payload(name, mapped, points=[point_id], wait=True)
-        await client.delete_payload(name, [rename.get("tags", "tags")], [point_id], wait=True)
+        await client.set_payload(name, mapped, points=[place], wait=True)
+        await client.delete_payload(name, [rename.get("tags", "tags")], [place], wait=True)
         await self._emit(
             event(
                 "patch",
@@ -146,10 +172,11 @@ class Application:
         source = self.active == "source"
         client = self.source if source else self.target
         name = collection.source if source else collection.target
-        await client.delete(name, [point_id], wait=True)
+        await client.delete(
+            name, [point_id if source else collection.place(point_id)], wait=True
+        )
         if self.changes % 2:
-            key, _ = event("delete", collection.source, point_id)
-            await self._emit((key, None))
+            await self._emit((key(collection.source, point_id), None))
         else:
             await self._emit(event("delete", collection.source, point_id, **self._stamp))
 
@@ -290,9 +317,12 @@ class Application:
             if store == "source":
                 found = await read(self.source, collection.source)
                 mapping = Mapping(normalised=mapping.normalised)
+                records = collection.records
+                wanted = {name: mapping.image(image) for name, image in records.items()}
             else:
-                found = await read(self.target, collection.target, mapping.vector)
-            wanted = {key: mapping.image(image) for key, image in collection.records.items()}
+                every = await read(self.target, collection.target, mapping.vector)
+                found = {name: each for name, each in every.items() if collection.is_of(each)}
+                wanted = _at_target(collection, collection.records, mapping)
             told += [
                 f"{store} {collection.source}/{each}" for each in differences(wanted, found)
             ]
@@ -310,6 +340,16 @@ class Application:
 
 def _unnormalised(mapping: Mapping) -> Mapping:
     return msgspec.structs.replace(mapping, normalised=False)
+
+
+def _at_target(collection: Collection, records: Records, mapping: Mapping) -> Records:
+    moved = {point_id: mapping.image(image) for point_id, image in records.items()}
+    return {
+        collection.place(point_id): Image(
+            image.vector, {**image.payload, **collection.origin(point_id)}
+        )
+        for point_id, image in moved.items()
+    }
 
 
 async def _upsert(

@@ -127,7 +127,12 @@ def listed(collection: Collection) -> Document:
         transform["rename"] = collection.mapping.rename
     if collection.mapping.vector:
         transform["vectors"] = {"": collection.mapping.vector}
-    return {"source": collection.source, "target": collection.target, "transform": transform}
+    return {
+        "source": collection.source,
+        "target": collection.target,
+        "ids": "mapped" if collection.mapped else "auto",
+        "transform": transform,
+    }
 
 
 def kafka_feed(servers: str, topic: str, **more: Any) -> Document:

@@ -10,11 +10,13 @@ import pytest
 from replicator.errors import Refused
 from replicator.kinds import kinds, variants
 from replicator.migration.copy.transfer import export_settings, import_settings
+from replicator.migration.evidence.taken import named_or_found
 from replicator.migration.preflight.routes import wanted_target
 from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.ports.kind import DirectoryOf
 from replicator.settings.load import from_toml
 from replicator.settings.settings import Settings
+from replicator.stream.reading import Reader
 from replicator.wiring import make_stores
 from tests.kinds.conftest import brings
 
@@ -92,6 +94,34 @@ def test_each_store_is_told_of_its_own_collections() -> None:
     told = settings(source_options={"key": "isbn"}, target_options={"key": "n"})
     stores: Any = make_stores(told)
     assert [store.chosen for store in stores] == [{"a": "isbn"}, {"b": "n"}]
+
+
+async def test_both_stores_are_told_of_each_collection_that_a_pattern_takes() -> None:
+    options = {"source_options": {"key": "isbn"}, "target_options": {"key": "n"}}
+    told = from_toml(
+        {
+            "name": "articles",
+            "source": {"kind": "optioned", "place": "here"},
+            "target": {"kind": "optioned", "place": "there"},
+            "collections": [{"source": "docs-*", **options}],
+            "feed": {"kind": "none"},
+        },
+        {},
+        variants(),
+    )
+    stores: Any = make_stores(told)
+    assert [store.chosen for store in stores] == [{}, {}]
+
+    async def collections() -> list[str]:
+        return ["docs-a", "docs-b", "other"]
+
+    stores[0].collections = collections
+    named, _ = await named_or_found(told, None, *map(Reader, stores))
+    assert [each.source for each in named.collections] == ["docs-a", "docs-b"]
+    assert [store.chosen for store in stores] == [
+        {"docs-a": "isbn", "docs-b": "isbn"},
+        {"docs-a": "n", "docs-b": "n"},
+    ]
 
 
 def test_an_option_that_is_not_given_is_told_at_its_default() -> None:

@@ -8,7 +8,9 @@ import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -47,7 +49,7 @@ def folder(package: Path) -> Path:
     return package
 
 
-def settings(folder: Path, source: str, target: str) -> Settings:
+def settings(folder: Path, source: str, target: str, **given: Any) -> Settings:
     """A plain copy from one place to another, each of the kind that its name ends in."""
 
     def store(place: str) -> dict[str, str]:
@@ -61,6 +63,7 @@ def settings(folder: Path, source: str, target: str) -> Settings:
             "collections": [{"source": "docs", "target": "docs"}],
             "feed": {"kind": "none"},
             "state": {"path": str(folder / f"{target}.state")},
+            **given,
         },
         {},
         variants(),
@@ -90,8 +93,8 @@ async def both(settings: Settings) -> AsyncIterator[tuple[Store, Store]]:
         await target.close()
 
 
-async def content(store: Store) -> dict[PointId, Point]:
-    chunks = await store.split("docs", 3)
+async def content(store: Store, collection: str = "docs") -> dict[PointId, Point]:
+    chunks = await store.split(collection, 3)
     pages = [page for chunk in chunks async for page in store.scan(chunk, None, 100)]
     return {point.id: point for page in pages for point in page.points}
 
@@ -107,6 +110,25 @@ async def test_a_collection_goes_there_and_back_unchanged(folder: Path) -> None:
     async with both(back) as (middle, target):
         assert await content(middle) == wanted
         assert await content(target) == wanted
+
+
+async def test_all_that_a_store_lists_goes_there_and_back_the_unnamed_too(folder: Path) -> None:
+    names = ["", "docs", "x*"]
+    there = settings(folder, "in.shelf", "middle.jsonl", collections="*")
+    back = settings(folder, "middle.jsonl", "out.shelf", collections="*")
+    async with both(there) as (source, _):
+        for number, name in enumerate(names):
+            await source.ensure(msgspec.structs.replace(WHOLE, name=name))
+            await source.apply(WriteBatch(name, (Upsert(POINTS[number]),)))
+    for told in (there, back):
+        [taken] = [each for each in await preflight(told) if each.code == "collections-taken"]
+        assert taken.message == "3 collections travel: '', 'docs', 'x*'"
+        assert await migrate(told) is Phase.COMPLETE
+    async with both(back) as (middle, target):
+        for store in (middle, target):
+            assert await store.collections() == names
+            for number, name in enumerate(names):
+                assert await content(store, name) == {POINTS[number].id: POINTS[number]}
 
 
 async def test_what_the_store_cannot_hold_is_kept_as_a_dead_letter(folder: Path) -> None:

@@ -10,7 +10,11 @@ import pytest
 from replicator.connectors.jsonl.kind import JsonlSettings
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.errors import Refused
-from replicator.migration.copy.transfer import export_settings, import_settings
+from replicator.migration.copy.transfer import (
+    export_settings,
+    import_settings,
+    leave_manifest,
+)
 from replicator.ports.kind import DirectoryOf
 from replicator.settings.feeds import ChangelogSettings, NoFeedSettings
 from replicator.settings.settings import BackfillSettings, Settings
@@ -133,3 +137,48 @@ def test_what_a_collection_accepts_is_accepted_of_its_export_and_import() -> Non
     for made in (export_settings, import_settings):
         copied = made(settings, side="target", collections=[], directory="d", files=FILES)
         assert [each.accept for each in copied.collections] == [["loss-sharding-method"], []]
+
+
+# -- a target that several sources share ---------------------------------------------------
+
+SHARED = msgspec.structs.replace(
+    SETTINGS,
+    collections=[
+        CollectionSettings(
+            source=name, target="all", ids="mapped", accept=["loss-setting", code]
+        )
+        for name, code in (("books", "loss-shard-number"), ("films", "loss-metadata"))
+    ],
+)
+
+
+def test_a_shared_target_is_exported_and_imported_once_as_it_is() -> None:
+    made = export_settings(SHARED, side="target", collections=[], directory="out", files=FILES)
+    assert names(made) == [("all", "all")]
+    assert (made.collections[0].ids, made.collections[0].accept) == ("auto", ["loss-setting"])
+    back = import_settings(SHARED, side="target", collections=[], directory="in", files=FILES)
+    assert names(back) == [("all", "all")]
+    assert (
+        len(
+            export_settings(
+                SHARED, side="source", collections=[], directory="out", files=FILES
+            ).collections
+        )
+        == 2
+    )
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+@pytest.mark.parametrize(
+    ("side", "exported", "there"),
+    [("target", "source", ("books", "films")), ("source", "target", ("all",))],
+)
+def test_files_of_several_collections_never_become_those_of_one_or_the_other_way(
+    side: str, exported: str, there: tuple[str, ...], manifest: bool, tmp_path: Path
+) -> None:
+    if manifest:
+        leave_manifest(SHARED, str(tmp_path), exported, dict.fromkeys(there, 1))
+    files = DirectoryOf(settings=FILES.settings, holds=lambda _, name: name in there)
+    with pytest.raises(Refused) as caught:
+        import_settings(SHARED, side=side, collections=[], directory=str(tmp_path), files=files)
+    assert caught.value.code == "target-shared"

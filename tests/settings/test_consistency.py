@@ -280,3 +280,50 @@ def test_another_decoder_or_column_map_is_another_plan() -> None:
     ]
     assert len(set(plans)) == 3
     assert fingerprint(read(feed=KAFKA | {"decoder": "replicator"})) == plans[0]
+
+
+def sharing(*tables: dict[str, Any]) -> dict[str, Any]:
+    names = ("a", "b", "c")
+    return {
+        "collections": [
+            {"source": name, "target": "all", **table}
+            for name, table in zip(names, tables, strict=False)
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("tables", "path", "says"),
+    [
+        (({}, {}), "collections[1].target", "collections[0] does not say so"),
+        (
+            ({"ids": "mapped"}, {"ids": "keep"}),
+            "collections[1].target",
+            "collections[1] does not",
+        ),
+        (
+            ({"ids": "mapped"}, {"ids": "mapped"}, {}),
+            "collections[2].target",
+            'one for both needs `ids = "mapped"` in each',
+        ),
+        (
+            ({"ids": "mapped", "target_options": {"shard_number": 2}}, {"ids": "mapped"}),
+            "collections[1].target_options",
+            "are not those of collections[0]",
+        ),
+    ],
+)
+def test_several_sources_have_one_target_only_where_each_says_so(
+    tables: Any, path: str, says: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        read(**sharing(*tables))
+    assert caught.value.message.startswith(path + ": ")
+    assert says in caught.value.message
+
+
+def test_tables_that_share_a_target_by_mapped_ids_are_taken() -> None:
+    options = {"ids": "mapped", "target_options": {"shard_number": 2}}
+    settings = read(**sharing(options, options))
+    assert settings.targets == ["all"]
+    assert [collection.ids for collection in settings.collections] == ["mapped"] * 2

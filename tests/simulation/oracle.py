@@ -60,9 +60,12 @@ def target_id(plan: CollectionPlan, point_id: PointId) -> PointId:
     if isinstance(point_id, ScopedId):
         if plan.fan_in:
             return mapped
+        if plan.shared:
+            return ScopedId(point_id.scope, mapped)
         kept = isinstance(point_id.id, int) or _is_uuid(point_id.id)
         return point_id if kept else ScopedId(point_id.scope, mapped)
-    return point_id if isinstance(point_id, int) or _is_uuid(point_id) else mapped
+    kept = isinstance(point_id, int) or _is_uuid(point_id)
+    return point_id if kept and not plan.shared else mapped
 
 
 def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | None:
@@ -87,6 +90,8 @@ def carried(plan: CollectionPlan, point_id: PointId, image: Image) -> Point | No
         made["_source_id"] = point_id.id if isinstance(point_id, ScopedId) else point_id
         if isinstance(point_id, ScopedId) and plan.fan_in:
             made["_source_scope"] = point_id.scope
+        if plan.shared:
+            made["_source_collection"] = plan.source
     names = steps.vectors
     vectors = {
         name if names is None else names[name]: vector

@@ -67,6 +67,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     """The target has none: all points lie together there."""
     flat: bool = False
     """The target holds no maps and no lists."""
+    shared: bool = False
+    """Another one has the same target, and the same ids."""
 
     @property
     def source(self) -> str:
@@ -147,6 +149,8 @@ def draw_story(seed: int, random: Random, story: str) -> Plan:
     chance = Random(f"scopes {seed}")
     target_scopes = chance.random() < 0.6
     collections = [_with_scopes(chance, target_scopes, plan) for plan in collections]
+    if len(collections) > 1 and Random(f"shared {seed}").random() < 0.4:
+        collections = _sharing(*collections)
     marks = random.random() < 0.7 or story in {"restored", "second"}
     # Of their own, so that they leave what a seed draws besides as it was before them.
     rules = Random(f"rules {seed}")
@@ -276,6 +280,22 @@ def _with_scopes(random: Random, target: bool, plan: CollectionPlan) -> Collecti
         scoped=True,
         fan_in=not target,
     )
+
+
+def _sharing(first: CollectionPlan, second: CollectionPlan) -> list[CollectionPlan]:
+    """Both lead to the first one's target, which is to hold what each of them has."""
+    steps = msgspec.structs.replace(
+        second.settings.transform, vectors=first.settings.transform.vectors
+    )
+    other = msgspec.structs.replace(
+        first.settings, source=second.source, ids="mapped", transform=steps
+    )
+    return [
+        msgspec.structs.replace(
+            first, settings=msgspec.structs.replace(first.settings, ids="mapped"), shared=True
+        ),
+        msgspec.structs.replace(first, settings=other, versioned=second.versioned, shared=True),
+    ]
 
 
 def _settings(

@@ -6,12 +6,14 @@ looks as if it proved something.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from replicator.codecs.keys import encode_key
 from replicator.errors import OutcomeUnknown, Recovery, recovery
 from replicator.migration.copy import backfill
 from replicator.migration.cutover.closed_fence import ClosedFence
@@ -25,15 +27,16 @@ from replicator.migration.evidence.identity import Identity
 from replicator.migration.evidence.verified import read_verified
 from replicator.migration.migration import Migration
 from replicator.migration.preflight import routes
+from replicator.migration.preflight.routes import Atlas
 from replicator.migration.process import copying
 from replicator.migration.process.engine import Engine
 from replicator.migration.process.operations import Operations
 from replicator.model.command import Command, Resume
 from replicator.model.epoch import Epochs
-from replicator.model.event import ChangeEvent, Op
+from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.letter import DeadLetter
 from replicator.model.phase import Direction
-from replicator.model.point import Point
+from replicator.model.point import Point, PointId, scope_of, within
 from replicator.model.position import Place, Positions
 from replicator.model.schema import CollectionSchema
 from replicator.model.scopes import Scopes
@@ -42,6 +45,7 @@ from replicator.stream import coalesce, fold
 from replicator.stream.bases import Bases
 from replicator.stream.guard import WriteGuard
 from replicator.stream.holds import Holds
+from replicator.stream.ids import NAMESPACE, IdMap
 from replicator.stream.lanes import Lanes
 from replicator.stream.ownership import Lease, Ownership, Purpose
 from replicator.stream.writing import Writer
@@ -331,6 +335,24 @@ def one_scope_of_two_travels(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(routes, "scopes_of", scopes_of)
 
 
+def ids_of_two_sources_meet(patch: pytest.MonkeyPatch) -> None:
+    def mapped(ids: IdMap, source_id: PointId) -> PointId:
+        spelled = encode_key(Key("any", source_id)).decode()
+        at_target = str(uuid.uuid5(NAMESPACE, spelled))
+        return within(scope_of(source_id) if ids._target.scoped else None, at_target)
+
+    patch.setattr(IdMap, "_mapped", mapped)
+
+
+def points_of_another_are_strays(patch: pytest.MonkeyPatch) -> None:
+    origins = Atlas.origins
+
+    def of_the_first(atlas: Atlas, collections: Sequence[str], point: Point) -> list[Key]:
+        return origins(atlas, collections[:1], point)
+
+    patch.setattr(Atlas, "origins", of_the_first)
+
+
 BITES = (
     "differ",
     "while the application owned it",
@@ -403,6 +425,10 @@ def has_scopes(plan: Plan) -> bool:
     return any(collection.scoped for collection in plan.collections)
 
 
+def shares(plan: Plan) -> bool:
+    return any(collection.shared for collection in plan.collections)
+
+
 def crashes(plan: Plan) -> bool:
     return bool(plan.crashes)
 
@@ -413,6 +439,7 @@ FOUND_AT: dict[Plant, int] = {
     bookmarks_not_compared: 179,
     letters_settled_across_partitions: 143,
     base_believed_however_stale: 936,
+    points_of_another_are_strays: 61,
 }
 """Where the rarest were last found: looked at first, and a hint only."""
 
@@ -443,6 +470,8 @@ FOUND_AT: dict[Plant, int] = {
         (mark_not_looked_at, loses_the_state),
         (letters_settled_across_partitions, poisoned),
         (one_scope_of_two_travels, has_scopes),
+        (ids_of_two_sources_meet, shares),
+        (points_of_another_are_strays, shares),
     ],
     ids=lambda value: value.__name__,
 )

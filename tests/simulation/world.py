@@ -22,7 +22,7 @@ from replicator.errors import Fatal, Refused, Rejected, ReplicatorError
 from replicator.model.command import Answer
 from replicator.model.letter import DeadLetter
 from replicator.model.phase import TERMINAL, Direction, Phase
-from replicator.model.point import PointId
+from replicator.model.point import Point, PointId
 from replicator.model.record import MigrationRecord
 from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.model.traits import IdRules, Lists, PayloadRules
@@ -38,7 +38,7 @@ from tests.simulation.application import Application
 from tests.simulation.coverage import Coverage
 from tests.simulation.meddling import Meddler
 from tests.simulation.oracle import differences, expected_source, expected_target, target_id
-from tests.simulation.plan import NO_OTHER_EPOCH, SOURCE_IDS, TARGET_IDS, Plan
+from tests.simulation.plan import NO_OTHER_EPOCH, SOURCE_IDS, TARGET_IDS, CollectionPlan, Plan
 from tests.simulation.process import Killed, Process
 from tests.simulation.trace import Trace
 
@@ -447,7 +447,7 @@ class World:
                     if collection == plan.source
                 }
                 expected = expected_target(plan, application.model)
-                found = self.target.points(plan.target)
+                found = self._at_target(plan)
             else:
                 but = {pid for collection, pid in unsure if collection == plan.source}
                 expected = expected_source(plan, application.model)
@@ -457,6 +457,22 @@ class World:
                 for line in differences(expected, found, plan.distance, but)
             ]
         return told
+
+    def _at_target(self, plan: CollectionPlan) -> dict[PointId, Point]:
+        """The points there that say they are the collection's; of several, the first has those
+        that say nothing.
+        """
+        every = self.target.points(plan.target)
+        if not plan.shared:
+            return every
+        first = plan.source == self.plan.collections[0].source
+        named = {other.source for other in self.plan.collections}
+        return {
+            point_id: point
+            for point_id, point in every.items()
+            if (said := point.payload.get("_source_collection")) == plan.source
+            or (first and said not in named)
+        }
 
     def _landed(self, side: Direction, collection: str, write: Write) -> None:
         name = "source" if side is Direction.FORWARD else "target"

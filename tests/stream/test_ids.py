@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replicator.codecs.keys import encode_key
 from replicator.errors import Rejected
 from replicator.model.event import Key
-from replicator.model.point import PointId
+from replicator.model.point import PointId, ScopedId
 from replicator.model.schema import CollectionSchema, IdKinds, is_uuid
 from replicator.stream.ids import NAMESPACE, SOURCE_ID, IdMap
 
@@ -157,3 +157,61 @@ def test_every_id_gets_a_place_that_the_target_can_hold_and_the_way_back_from_it
     assert back is not None
     assert encode_key(key(back)) == encode_key(key(point_id))
     assert type(back) is type(point_id)
+
+
+# -- every id mapped -----------------------------------------------------------------------
+
+
+def mapped(collection: str = "articles", target: IdKinds = QDRANT) -> IdMap:
+    return IdMap("mapped", schema(target), collection, schema(QDRANT))
+
+
+def test_with_mapped_every_id_is_the_uuid_of_its_event_key_fitting_or_not() -> None:
+    for point_id in (0, 5, UUID, "x"):
+        spelled = encode_key(key(point_id)).decode()
+        assert mapped().to_target(key(point_id)) == str(uuid.uuid5(NAMESPACE, spelled))
+        assert mapped().maps(point_id)
+    fields = {"_source_id": 5, "_source_collection": "articles"}
+    assert mapped().origin(key(5)) == fields
+
+
+@given(st.sampled_from([0, 7, UUID]), st.sampled_from(["articles", "drafts", "a/b", ""]))
+def test_a_mapped_point_leads_back_in_its_own_collection_and_in_no_other(
+    point_id: PointId, collection: str
+) -> None:
+    ours = mapped(collection)
+    payload = ours.origin(Key(collection, point_id))
+    target_id = ours.to_target(Key(collection, point_id))
+    assert ours.candidates(target_id, payload) == [point_id]
+    lie = payload | {"_source_collection": "another"}
+    for other in {"articles", "drafts", "a/b", ""} - {collection}:
+        assert mapped(other).candidates(target_id, payload) == []
+        assert mapped(other).candidates(target_id, lie) == []
+
+
+def test_with_mapped_a_point_is_never_taken_for_the_source_id_that_its_own_id_spells() -> None:
+    assert mapped().candidates(UUID, {}) == []
+    assert mapped().candidates(UUID, {SOURCE_ID: UUID}) == []
+
+
+@given(st.one_of(st.integers(0, 2**64 - 1), st.uuids().map(str), st.text(min_size=1)))
+def test_a_stray_has_a_name_that_leads_to_it_and_that_no_key_has(target_id: PointId) -> None:
+    ids = mapped(target=QDRANT | IdKinds.STRING)
+    name = ids.stray(target_id)
+    assert ids.of_stray(name) == target_id
+    with pytest.raises(Rejected) as caught:
+        ids.to_target(key(name))
+    assert caught.value.code == "id-invalid"
+    within = ids.stray(ScopedId("tenant", 5))
+    assert ids.of_stray(within) == ScopedId("tenant", 5)
+
+
+@pytest.mark.parametrize("name", [5, "x", "_target:", "_target:{}", '_target:"'])
+def test_what_is_no_name_of_a_stray_leads_nowhere(name: PointId) -> None:
+    assert mapped().of_stray(name) is None
+
+
+def test_elsewhere_a_stray_is_called_by_its_own_id() -> None:
+    assert ids().stray(UUID) == UUID
+    assert ids().of_stray('_target:"x"') is None
+    assert ids(IdKinds.STRING).to_target(key('_target:"x"')) == '_target:"x"'

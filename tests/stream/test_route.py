@@ -42,6 +42,9 @@ class Embedding:
     def candidates(self, target_id: PointId, payload: Payload) -> list[PointId]:
         return [target_id]
 
+    def stray(self, target_id: PointId) -> PointId:
+        return target_id
+
     def target_vector(self, name: str) -> str | None:
         return name
 

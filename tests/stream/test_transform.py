@@ -255,3 +255,14 @@ def test_in_reverse_everything_passes_as_it_is() -> None:
         assert made.unset_vectors == ("v",)
     assert back.identity
     assert back.lossy == []
+
+
+@pytest.mark.parametrize("field", ["_source_id", "_source_scope", "_source_collection"])
+def test_what_tells_where_a_point_came_from_is_nobodys_to_set(field: str) -> None:
+    setting: dict[str, Any] = {"constant": {field: "x"}}
+    with pytest.raises(Refused) as caught:
+        transform("mapped", **setting)
+    assert caught.value.code == "transform-invalid"
+    transform("keep", **setting)
+    if field == "_source_collection":
+        transform("auto", **setting)

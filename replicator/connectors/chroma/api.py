@@ -103,6 +103,13 @@ class Api(Protocol):
         """How many records one request that writes may hold."""
         ...
 
+    async def names(self, offset: int, limit: int) -> list[str]:
+        """
+        Collections by their place: `limit` of them or fewer, and none behind the last. One
+        moves towards the first place as others are deleted.
+        """
+        ...
+
     async def find(self, name: str) -> Found | None:
         """The collection of a name."""
         ...

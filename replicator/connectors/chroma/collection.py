@@ -35,6 +35,9 @@ from replicator.model.traits import Traits
 
 T = TypeVar("T")
 
+_NAMES_AT_ONCE = 100
+"""Collections of one page; each comes with its settings."""
+
 _MARK_KEYS = (CAPTURE_KEY, EPOCH_KEY, INCARNATION_KEY)
 
 
@@ -67,6 +70,16 @@ class Collections:
             # It was deleted, and perhaps made anew under another id.
             self._known.pop(name, None)
             raise Refused(missing, exc.message) from exc
+
+    async def names(self) -> list[str]:
+        """What there is, sorted. A collection that others delete meanwhile may hide one for a
+        moment: those behind it move.
+        """
+        names: list[str] = []
+        # Up to an empty page: a server may give fewer than it is asked for.
+        while page := await self._api.names(len(names), _NAMES_AT_ONCE):
+            names += page
+        return sorted(set(names))
 
     async def describe(self, name: str) -> CollectionSchema | None:
         """The schema with an exact count, or None."""

@@ -52,6 +52,16 @@ class EmbeddedApi:
         """As in Api."""
         return int(await self._do(lambda: self._opened().get_max_batch_size()))
 
+    async def names(self, offset: int, limit: int) -> list[str]:
+        """As in Api."""
+
+        def look() -> list[str]:
+            if not self._is_there:
+                return []
+            return [each.name for each in self._opened().list_collections(limit, offset)]
+
+        return await self._do(look)
+
     async def find(self, name: str) -> Found | None:
         """As in Api."""
 

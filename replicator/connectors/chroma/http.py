@@ -134,6 +134,11 @@ class HttpApi:
         checks = await self._read("GET", f"{self._root}/pre-flight-checks", _Checks)
         return checks.max_batch_size
 
+    async def names(self, offset: int, limit: int) -> list[str]:
+        """As in Api."""
+        path = f"{self._database}/collections?offset={offset}&limit={limit}"
+        return [each.name for each in await self._read("GET", path, list[_Collection])]
+
     async def find(self, name: str) -> Found | None:
         """As in Api."""
         path = f"{self._database}/collections/{quote(name, safe='')}"

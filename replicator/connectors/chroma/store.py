@@ -81,6 +81,10 @@ class ChromaStore:
         """How long after an unknown outcome a write may still land. See `embedded` for 0."""
         return 0.0 if self._settings.path else float(self._settings.late_write_bound)
 
+    async def collections(self) -> list[str]:
+        """Those of the database, page by page."""
+        return await self._collections.names()
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """The schema, with an exact count of points; None when there is no such collection."""
         return await self._collections.describe(collection)

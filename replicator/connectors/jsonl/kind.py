@@ -43,7 +43,9 @@ class JsonlSettings(StoreSettings, tag="jsonl", tag_field="kind", frozen=True):
             yield "segment_bytes", why
 
     def unfit(self, collection: str) -> str | None:
-        """Names that a file cannot have, whatever becomes of them on the way."""
+        """Names that a file cannot have, whatever becomes of them on the way. The empty one has
+        a file as others do.
+        """
         if collection in (".", "..") or any(char in collection for char in "/\\\0"):
             return "cannot be the name of a file"
         return None

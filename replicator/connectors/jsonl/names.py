@@ -10,6 +10,8 @@ the whole name.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -23,12 +25,14 @@ SUFFIX = ".jsonl"
 _STEM_MAX = 240
 """Bytes before the suffix; a file under way has `.new` behind it as well."""
 _DIGITS = 32
+_EMPTY = "="
+"""Of the collection without a name: a file that is all suffix would be a hidden one."""
 _BROKEN = re.compile(r"%[0-9A-F]?$")
 
 
 def file_name(collection: str) -> str:
     """The name of a collection's file."""
-    stem = quote(collection, safe="")
+    stem = quote(collection, safe="") or _EMPTY
     if len(stem) > _STEM_MAX:
         head = _BROKEN.sub("", stem[: _STEM_MAX - _DIGITS - 1])
         stem = f"{head}={sha256(collection.encode()).hexdigest()[:_DIGITS]}"
@@ -41,6 +45,8 @@ def collection_of(path: Path) -> str:
     the file's header does not say it.
     """
     stem = path.name.removesuffix(SUFFIX)
+    if stem == _EMPTY:
+        return ""
     if "=" not in stem:
         return unquote(stem)
     with path.open("rb") as file:
@@ -52,3 +58,16 @@ def collection_of(path: Path) -> str:
     if file_name(name) != path.name:
         raise Refused("bad-request", f"{path} does not say which collection it holds")
     return name
+
+
+def listed(files: Iterable[Path]) -> list[str]:
+    """The collections that these files hold, sorted. One whose name is not as we write it is
+    none of them: nobody would find it by the name of a collection.
+    """
+    names = []
+    for path in files:
+        if path.name.endswith(SUFFIX):
+            with suppress(Refused):
+                name = collection_of(path)
+                names += [name] if file_name(name) == path.name else []
+    return sorted(names)

@@ -25,7 +25,7 @@ from replicator.connectors.jsonl.change import line_of
 from replicator.connectors.jsonl.kind import JSONL, JsonlSettings
 from replicator.connectors.jsonl.line import Header, Layout, encode
 from replicator.connectors.jsonl.log import CollectionLog, create, replace
-from replicator.connectors.jsonl.names import file_name
+from replicator.connectors.jsonl.names import file_name, listed
 from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
 from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
@@ -81,6 +81,16 @@ class JsonlStore:
         return 0.0
 
     # -- reading --------------------------------------------------------------------------
+    async def collections(self) -> list[str]:
+        """Those whose files lie in the directory, under the names that files have here."""
+
+        def look() -> list[str]:
+            if not self._directory.exists():
+                return []
+            return listed(self._directory.iterdir())
+
+        return await self._do(look)
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """What the file's header says; without one, that nothing is known of its vectors."""
         return await self._do(lambda: self._described(collection))

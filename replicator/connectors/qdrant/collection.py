@@ -55,6 +55,11 @@ class Collections:
         self._channel = channel
         self._settings = settings
 
+    async def names(self) -> list[str]:
+        """What there is, sorted."""
+        reply = await self._channel.read("Collections", "List", wire().ListCollectionsRequest())
+        return sorted(each.name for each in reply.collections)
+
     async def describe(self, name: str) -> CollectionSchema | None:
         """The schema with an exact count, or None."""
         info = await self._info(name)

@@ -81,6 +81,10 @@ class QdrantStore:
         """How long after an unknown outcome a write may still land."""
         return float(self._settings.late_write_bound)
 
+    async def collections(self) -> list[str]:
+        """Those that the key may see, all in one reply. Aliases have a list of their own."""
+        return await self._collections.names()
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """The schema, with an exact count of points; None when there is no such collection."""
         return await self._collections.describe(collection)

@@ -21,11 +21,12 @@ from functools import partial
 import msgspec
 
 from replicator import failpoints
-from replicator.errors import Blocked, Rejected
+from replicator.errors import Blocked, Refused, Rejected
 from replicator.metrics import Metrics
 from replicator.migration.copy.pace import Pace
 from replicator.migration.preflight.planned import keep_plans, read_plans
 from replicator.migration.preflight.routes import Atlas, wanted_target
+from replicator.migration.preflight.shared import Targets
 from replicator.model.event import Key
 from replicator.model.finding import Severity
 from replicator.model.letter import RejectedRecord
@@ -37,7 +38,6 @@ from replicator.ports.state import StateStore
 from replicator.ports.store import Page, Planner, StoreWriter
 from replicator.ports.transform import Row
 from replicator.settings.settings import BackfillSettings, Settings
-from replicator.stream.compatibility import losses
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Revoked
 from replicator.stream.patience import Patience
@@ -62,24 +62,30 @@ async def prepare_target(
     named in `wipe` are ever wiped, and none once rows were copied (`resumed`); a store that
     keeps no mark is then trusted. Raises Blocked("target-not-empty").
     """
-    plans = await read_plans(state) if resumed else {}
+    kept = await read_plans(state) if resumed else {}
+    targets = Targets()
     # Before anything is wiped or made, of any collection, everything has been looked at.
     at_target: dict[str, CollectionSchema | None] = {}
     for collection in settings.collections:
         name = collection.target
-        at_target[name] = await target.describe(name)
+        if name not in at_target:
+            at_target[name] = await target.describe(name)
         if resumed and at_target[name] is None:
             raise Blocked(
                 "target-missing", f"target collection {name!r} vanished during the copy"
             )
-        if name not in plans:
-            schema = await source.schema(collection.source)
-            plans[name] = await wanted_target(
-                collection, schema, target.store, capture_id=capture_id
-            )
-            for finding in losses(collection, schema, plans[name], at_target[name]):
-                if finding.severity is Severity.BLOCKS:
-                    raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
+        if name in kept:
+            continue
+        schema = await source.schema(collection.source)
+        wanted = await wanted_target(collection, schema, target.store, capture_id=capture_id)
+        try:
+            targets.add(collection, schema, wanted, at_target[name])
+        except Refused as error:
+            raise Blocked(error.code, f"target/{name}: {error.message}") from error
+    for finding in targets.losses():
+        if finding.severity is Severity.BLOCKS:
+            raise Blocked(finding.code, f"{finding.subject}: {finding.message}")
+    plans = kept | targets.plans
     await keep_plans(state, plans)
     known = (capture_id, None) if resumed else (capture_id,)
     for name in await _to_wipe(target, at_target, known, () if resumed else wipe):
@@ -163,13 +169,13 @@ class Backfill:
             return False
         await failpoints.reached("backfill.before-finish")
         plans = await read_plans(self._state)
-        for route in self._atlas.forward.values():
-            if isinstance(self._target, Planner) and route.store in plans:
-                configuring = partial(self._target.configure, plans[route.store])
+        for store in self._atlas.stores:
+            if isinstance(self._target, Planner) and store in plans:
+                configuring = partial(self._target.configure, plans[store])
                 await self._writer.administer(self._lease, configuring)
-            ending = partial(self._target.finish_bulk, route.store)
+            ending = partial(self._target.finish_bulk, store)
             with self._patience.waits.waiting(
-                "index-build", f"{route.store}: the target builds its index"
+                "index-build", f"{store}: the target builds its index"
             ):
                 await self._lease.while_held(self._patience.until_answered(ending))
         await failpoints.reached("backfill.after-finish")

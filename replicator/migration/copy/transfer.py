@@ -10,6 +10,7 @@ which; so an import finds them again at either side, whatever they are called th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -178,21 +179,45 @@ def _words(
         other = {each.source: each.target for each in settings.collections}
     else:
         other = {each.target: each.source for each in settings.collections}
+    shared = _shared(settings)
     manifest = read_manifest(directory)
     if manifest is not None and manifest.side != side:
         # A file that somebody has renamed since bears the name that it was given.
-        return {name: name if not is_there(other[name]) else other[name] for name in names}
+        return {
+            name: _unshared(name, other[name], shared) if is_there(other[name]) else name
+            for name in names
+        }
     if (
         manifest is None
         and not any(is_there(name) for name in names)
         and all(is_there(other[name]) for name in names)
     ):
-        return {name: other[name] for name in names}
+        return {name: _unshared(name, other[name], shared) for name in names}
     return {name: name for name in names}
 
 
+def _shared(settings: Settings) -> set[str]:
+    """The target's collections to which several tables lead."""
+    targets = Counter(collection.target for collection in settings.collections)
+    return {name for name, tables in targets.items() if tables > 1}
+
+
+def _unshared(name: str, file: str, shared: set[str]) -> str:
+    """
+    The file, which bears the name of the other side. Raises Refused where the one holds the
+    points of several collections and the other those of one.
+    """
+    if name in shared or file in shared:
+        raise Refused(
+            "target-shared",
+            f"{file!r} cannot be imported into {name!r}: one of them holds the points of"
+            " several collections; import to the side that the files were exported from",
+        )
+    return file
+
+
 def _named(settings: Settings, side: str, wanted: Sequence[str]) -> list[str]:
-    names = [c.source if side == "source" else c.target for c in settings.collections]
+    names = list(_at_side(settings, side))
     missing = [name for name in wanted if name not in names]
     if missing:
         raise Refused(
@@ -203,8 +228,16 @@ def _named(settings: Settings, side: str, wanted: Sequence[str]) -> list[str]:
 
 
 def _at_side(settings: Settings, side: str) -> dict[str, CollectionSettings]:
-    """The collections by their names at the side."""
-    return {(c.source if side == "source" else c.target): c for c in settings.collections}
+    """The collections by their names at the side; one that several share accepts what each of
+    them does.
+    """
+    found: dict[str, CollectionSettings] = {}
+    for each in settings.collections:
+        name = each.source if side == "source" else each.target
+        first = found.get(name, each)
+        accept = [code for code in first.accept if code in each.accept]
+        found[name] = msgspec.structs.replace(first, accept=accept)
+    return found
 
 
 def _as_it_is(source: str, target: str, settings: CollectionSettings) -> CollectionSettings:

@@ -32,6 +32,7 @@ from replicator.model.point import PointId
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Hit, Query
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.ids import SOURCE_COLLECTION
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 
@@ -137,14 +138,31 @@ class Searching:
         known = self._atlas.sources[collection.source].vectors
         if known is not None and query.using not in known:
             raise Rejected("vector-unknown", f"the source has no vector {query.using!r}")
+        among = self._among(collection.source)
         query = await self._resolved(collection.source, query)
         return _Asked(
             query=query,
             at_source=msgspec.structs.replace(query, limit=query.limit + _MORE),
             at_target=msgspec.structs.replace(
-                query, using=(mapping or {}).get(query.using, query.using), filter=None
+                query, using=(mapping or {}).get(query.using, query.using), filter=among
             ),
         )
+
+    def _among(self, name: str) -> dict[str, Any] | None:
+        """
+        What tells a collection's points from others that lie in the same one at the target.
+        Raises Refused where nothing does: neighbours of both are no answer to compare.
+        """
+        names = self._atlas.stores[self._atlas.forward[name].store]
+        if len(names) == 1:
+            return None
+        if not self._target.traits.filters:
+            raise Refused(
+                "unsupported",
+                f"points of {', '.join(other for other in names if other != name)} lie in the"
+                " same collection of the target, and no search there can leave them out",
+            )
+        return {"must": [{"key": SOURCE_COLLECTION, "match": {"value": name}}]}
 
     async def _ask(
         self,

@@ -11,7 +11,7 @@ last comparison of a cutover reads there. Memory holds one page and the suspects
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -30,7 +30,7 @@ from replicator.model.configuration import configuration_differences
 from replicator.model.event import Key
 from replicator.model.filter import Filter
 from replicator.model.finding import Difference, Finding, SettingDifference
-from replicator.model.point import MultiVector, Point, Vector
+from replicator.model.point import MultiVector, Point, PointId, Vector
 from replicator.model.position import Positions
 from replicator.model.record import EvidenceContext
 from replicator.model.report import Report
@@ -89,8 +89,8 @@ class Verification:
         self._uncarried = 0
         self._unasked: list[str] = []
         """Queries that were put to no collection."""
-        self._read: dict[str, list[int]] = {}
-        """Keys read from source and target, where all were."""
+        self._read: dict[tuple[str, str], int] = {}
+        """By store and its own word for the collection: keys read, where all were."""
         self._started_at = 0.0
 
     async def run(self, level: str, queries: Sequence[Query] | None) -> Report:
@@ -109,7 +109,7 @@ class Verification:
                 await self._backward(per_chunk, generation)
                 progress.phase = "settling"
                 await self._settle(generation)
-            counts = await self._counts()
+            counts, together = await self._counts()
             search = await self._search(queries)
             report = Report(
                 level=level,
@@ -123,11 +123,14 @@ class Verification:
                 uncarried=self._uncarried,
                 hot=self._suspects.hot,
                 counts=counts,
+                together=together,
                 configuration=await self._configuration(),
                 findings=self._first,
                 search=search,
                 below=list(progress.recall_below),
-                warnings=self._warnings(counts, search, begun_at == self._positions()),
+                warnings=self._warnings(
+                    counts, together, search, begun_at == self._positions()
+                ),
             )
             if level == "full":
                 await failpoints.reached("verify.before-complete")
@@ -162,48 +165,62 @@ class Verification:
                     read = len(rows) + len(page.rejected)
                     # Not to be held while the next one is read.
                     del page, rows
-                    self._count(name, 0, read, rows_max)
+                    self._count("source", name, read, rows_max)
 
     async def _backward(self, rows_max: int | None, generation: int) -> None:
-        for name, route in self._atlas.forward.items():
+        for store, names in self._atlas.stores.items():
             # Extras are found by their keys: no vector is read for it.
             reading = self._pages(
                 self._target,
-                route.store,
-                self._atlas.scopes_at_target(name),
+                store,
+                self._atlas.scopes_of_all(names),
                 rows_max,
                 want=Want.KEYS,
                 budget=self._pace,
             )
             async with aclosing(reading) as pages:
                 async for page in pages:
-                    for gap in await self._unknown_to_source(name, page.points):
+                    for gap in await self._unknown_to_source(names, page.points):
                         await self._suspect(gap, generation)
                     read = len(page.points)
                     del page
-                    self._count(name, 1, read, rows_max)
+                    self._count("target", store, read, rows_max)
 
-    def _count(self, name: str, store: int, rows: int, rows_max: int | None) -> None:
+    def _count(self, store: str, name: str, rows: int, rows_max: int | None) -> None:
         progress = self._progress
         progress.compared += rows
         if progress.expected is not None:
             progress.expected = max(progress.expected, progress.compared)
         if rows_max is None:
-            self._read.setdefault(name, [0, 0])[store] += rows
+            place = (store, name)
+            self._read[place] = self._read.get(place, 0) + rows
 
-    async def _unknown_to_source(self, name: str, points: Sequence[Point]) -> list[Gap]:
-        """Target points that the source does not have. Those it has were compared the other
-        way.
+    async def _unknown_to_source(
+        self, names: Sequence[str], points: Sequence[Point]
+    ) -> list[Gap]:
         """
-        transform = self._atlas.forward[name].transform
-        candidates = [transform.candidates(point.id, point.payload) for point in points]
-        wanted = {source_id: None for group in candidates for source_id in group}
-        unknown = await self._mirror.unknown(name, list(wanted))
-        return [
-            Gap(Key(name, group[0] if group else point.id), Difference.EXTRA)
-            for point, group in zip(points, candidates, strict=True)
-            if all(source_id in unknown for source_id in group)
-        ]
+        Points of a target to which these collections lead that the source does not have. Those
+        it has were compared the other way. A stray is an extra of the first of them.
+        """
+        origins = [self._atlas.origins(names, point) for point in points]
+        wanted: dict[str, dict[PointId, None]] = {}
+        for key in (key for keys in origins for key in keys):
+            wanted.setdefault(key.collection, {})[key.id] = None
+        unknown = {
+            name: await self._mirror.unknown(name, list(ids)) for name, ids in wanted.items()
+        }
+        gaps = []
+        for point, keys in zip(points, origins, strict=True):
+            if not keys:
+                stray = self._atlas.forward[names[0]].transform.stray(point.id)
+                gaps.append(Gap(Key(names[0], stray), Difference.EXTRA))
+                continue
+            travels = self._atlas.scopes_at_target(keys[0].collection)
+            if travels is not None and not travels.hold(point.id):
+                continue  # read for another collection, of which this scope travels
+            if all(key.id in unknown[key.collection] for key in keys):
+                gaps.append(Gap(keys[0], Difference.EXTRA))
+        return gaps
 
     async def _pages(
         self,
@@ -289,17 +306,23 @@ class Verification:
 
     # -- counts and search quality ---------------------------------------------------------
 
-    async def _counts(self) -> dict[str, list[int | None]]:
-        counts = {}
-        for name, route in self._atlas.forward.items():
-            at_source = await self._source.count(
-                self._atlas.at_source(name), self._atlas.scopes.get(name)
-            )
-            at_target = await self._target.count(
-                route.store, self._atlas.scopes_at_target(name)
-            )
-            counts[name] = [at_source, at_target]
-        return counts
+    async def _counts(
+        self,
+    ) -> tuple[dict[str, list[int | None]], dict[str, list[int | None]]]:
+        """As `Report.counts` and `Report.together`."""
+        counts: dict[str, list[int | None]] = {}
+        together: dict[str, list[int | None]] = {}
+        for store, names in self._atlas.stores.items():
+            at_target = await self._target.count(store, self._atlas.scopes_of_all(names))
+            for name in names:
+                at_source = await self._source.count(
+                    self._atlas.at_source(name), self._atlas.scopes.get(name)
+                )
+                # Of a shared one a store counts all points, whosever they are.
+                counts[name] = [at_source, at_target if len(names) == 1 else None]
+            if len(names) > 1:
+                together[store] = [_sum([counts[name][0] for name in names]), at_target]
+        return counts, together
 
     async def _expected(self) -> int | None:
         """How many rows will be read, both ways; None where a store cannot say."""
@@ -307,15 +330,18 @@ class Verification:
         for name, route in self._atlas.forward.items():
             at_source, scopes = self._atlas.at_source(name), self._atlas.scopes.get(name)
             counts.append(await self._source.count(at_source, scopes, route.where))
-            at_target = self._atlas.scopes_at_target(name)
-            counts.append(await self._target.count(route.store, at_target))
-        return None if None in counts else sum(count or 0 for count in counts)
+        for store, names in self._atlas.stores.items():
+            counts.append(await self._target.count(store, self._atlas.scopes_of_all(names)))
+        return _sum(counts)
 
     async def _configuration(self) -> dict[str, list[SettingDifference]]:
         """What of the targets' configuration is not as planned, by the source's word."""
         plans = await read_plans(self._state)
         found: dict[str, list[SettingDifference]] = {}
+        sharing: dict[str, list[CollectionSettings]] = {}
         for collection in self._collections:
+            sharing.setdefault(collection.target, []).append(collection)
+        for collection, *others in sharing.values():
             # A migration that an earlier release began has no plan: one is made now.
             wanted = plans.get(collection.target) or await wanted_target(
                 collection,
@@ -326,7 +352,8 @@ class Verification:
             actual = await self._target.describe(collection.target)
             if actual is None:
                 continue  # a vanished collection is found by everything else
-            differences = configuration_differences(wanted, actual, collection.accept)
+            accepted = set(collection.accept).intersection(*(x.accept for x in others))
+            differences = configuration_differences(wanted, actual, accepted)
             if differences:
                 found[collection.source] = differences
         self._progress.configuration = sum(
@@ -392,6 +419,7 @@ class Verification:
     def _warnings(
         self,
         counts: dict[str, list[int | None]],
+        together: dict[str, list[int | None]],
         search: dict[str, dict[str, Any]],
         quiet: bool,
     ) -> list[str]:
@@ -407,16 +435,41 @@ class Verification:
                 found.append(
                     f"{name}: the source counts {both[0]} points, the target {both[1]}"
                 )
-            read = self._read.get(name, [])
-            for store, own, seen in zip(("source", "target"), both, read, strict=False):
-                if store == "source" and filters[name] is not None and self._source.narrows:
-                    continue  # it did not show all that it counts
-                if quiet and own is not None and own != seen:
-                    found.append(f"{name}: the {store} counts {own} points, and showed {seen}")
+            if filters[name] is not None and self._source.narrows:
+                continue  # it did not show all that it counts
+            found += self._unshown(name, "source", name, both[0], quiet)
+        for store, names in self._atlas.stores.items():
+            who = ", ".join(names)
+            if store in together:
+                sources, at_target = together[store]
+                differ = None not in (sources, at_target) and sources != at_target
+                if any(filters.get(name) is not None for name in names):
+                    differ = False
+                if differ and (quiet or not self._read):
+                    found.append(
+                        f"{who}: the source counts {sources} points in all, the target"
+                        f" {at_target} in {store}, which they share"
+                    )
+            else:
+                [at_target] = [counts[name][1] for name in names]
+            found += self._unshown(who, "target", store, at_target, quiet)
         for name, figures in search.items():
             for using, reason in figures.get("not_compared", {}).items():
                 found.append(f"{name}: search by {using} is not compared: {reason}")
         return found
+
+    def _unshown(
+        self, who: str, store: str, name: str, own: int | None, quiet: bool
+    ) -> Iterator[str]:
+        """Whether a store showed another number of keys than it counts."""
+        seen = self._read.get((store, name), 0)
+        if quiet and self._read and own is not None and own != seen:
+            yield f"{who}: the {store} counts {own} points, and showed {seen}"
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _as_query(vector: Vector) -> Vector:

@@ -77,14 +77,14 @@ class Identity:
             return
         await self.look_at_log()
         await self._aliases(record)
-        for collection in self._parts.settings.collections:
-            found = await self._target.once.describe(collection.target)
+        for name in self._parts.settings.targets:
+            found = await self._target.once.describe(name)
             if self._was_overwritten(found):
                 # Or it is not shown yet.
                 await asyncio.sleep(self._target.staleness_s)
-                found = await self._target.once.describe(collection.target)
+                found = await self._target.once.describe(name)
             # The record as it is by now: this process may have claimed the target meanwhile.
-            self._judge(self._journal.record, collection.target, found)
+            self._judge(self._journal.record, name, found)
 
     async def look_at_log(self) -> None:
         """
@@ -146,10 +146,10 @@ class Identity:
         record = self._journal.record
         assert record.capture is not None
         mark = Mark(record.capture.id, record.epoch, record.incarnation)
-        marked = self._parts.settings.collections if self._target.traits.marks else ()
-        for collection in marked:
+        marked = self._parts.settings.targets if self._target.traits.marks else ()
+        for name in marked:
             await self._writers[Direction.FORWARD].administer(
-                lease, partial(self._target.store.mark, collection.target, mark)
+                lease, partial(self._target.store.mark, name, mark)
             )
         self._claimed = record.incarnation
 
@@ -188,8 +188,8 @@ class Identity:
     async def highest_mark(self) -> int:
         """The highest incarnation that any target collection bears."""
         highest = 0
-        for collection in self._parts.settings.collections:
-            found = await self._target.once.describe(collection.target)
+        for name in self._parts.settings.targets:
+            found = await self._target.once.describe(name)
             if found is not None and found.mark is not None:
                 highest = max(highest, found.mark.incarnation)
         return highest

@@ -18,6 +18,7 @@ from replicator.errors import AWAY, Refused, ReplicatorError, Retryable, Unavail
 from replicator.migration.evidence.standing import Standing, standing_findings
 from replicator.migration.preflight.routes import is_one_collection, scopes_of, wanted_target
 from replicator.migration.preflight.sampling import sample_rows
+from replicator.migration.preflight.shared import Targets
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.phase import Phase
 from replicator.model.schema import CollectionSchema
@@ -26,7 +27,7 @@ from replicator.ports.store import Foresight, SelfCheck, StoreWriter, WriteCheck
 from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
-from replicator.stream.compatibility import losses, unheld
+from replicator.stream.compatibility import unheld
 from replicator.stream.filter_limits import differences
 from replicator.stream.nesting import conversions
 from replicator.stream.reading import Reader
@@ -84,21 +85,29 @@ async def run_checks(
     standing: Standing = _NOTHING_BEGUN,
     fingerprint: str = "",
     wipe: Sequence[str] = (),
+    found: Sequence[CheckFinding] = (),
 ) -> list[CheckFinding]:
     """
-    Every finding, blocking ones first. `standing` is that of a migration under way, if any;
-    `fingerprint` that of the settings, if they are to be compared with its own. Both stores are
-    asked once: what they raise is a finding.
+    Every finding, blocking ones first, and those that were `found` before. `standing` is that
+    of a migration under way, if any; `fingerprint` that of the settings, if they are to be
+    compared with its own. Both stores are asked once: what they raise is a finding.
     """
-    findings = await _parts(settings, source, target, feed)
+    findings = [*found, *await _parts(settings, source, target, feed)]
     findings += await standing_findings(standing, feed, fingerprint)
     findings += _live(settings, source)
     findings += _settle(settings, source)
     points = 0
+    targets = Targets()
     for collection in settings.collections:
         try:
             found, count = await _collection(
-                settings, collection, source=source, target=target, standing=standing, wipe=wipe
+                settings,
+                collection,
+                source=source,
+                target=target,
+                targets=targets,
+                standing=standing,
+                wipe=wipe,
             )
         except ReplicatorError as error:
             subject = f"collections/{collection.source}"
@@ -106,6 +115,7 @@ async def run_checks(
         else:
             findings += found
             points += count
+    findings += targets.losses()
     part: object = feed
     if isinstance(part, Retention) and not standing.has_copied:
         findings += await _retention(part, points)
@@ -130,9 +140,7 @@ async def _parts(
                 msgspec.structs.replace(each, code=_code_of(each.code, role))
                 for each in await part.check()
             ]
-    written: list[tuple[object, list[str]]] = [
-        (target.store, [collection.target for collection in settings.collections])
-    ]
+    written: list[tuple[object, list[str]]] = [(target.store, settings.targets)]
     if feed is not None:
         written.append(
             (source.store, [collection.source for collection in settings.collections])
@@ -208,6 +216,7 @@ async def _collection(
     *,
     source: Reader,
     target: Reader,
+    targets: Targets,
     standing: Standing,
     wipe: Sequence[str],
 ) -> tuple[list[CheckFinding], int]:
@@ -220,7 +229,8 @@ async def _collection(
         )
     scopes = scopes_of(settings, collection, schema)
     findings = _presence(collection, at_target, standing=standing, wipe=wipe)
-    wanted = await wanted_target(collection, schema, target.store, capture_id=None)
+    planned = await wanted_target(collection, schema, target.store, capture_id=None)
+    wanted = targets.add(collection, schema, planned, at_target)
     there = at_target or wanted
     try:
         there = await _of("target", _foreseen(collection, wanted, there, target.store))
@@ -229,7 +239,6 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = FieldTransform(collection, there, schema, target.traits.payload)
     findings += transform.compatible(schema, there)
-    findings += losses(collection, schema, wanted, at_target)
     findings += conversions(
         source.traits.payload, target.traits.payload, f"target/{collection.target}"
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from replicator.migration.preflight.routes import scopes_of, wanted_target
+from replicator.migration.preflight.shared import Targets
 from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
 from replicator.model.schema import CollectionSchema, VectorKind
@@ -65,12 +66,21 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Plan:
-    """Describe both stores. Raises Refused("source-missing"), Retryable when one is away."""
+    """
+    Describe both stores. Raises Refused("source-missing", "target-shared"), Retryable when one
+    is away.
+    """
     collections = []
+    targets = Targets()
+    looked = []
     for collection in settings.collections:
         schema = await source.schema(collection.source)
         at_target = await target.describe(collection.target)
         planned = await wanted_target(collection, schema, target.store, capture_id=None)
+        targets.add(collection, schema, planned, at_target)
+        looked.append((collection, schema, at_target))
+    for collection, schema, at_target in looked:
+        planned = targets.plans[collection.target]
         wanted = at_target or planned
         scopes = scopes_of(settings, collection, schema)
         transform = FieldTransform(collection, wanted, schema)

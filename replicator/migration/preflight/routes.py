@@ -4,7 +4,7 @@ direction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ import msgspec
 from replicator.codecs.validation import Demand, demand_of
 from replicator.errors import Blocked, Refused
 from replicator.model.configuration import neutral, with_options
+from replicator.model.event import Key
 from replicator.model.phase import Direction
 from replicator.model.point import Point, bare
 from replicator.model.record import Chunk
@@ -23,6 +24,7 @@ from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.ids import SOURCE_COLLECTION
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
 from replicator.stream.transform import FieldTransform, IdentityTransform
@@ -49,9 +51,40 @@ class Atlas(msgspec.Struct, frozen=True, kw_only=True):
         """The routes in force in a direction."""
         return self.forward if direction is Direction.FORWARD else self.reverse
 
+    @property
+    def stores(self) -> dict[str, list[str]]:
+        """The target's collections, each with what leads to it, by the source's word."""
+        stores: dict[str, list[str]] = {}
+        for name, route in self.forward.items():
+            stores.setdefault(route.store, []).append(name)
+        return stores
+
     def scopes_at_target(self, collection: str) -> Scopes | None:
         """Which scopes of the target are ours; None where it has none, as a fan-in."""
         return self.scopes.get(collection) if self.targets[collection].scoped else None
+
+    def scopes_of_all(self, collections: Sequence[str]) -> Scopes | None:
+        """Which scopes of a target are those of any of the collections that lead to it."""
+        each = [self.scopes_at_target(collection) for collection in collections]
+        names: set[str] = set()
+        for scopes in each:
+            if scopes is None or scopes.names is None:
+                return scopes
+            names |= scopes.names
+        return Scopes(frozenset(names))
+
+    def origins(self, collections: Sequence[str], point: Point) -> list[Key]:
+        """
+        The source's keys that may lead to a point of the target to which all these collections
+        lead, all of one collection, the likeliest first; none of a stray.
+        """
+        said = point.payload.get(SOURCE_COLLECTION)
+        # What it says is where to look first, and no more: an id leads back in one collection.
+        for name in sorted(collections, key=lambda name: name != said):
+            ids = self.forward[name].transform.candidates(point.id, point.payload)
+            if ids:
+                return [Key(name, point_id) for point_id in ids]
+        return []
 
     def at_source(self, collection: str) -> str:
         """The name to read it by at the source, whatever an alias of its name leads to now."""

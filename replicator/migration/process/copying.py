@@ -133,8 +133,8 @@ class CopyJob:
         engine, parts = self._engine, self._engine.parts
         if engine.target.traits.creates_on_write or not engine.absolves or parts.wipe:
             return
-        for collection in parts.settings.collections:
-            found = await engine.target.describe(collection.target, or_refused=True)
+        for name in parts.settings.targets:
+            found = await engine.target.describe(name, or_refused=True)
             if found is not None:
                 return
         engine.writers[Direction.FORWARD].guard.absolve()

@@ -11,7 +11,7 @@ from replicator.model.schema import Distance, VectorSchema
 from replicator.model.write import Delete, Upsert
 from replicator.ports.store import Store
 from replicator.testing.store_conformance.examples import EXAMPLES, floats, fresh_name
-from replicator.testing.store_conformance.suite import Suite, scanned, write
+from replicator.testing.store_conformance.suite import Suite, scanned, settle, write
 
 _INDEXES = {"year": "integer", "t": "keyword"}
 
@@ -24,6 +24,19 @@ class Schemas(Suite):
         described = await self.described(store, await self.made(store))
         facts = {**self.traits.facts(), "ids": self.id_kinds()[0]}
         assert {name: getattr(described, name) for name in facts} == facts
+
+    async def test_what_there_is_is_listed_and_nothing_else(self, store: Store) -> None:
+        made = [await self.made(store) for _ in range(3)]
+        await write(store, made[0], Upsert(self.point(1)))
+        await settle(store)
+        listed = await store.collections()
+        assert listed == sorted(set(listed))
+        assert set(made) <= set(listed)
+        assert fresh_name() not in listed
+        await store.wipe(made[0])
+        await settle(store)
+        # Empty it is one still.
+        assert set(made) <= set(await store.collections())
 
     async def test_a_collection_is_described_as_it_was_asked_for(self, store: Store) -> None:
         vectors = self.plain

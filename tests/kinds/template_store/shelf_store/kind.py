@@ -32,6 +32,11 @@ class ShelfSettings(StoreSettings, tag="shelf", tag_field="kind", frozen=True):
         if not self.path:
             yield "path", "is empty"
 
+    def unfit(self, collection: str) -> str | None:
+        """Any text names a collection here, the empty one too."""
+        del collection
+        return None
+
 
 def _open(settings: ShelfSettings, page_bytes: int) -> Store:
     from shelf_store.store import ShelfStore

@@ -66,6 +66,13 @@ class ShelfStore:
         return 0.0
 
     # -- reading
+    async def collections(self) -> list[str]:
+        def look(file: sqlite3.Connection) -> list[str]:
+            rows = file.execute("SELECT name FROM collections").fetchall()
+            return sorted(name for [name] in rows)
+
+        return await self._do(look)
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         return await self._do(lambda file: _described(file, collection))
 
