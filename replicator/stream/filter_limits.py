@@ -20,6 +20,7 @@ from replicator.model.filter import (
     Nested,
     Range,
     TextMatch,
+    ValuesCount,
     is_number,
     parse_filter,
 )
@@ -66,7 +67,7 @@ def _of_field(condition: Field) -> Iterator[str]:
         case TextMatch(kind):
             yield (
                 f"{kind!r} of {key!r} compares whole words in any case; a text index of the"
-                " store may cut words otherwise"
+                " store may cut words otherwise, and a store without one compare letters"
             )
         case Match(values) | Except(values) if any(map(_is_whole, values)):
             yield (
@@ -77,6 +78,11 @@ def _of_field(condition: Field) -> Iterator[str]:
             yield (
                 f"the range of {key!r} goes beyond 2^53: it is exact here, and"
                 " compared as float64 at the store"
+            )
+        case ValuesCount():
+            yield (
+                f"a point without {key!r} has none of it here; a store may leave it out, as"
+                " Qdrant before 1.19 does"
             )
         case _:
             pass

@@ -42,7 +42,9 @@ async def test_a_filter_matches_what_the_server_matches(store: QdrantStore) -> N
     telling = asked = 0
     while asked < FILTERS:
         spec = random_filter(random)
-        if any(kind in str(spec) for kind in NOT_ASKED):
+        # Of a server of any version what `check` tells is not asked, such as texts without an
+        # index, which it compares letter by letter before 1.19.
+        if differences(spec) if QDRANT_URL else any(kind in str(spec) for kind in NOT_ASKED):
             continue
         asked += 1
         theirs = await matching(store, name, spec)
@@ -83,6 +85,7 @@ async def matching(store: QdrantStore, name: str, spec: dict[str, Any]) -> set[A
         ({"key": "a", "match": {"any": ["x", 5.0]}}, "5 and 5.0"),
         ({"key": "a", "match": {"text": "sky"}}, "text index"),
         ({"key": "a", "match": {"prefix": "s"}}, "cannot be asked"),
+        ({"key": "a", "values_count": {"lt": 1}}, "without 'a'"),
         ({"key": "a", "range": {"gt": 2**53 + 1}}, "float64"),
         (
             {"nested": {"key": "a", "filter": {"must": [{"key": "b", "match": {"value": 1}}]}}},

@@ -125,9 +125,9 @@ def _write_condition(target: Message, condition: Condition) -> None:
             _write_filter(target.filter, condition)
         case Field(key, test=IsEmpty(True)):
             target.is_empty.key = key
-        case Field(key, test=IsNull(True)):
-            target.is_null.key = key
         case Field(key, test=test):
+            # `is_null` too: as a condition of its own it does not see a null within a list,
+            # where the field has no index, in servers before 1.19.1 (qdrant/qdrant #10096).
             target.field.key = key
             _write_test(target.field, test)
         case HasId(ids):
