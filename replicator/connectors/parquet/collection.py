@@ -5,15 +5,15 @@ Plain blocking code for one thread.
 A folder that we wrote has a manifest, which lists the parts that count; every change puts new
 parts first and then the manifest, and takes away what it lists no more at last. So a change is
 there as a whole or not at all, whenever the process dies, and what a crash leaves behind is no
-part: it is taken away before the next change. Every batch is a part of its own, for a receipt is
-a promise; small parts are gathered into large ones as they come to be enough.
+part: it is taken away before the next change. Every batch is a part of its own, for a receipt
+is a promise; small parts are gathered into large ones as they come to be enough.
 
 A row that is replaced or deleted stays in its part and is listed as one that counts no more,
 until the part is written anew. That is at the end of a copy, and after it at once: a finished
 folder holds each point once, for whoever reads it.
 
-A folder of another program is only read. Of equal ids the last counts, by the names of the files
-and then by rows.
+A folder of another program is only read. Of equal ids the last counts, by the names of the
+files and then by rows.
 """
 
 from __future__ import annotations
@@ -262,10 +262,7 @@ class ParquetCollection:
 
     def _may_be_ours(self) -> None:
         if self.manifest is None and self.parts:
-            raise Refused(
-                "target-not-empty",
-                f"{self.place} was written by another program; it is only read",
-            )
+            raise Refused("target-not-empty", self._foreign_place)
 
     def mark(self, **marks: Any) -> None:
         """Change what the manifest says of whose copy it is."""
@@ -436,13 +433,15 @@ class ParquetCollection:
                 self._swept = False
                 raise
 
+    @property
+    def _foreign_place(self) -> str:
+        return f"{self.place} was written by another program, and is only read"
+
     def _ours(self) -> Manifest:
         if not self.refresh():
             raise Refused("target-missing", f"there is no {self.place}")
         if self.manifest is None:
-            raise Refused(
-                "unsupported", f"{self.place} was written by another program; it is only read"
-            )
+            raise Refused("unsupported", self._foreign_place)
         return self.manifest
 
     def _sweep(self, manifest: Manifest) -> None:

@@ -69,7 +69,8 @@ def columns_of(schema: Any, options: ParquetOptions, *, scoped: bool, place: str
             raise refused(f"the column {name!r} of {schema.field(name).type} holds no vectors")
     if by_name is not None and not _is_by_name(schema.field(by_name).type):
         raise refused("the column 'vectors' is no struct or map of vectors by name")
-    special = {options.id, *vectors, by_name} | ({"scope"} if scoped else set())
+    special = {options.id, *vectors}
+    special |= ({by_name} if by_name else set()) | ({"scope"} if scoped else set())
     rest = [name for name in names if name not in special]
     maps, fields = _payload(rest, options, refused)
     return Columns(
@@ -89,7 +90,7 @@ def _payload(
     given = options.payload
     if len(set(given.values())) < len(given):
         raise refused("options.payload gives one name to two columns")
-    maps = [name for name in rest if given.get(name) == ""]
+    maps = [name for name, field in given.items() if not field]
     fields = {name: given[name] for name in rest if given.get(name)}
     unnamed = [name for name in rest if name not in given]
     if not maps:
@@ -248,7 +249,7 @@ def _maps_at(array: Any, path: str) -> At:
 
 
 def _as_text(array: Any) -> Any:
-    """JSON as bytes is read as a text. Bytes that are none stay, and are rejected row by row."""
+    """JSON as bytes is read as a text. Other bytes stay, and are rejected row by row."""
     if not (_TYPES.is_binary(array.type) or _TYPES.is_large_binary(array.type)):
         return array
     try:

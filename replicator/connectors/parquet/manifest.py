@@ -2,9 +2,9 @@
 What stands beside the parts of a collection that we wrote: `_manifest.json`.
 
 It is the truth about the folder. A part that it does not list is none, so that whatever changes
-(a write, a deletion, a gathering of small parts) comes into force when the manifest is replaced,
-all of it or nothing; and with count and digest of each part a folder can be checked by whoever
-finds it, without the store that it came from.
+(a write, a deletion, a gathering of small parts) comes into force when the manifest is
+replaced, all of it or nothing; and with count and digest of each part a folder can be checked
+by whoever finds it, without the store that it came from.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Part:
                 file.schema_arrow, options, scoped=scoped, place=place.show(path)
             )
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
-            self.begins = [0, *accumulate(group.num_rows for group in groups)]
+            self.begins: list[int] = [0, *accumulate(group.num_rows for group in groups)]
             """The number of the first row of each row group, and of all rows."""
             self.shape = file.schema_arrow.to_string()
             """Parts of one shape can be gathered."""

@@ -55,12 +55,12 @@ _REFUSALS = {
 _DENIED = ("ACCESS_DENIED", "AccessDenied", "Forbidden")
 """What object stores say of it, in words alone."""
 _REMOTE_LATE_S = 60.0
-"""How long an upload whose end was not seen may still take to be in force. Half of it risks that
-an old manifest replaces a newer one; twice it only slows recovery."""
+"""How long an upload whose end was not seen may still take to be in force. Half of it risks
+that an old manifest replaces a newer one; twice it only slows recovery."""
 
 
 class ParquetStore:
-    """The port Store over a directory with one folder of parts, or file, for each collection."""
+    """The port Store over a directory with a folder, or a file, for each collection."""
 
     def __init__(self, settings: ParquetSettings, page_bytes: int = PAGE_BYTES) -> None:
         """`page_bytes`: of the points that one page of a scan holds, about."""

@@ -2,9 +2,9 @@
 Values of other columns, as JSON values of a payload.
 
 What JSON has stays as it is. A timestamp or a date becomes its ISO 8601 text, to the last digit
-that it has and in UTC where it has a zone; a decimal the text of its digits, which a float would
-round. A null stays a null. Of what is left (bytes, durations, times of day, maps whose keys are
-no texts) a row is rejected, by the path.
+that it has and in UTC where it has a zone; a decimal the text of its digits, which a float
+would round. A null stays a null. Of what is left (bytes, durations, times of day, maps whose
+keys are no texts) a row is rejected, by the path.
 """
 
 from __future__ import annotations
@@ -54,16 +54,10 @@ def _value(scalar: Any, path: str) -> Any:
     kind = scalar.type
     if _is_plain(kind):
         return scalar.as_py()
-    if _TYPES.is_dictionary(kind):
+    if _TYPES.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
         return _value(scalar.value, path)
-    if isinstance(kind, pa.BaseExtensionType):
-        return _value(scalar.value, path)
-    if _TYPES.is_map(kind):
-        return _map(scalar, path)
-    if _TYPES.is_struct(kind):
-        return {name: _value(scalar[name], join(path, name)) for name in scalar}
     if _TYPES.is_nested(kind):
-        return [_value(each, join(path, place)) for place, each in enumerate(scalar.values)]
+        return _nested(scalar, path)
     if _TYPES.is_timestamp(kind):
         return _instant(scalar, path)
     if _TYPES.is_date(kind):
@@ -71,6 +65,14 @@ def _value(scalar: Any, path: str) -> Any:
     if _TYPES.is_decimal(kind):
         return str(scalar.as_py())
     raise Rejected("field-type", f"{path} is a {kind}, which no payload holds", path)
+
+
+def _nested(scalar: Any, path: str) -> Any:
+    if _TYPES.is_map(scalar.type):
+        return _map(scalar, path)
+    if _TYPES.is_struct(scalar.type):
+        return {name: _value(scalar[name], join(path, name)) for name in scalar}
+    return [_value(each, join(path, place)) for place, each in enumerate(scalar.values)]
 
 
 def _map(scalar: Any, path: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ _SPARSE = ("indices", "values")
 
 def _dense(array: Any, path: str) -> Callable[[int], Vector]:
     values, bounds = _lists(array)
-    data = memoryview(_floats(values)).cast("B")
+    data = _floats(values)
     begins = (4 * bounds).tolist()
 
     def read(row: int) -> bytes:
@@ -98,7 +98,7 @@ def _dense(array: Any, path: str) -> Callable[[int], Vector]:
 def _multi(array: Any, path: str) -> Callable[[int], Vector]:
     inner, outer = _lists(array)
     values, bounds = _lists(bare_array(inner))
-    data = memoryview(_floats(values)).cast("B")
+    data = _floats(values)
 
     def read(row: int) -> MultiVector:
         begin, end = int(outer[row]), int(outer[row + 1])
@@ -117,7 +117,7 @@ def _sparse(
     indices: tuple[Any, _Integers], values: tuple[Any, _Integers], path: str
 ) -> Callable[[int], Vector]:
     numbers, bounds = indices
-    floats = memoryview(_floats(values[0])).cast("B")
+    floats = _floats(values[0])
     # Wider than any index, so that one that is too large, or negative, or null is told.
     wide = numbers.cast(pa.int64()).fill_null(-1).to_numpy()
     flat = np.ascontiguousarray(wide.astype("<u4"))
@@ -148,11 +148,11 @@ def _lists(array: Any) -> tuple[Any, _Integers]:
     return array.values, array.offsets.to_numpy()
 
 
-def _floats(values: Any) -> npt.NDArray[np.float32]:
-    """As little-endian float32. A number that is null becomes NaN, which no vector may hold."""
+def _floats(values: Any) -> memoryview:
+    """The bytes of little-endian float32. A null becomes NaN, which no vector may hold."""
     numbers = bare_array(values).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):  # infinity, which no vector may hold either
-        return np.ascontiguousarray(numbers.astype("<f4", copy=False))
+        return np.ascontiguousarray(numbers.astype("<f4", copy=False)).data.cast("B")
 
 
 def _validity(array: Any) -> list[bool] | None:
