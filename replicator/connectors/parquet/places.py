@@ -237,18 +237,24 @@ class RemotePlace:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    """Raises Refused for a scheme that nobody knows."""
+    """Raises Refused for a scheme that nobody knows, or a query that is not understood."""
     try:
         system, base = fs.FileSystem.from_uri(url)
-    except pa.ArrowInvalid as unknown:
-        with needed_for(f"the path {url.partition('?')[0]}", "parquet"):
-            import fsspec  # noqa: PLC0415 - only where pyarrow does not know the scheme
-        try:
-            other, base = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as exc:
-            raise Refused("config-invalid", f"path: {unknown}; and fsspec: {exc}") from exc
-        return fs.PyFileSystem(fs.FSSpecHandler(other)), base
+    except pa.ArrowInvalid as exc:
+        if "Unrecognized filesystem type" not in str(exc):
+            raise Refused("config-invalid", f"path: {exc}") from exc
+        return _by_fsspec(url)
     return system, base
+
+
+def _by_fsspec(url: str) -> tuple[Any, str]:
+    with needed_for(f"the path {url.partition('?')[0]}", "parquet"):
+        import fsspec  # noqa: PLC0415 - only where pyarrow does not know the scheme
+    try:
+        system, base = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as exc:
+        raise Refused("config-invalid", f"path: {exc}") from exc
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), base
 
 
 def _compare(found: str, digest: str, place: str) -> None:
