@@ -464,3 +464,26 @@ async def test_whoever_dies_loses_nothing_that_was_answered(
     await store.finish_bulk("a")
     assert await content(store) == {**found, 5000: point(5000)}
     assert parts(tmp_path) == [part["name"] for part in manifest(tmp_path)["parts"]]
+
+
+async def test_collections_are_folders_with_parts_or_a_manifest_and_files(
+    store: ParquetStore, tmp_path: Path
+) -> None:
+    assert await store.collections() == []
+    long = "新闻" * 60
+    for name in ("a", "", "a/b", long):
+        await store.ensure(CollectionSchema(name=name, vectors=None, ids=IdKinds.UINT64))
+    (tmp_path / "theirs").mkdir()
+    for place in ("theirs/1.parquet", "single.parquet", "not=ours.parquet"):
+        pq.write_table(pa.table({"id": [1]}), tmp_path / place)
+    for place in ("empty", "logs", ".hidden"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "logs" / "x.txt").write_text("")
+    (tmp_path / "export.json").write_text("{}")
+    expected = sorted(["", "a", "a/b", long, "single", "theirs"])
+    assert await store.collections() == expected
+    for name in expected:
+        assert await store.describe(name) is not None
+    away = ParquetStore(ParquetSettings(path=str(tmp_path / "away")))
+    assert await away.collections() == []
+    await away.close()

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from replicator.codecs.file_names import stem_of
+from replicator.codecs.file_names import name_of, stem_of
 from replicator.codecs.keys import canonical_id
 from replicator.codecs.layout import Layout
 from replicator.connectors.parquet import manifest as manifests
@@ -452,3 +452,28 @@ class ParquetCollection:
             ours = manifests.is_ours(name) or name == manifests.NAME
             if ours and found.name not in {*listed, manifests.NAME}:
                 self._place.remove(self._at(found.name))
+
+
+def listed(place: Place) -> list[str]:
+    """The collections of a directory, sorted. A file whose name is not as we write it is none:
+    nobody would find it by the name of a collection.
+    """
+    names = set()
+    for found in place.within("") or []:
+        stem = found.name
+        if not found.is_folder:
+            if not stem.endswith(_SUFFIX):
+                continue
+            stem = stem.removesuffix(_SUFFIX)
+        name = name_of(stem)
+        if found.is_folder:
+            within = {each.name for each in place.within(stem) or []}
+            if manifests.NAME in within:
+                path = f"{stem}/{manifests.NAME}"
+                with suppress(Refused):  # who asks for the collection is told
+                    name = manifests.decode(place.read(path), place.show(path)).collection
+            elif not any(each.endswith(_SUFFIX) for each in within):
+                continue
+        if name is not None and stem_of(name) == stem and not stem.startswith((".", "_")):
+            names.add(name)
+    return sorted(names)

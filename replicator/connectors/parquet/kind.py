@@ -77,9 +77,7 @@ class ParquetSettings(StoreSettings, tag="parquet", tag_field="kind", frozen=Tru
             yield "part_bytes", why
 
     def unfit(self, collection: str) -> str | None:
-        """Names that a file cannot have."""
-        if not collection:
-            return "is no name of a file"
+        """Names that a file cannot have. The empty one has a folder as others do."""
         return why_no_file(collection)
 
 

@@ -26,7 +26,7 @@ from replicator.codecs.layout import Layout
 from replicator.codecs.nearest import nearest
 from replicator.codecs.payload import check_payload
 from replicator.codecs.rules import check_write
-from replicator.connectors.parquet.collection import ParquetCollection
+from replicator.connectors.parquet.collection import ParquetCollection, listed
 from replicator.connectors.parquet.kind import PARQUET, ParquetOptions, ParquetSettings
 from replicator.connectors.parquet.places import LocalPlace, Place, RemotePlace
 from replicator.connectors.parquet.scan import Walk, cut
@@ -97,6 +97,12 @@ class ParquetStore:
         self._options[collection] = options
 
     # -- reading --------------------------------------------------------------------------
+    async def collections(self) -> list[str]:
+        """Those whose folders or files lie in the directory; a folder without any part, and
+        without a manifest, is none.
+        """
+        return await self._do(lambda: listed(self._place))
+
     async def describe(self, collection: str) -> CollectionSchema | None:
         """What the manifest says; of another program's files, that nothing is known of their
         vectors.
