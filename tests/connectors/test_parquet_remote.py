@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from replicator.connectors.parquet.kind import PARQUET, ParquetSettings
 from replicator.connectors.parquet.store import ParquetStore
-from replicator.errors import Refused
+from replicator.errors import Refused, ReplicatorError
 from replicator.model.finding import Severity
 from replicator.model.point import Point
 from replicator.model.schema import CollectionSchema, IdKinds
@@ -74,15 +74,27 @@ async def test_files_of_another_program_are_read_and_a_damaged_part_is_named() -
         await each.close()
 
 
-async def test_an_object_store_that_is_away_is_a_finding(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("AWS Error NETWORK_CONNECTION during HeadObject operation", "store-unavailable"),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", "permission-denied"),
+    ],
+)
+async def test_an_object_store_that_does_not_answer_is_told_from_one_that_says_no(
+    monkeypatch: pytest.MonkeyPatch, words: str, code: str
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "x")
-    store = ParquetStore(ParquetSettings(path=url("127.0.0.1:1")))
+    def refusing(url: str) -> Any:
+        raise OSError(words)
+
+    monkeypatch.setattr("replicator.connectors.parquet.places._file_system", refusing)
+    store = ParquetStore(ParquetSettings(path="s3://bucket/folder"))
     assert store.late_write_bound_s > 0
     [finding] = await store.check()
-    assert (finding.severity, finding.code) == (Severity.BLOCKS, "store-unavailable")
+    assert (finding.severity, finding.code) == (Severity.BLOCKS, code)
+    with pytest.raises(ReplicatorError) as caught:
+        await store.describe("a")
+    assert caught.value.code == code
     await store.close()
 
 

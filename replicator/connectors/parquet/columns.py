@@ -21,7 +21,7 @@ from replicator.connectors.parquet.values import At, values_at
 from replicator.connectors.parquet.vectors import At as VectorAt
 from replicator.connectors.parquet.vectors import bare_array, is_vector, vectors_at
 from replicator.errors import Refused, Rejected
-from replicator.model.point import BareId, Payload, Point, PointId, Vectors, within
+from replicator.model.point import BareId, Payload, Point, PointId, Vector, Vectors, within
 
 _TYPES = pa.types
 
@@ -177,7 +177,7 @@ class Rows:
             if vector is not None:
                 vectors[name] = vector
         if self._by_name is not None:
-            more: Vectors = self._by_name(row)
+            more: dict[str, Vector | None] = self._by_name(row)
             vectors |= {name: each for name, each in more.items() if each is not None}
         return vectors
 

@@ -26,6 +26,10 @@ from replicator.ports.store import Page, RejectedRow
 _SHOWN_BYTES = 4096
 """As much as is kept of a row that is no point; its place tells where the rest is."""
 
+_BATCH_ROWS = 256
+"""Rows that are decoded at once, where pages are smaller and the bytes of a page allow it: what
+a batch costs is mostly the same for one row as for a hundred."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -123,8 +127,8 @@ class Walk:
 
     def _read(self, rows_max: int, bytes_max: int) -> Generator[tuple[Part, Rows]]:
         for part, first, last in self._ranges:
-            row_bytes = max(sum(part.sizes) // max(part.rows, 1), 1)
-            rows = max(1, min(rows_max, bytes_max // row_bytes))
+            row_bytes = max(sum(part.sizes) // part.rows, 1)
+            rows = max(1, min(max(rows_max, _BATCH_ROWS), bytes_max // row_bytes))
             for batch in part.batches(first, last, rows):
                 yield part, batch
 

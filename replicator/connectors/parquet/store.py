@@ -276,7 +276,7 @@ class ParquetStore:
 
         try:
             return await self._do(look)
-        except Unavailable as error:
+        except (Refused, Unavailable) as error:
             return [CheckFinding(Severity.BLOCKS, error.code, "parquet", error.message)]
 
     async def check_writing(self, collections: Sequence[str]) -> list[CheckFinding]:
