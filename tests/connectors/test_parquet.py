@@ -487,3 +487,33 @@ async def test_collections_are_folders_with_parts_or_a_manifest_and_files(
     away = ParquetStore(ParquetSettings(path=str(tmp_path / "away")))
     assert await away.collections() == []
     await away.close()
+
+
+async def test_keys_are_read_page_by_page_and_go_on_from_every_cursor(
+    store: ParquetStore,
+) -> None:
+    await make(store, DENSE)
+    await upsert(store, *(point(n) for n in range(20)))
+    await upsert(store, *(point(n) for n in range(10, 30)))
+    await store.apply(WriteBatch("a", (Delete(29),)))
+    [chunk] = await store.split("a", 1)
+    pages = [page async for page in store.scan_keys(chunk, None, 4)]
+    assert all(len(page.points) <= 4 for page in pages)
+    assert [page.cursor is None for page in pages] == [False] * (len(pages) - 1) + [True]
+    ids = [[one.id for one in page.points] for page in pages]
+    assert sorted(str(each) for page in ids for each in page) == sorted(map(str, range(29)))
+    for number, page in enumerate(pages[:-1], 1):
+        rest = [each async for each in store.scan_keys(chunk, page.cursor, 4)]
+        assert [[one.id for one in each.points] for each in rest] == ids[number:]
+    fields = [page async for page in store.scan_keys(chunk, None, 100, fields=["n"])]
+    assert all(one.payload["n"] == one.id for page in fields for one in page.points)
+    assert await store.present("a", [0, 28, 29, "", "x"]) == {0, 28}
+
+
+async def test_a_row_is_found_in_the_row_group_that_it_lies_in(
+    store: ParquetStore, tmp_path: Path
+) -> None:
+    with pq.ParquetWriter(tmp_path / "a.parquet", pa.schema([("id", pa.int64())])) as writer:
+        for ids in ([0, 1, 2], [], [3], [4, 5]):
+            writer.write_table(pa.table({"id": pa.array(ids, pa.int64())}))
+    assert (await store.fetch("a", [*range(7)])).keys() == {*range(6)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
@@ -66,7 +67,7 @@ class Part:
 
     def group_of(self, row: int) -> int:
         """The row group of a row."""
-        return next(n for n, end in enumerate(self.begins[1:]) if row < end)
+        return bisect_right(self.begins, row) - 1
 
     def _read_ids(self, file: Any) -> None:
         names = [self.columns.id, *([self.columns.scope] if self.columns.scope else [])]

@@ -106,19 +106,19 @@ class Walk:
             cursor = _encode((part.name, at + 1)).decode()
         return Page(points, cursor if self._left else None, tuple(rejected))
 
-    def keys(self, rows_max: int) -> Iterator[Page]:
-        """All of it, as points of which only the id is known; rows without one are left out."""
-        found: list[tuple[Point, Where]] = [
-            (Point(point_id, {}, {}), (part.name, row + 1))
-            for part, first, last in self._ranges
-            for row in range(first, last)
-            if (point_id := part.ids[row]) is not None and self._wants(part, row)
-        ]
-        for begin in range(0, max(len(found), 1), rows_max):
-            some = found[begin : begin + rows_max]
-            is_last = begin + rows_max >= len(found)
-            cursor = None if is_last else _encode(some[-1][1]).decode()
-            yield Page([point for point, _ in some], cursor)
+    def keys(self, rows_max: int) -> Generator[Page]:
+        """The pages, of points of which only the id is known. Rows without one are none."""
+        points: list[Point] = []
+        for part, first, last in self._ranges:
+            for row in range(first, last):
+                point_id = part.ids[row]
+                if point_id is not None and self._wants(part, row):
+                    points.append(Point(point_id, {}, {}))
+                self._left -= 1
+                if self._left and len(points) == rows_max:
+                    yield Page(points, _encode((part.name, row + 1)).decode())
+                    points = []
+        yield Page(points, None)
 
     def close(self) -> None:
         """Let go of the file that is open."""

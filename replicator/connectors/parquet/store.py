@@ -148,8 +148,14 @@ class ParquetStore:
                     del page
             return
         walk = await self._do(lambda: Walk(self._existing(chunk.collection), chunk, after))
-        for page in await self._do(lambda: list(walk.keys(page_rows))):
+        keys = walk.keys(page_rows)
+        more = True
+        while more:
+            # The last page has no cursor, and always comes.
+            page = await self._do(partial(next, keys))
+            more = page.cursor is not None
             yield page
+            del page
 
     async def present(self, collection: str, ids: Sequence[PointId]) -> set[PointId]:
         """As `KeyReader.present`; one whose row is no point is present."""
