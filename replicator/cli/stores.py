@@ -63,6 +63,7 @@ def sentences(traits: Traits) -> Iterator[tuple[str, str]]:
     yield "a search", _search(traits)
     yield "a collection", "; ".join(_collection(traits))
     yield "while it is copied", "others may write" if traits.live else "nobody may write"
+    yield "as a target", "of streams and copies" if traits.follows else "of plain copies alone"
 
 
 def _ids(rules: IdRules) -> str:

@@ -138,6 +138,9 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A write to a collection that is not there creates it."""
     live: bool = True
     """Others may write it while it is copied, so that a feed makes sense."""
+    follows: bool = True
+    """It is written change by change, as a feed brings them. Elsewhere it is the target of
+    plain copies alone."""
     aliases: bool = False
     """A name can lead to a collection, and be moved to another at once."""
     scopes: bool = False
