@@ -55,6 +55,8 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a collection may keep of a component."""
     dimensions_max: int | None = None
     """Of a dense vector, and of each row of a multi-vector. None: no known limit."""
+    sparse_dimensions_max: int = 1 << 32
+    """Of a sparse vector: its indices are below."""
     normalises: bool = False
     """Dense vectors under cosine come back with length one."""
     rounds: bool = False
