@@ -162,6 +162,9 @@ CODES: dict[str, str] = {
     "store-bug": (
         "The store answered what its protocol does not allow; report it with the message."
     ),
+    "file-damaged": (
+        "Bring the file that the message names back from a copy, or make the export anew."
+    ),
     "unsupported": "The store cannot do this; the message says what can be done instead.",
     # events and rows, in the dead letters
     "key-missing": "Produce every record with the key `<collection>/<id>`.",

@@ -26,7 +26,9 @@ GROUP = "replicator.stores"
 _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
     "replicator.connectors.chroma.kind:CHROMA",
+    "replicator.connectors.pgvector.kind:PGVECTOR",
     "replicator.connectors.jsonl.kind:JSONL",
+    "replicator.connectors.parquet.kind:PARQUET",
 )
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hypothesis
 
-pytest_plugins = ["tests.plugins.broker", "tests.plugins.budget", "tests.plugins.chroma"]
+pytest_plugins = [
+    "tests.plugins.broker",
+    "tests.plugins.budget",
+    "tests.plugins.chroma",
+    "tests.plugins.postgres",
+]
 
 # A machine that is busy is no failure: speed belongs to the benchmarks.
 hypothesis.settings.register_profile("suite", deadline=None)

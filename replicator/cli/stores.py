@@ -63,6 +63,7 @@ def sentences(traits: Traits) -> Iterator[tuple[str, str]]:
     yield "a search", _search(traits)
     yield "a collection", "; ".join(_collection(traits))
     yield "while it is copied", "others may write" if traits.live else "nobody may write"
+    yield "as a target", "of streams and copies" if traits.follows else "of plain copies alone"
 
 
 def _ids(rules: IdRules) -> str:
@@ -97,6 +98,8 @@ def _fidelity(rules: VectorRules) -> str:
         told.append("of any dimension")
     if rules.dimensions_max is not None:
         told.append(f"up to {rules.dimensions_max:,} dimensions")
+    if rules.sparse_dimensions_max < 1 << 32:
+        told.append(f"sparse ones up to {rules.sparse_dimensions_max:,}")
     kept = [each.value for each in Precision if each in rules.precisions]
     told.append(f"in {', '.join(kept)}")
     return "; ".join(told)

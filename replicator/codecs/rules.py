@@ -14,6 +14,7 @@ from typing import Any
 from replicator.codecs.payload import join
 from replicator.codecs.validation import validate_unset, validate_vectors
 from replicator.errors import Refused, Rejected
+from replicator.model.point import SparseVector, Vectors
 from replicator.model.schema import CollectionSchema
 from replicator.model.traits import Lists, PayloadRules, Traits, VectorRules
 from replicator.model.write import Delete, Patch, Upsert, Write
@@ -43,7 +44,7 @@ def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:
     """
     Judge a write against a collection that the store describes so. Raises Rejected with the
     path of what it cannot hold: `id-invalid`, the codes of `validate_vectors`, `field-type`
-    for a map or a list, and `field-invalid` for other values.
+    for a map or a list, and `field-invalid` for other values and sparse indices.
     """
     if not schema.holds(write.id):
         raise Rejected("id-invalid", f"the store holds {schema.ids_in_words}", "id")
@@ -52,13 +53,30 @@ def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:
             validate_vectors(point.vectors, schema.vectors, whole=True)
             if not point.vectors and not traits.vectors.none:
                 raise Rejected("vector-missing", "vectors: there are none", "vectors")
+            _check_indices(point.vectors, traits.vectors)
             check_payload_rules(point.payload, traits.payload)
         case Patch():
             validate_vectors(write.vectors, schema.vectors, whole=False)
             validate_unset(write.unset_vectors, schema.vectors)
+            _check_indices(write.vectors, traits.vectors)
             check_payload_rules(write.set, traits.payload, "set")
         case Delete():
             pass
+
+
+def _check_indices(vectors: Vectors, rules: VectorRules) -> None:
+    """Of sparse vectors that are ones: their indices ascend."""
+    for name, vector in vectors.items():
+        if isinstance(vector, SparseVector) and vector.indices:
+            last = int.from_bytes(vector.indices[-4:], "little")
+            if last >= rules.sparse_dimensions_max:
+                path = join("vectors", name)
+                raise Rejected(
+                    "field-invalid",
+                    f"{path} has the index {last}, and those of the store are below"
+                    f" {rules.sparse_dimensions_max}",
+                    path,
+                )
 
 
 def check_payload_rules(

@@ -55,6 +55,8 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a collection may keep of a component."""
     dimensions_max: int | None = None
     """Of a dense vector, and of each row of a multi-vector. None: no known limit."""
+    sparse_dimensions_max: int = 1 << 32
+    """Of a sparse vector: its indices are below."""
     normalises: bool = False
     """Dense vectors under cosine come back with length one."""
     rounds: bool = False
@@ -138,6 +140,9 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """A write to a collection that is not there creates it."""
     live: bool = True
     """Others may write it while it is copied, so that a feed makes sense."""
+    follows: bool = True
+    """It is written change by change, as a feed brings them. Elsewhere it is the target of
+    plain copies alone."""
     aliases: bool = False
     """A name can lead to a collection, and be moved to another at once."""
     scopes: bool = False

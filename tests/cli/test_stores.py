@@ -48,6 +48,7 @@ POOR = Traits(
     counts=False,
     creates_on_write=True,
     live=False,
+    follows=False,
     filters=False,
 )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicator.codecs.rules import check_collection, check_payload_rules, check_write
 from replicator.errors import Refused, Rejected
-from replicator.model.point import Point, Vector
+from replicator.model.point import Point, SparseVector, Vector
 from replicator.model.schema import (
     CollectionSchema,
     IdKinds,
@@ -122,6 +123,21 @@ def test_a_write_is_held_or_rejected(write: Write, code: str | None) -> None:
     with pytest.raises(Rejected) as caught:
         check_write(write, schema, TRAITS)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("most", "fits"), [(8, True), (7, False)])
+def test_an_index_of_a_sparse_vector_is_held_or_rejected(most: int, fits: bool) -> None:
+    rules = VectorRules(kinds=frozenset(VectorKind), sparse_dimensions_max=most)
+    traits = msgspec.structs.replace(TRAITS, vectors=rules)
+    schema = CollectionSchema(name="a", vectors={"": SPARSE}, **traits.facts())
+    vector = SparseVector(struct.pack("<2I", 0, 7), struct.pack("<2f", 1, 2))
+    for write in (Upsert(Point("a", {"": vector}, {})), Patch(id="a", vectors={"": vector})):
+        if fits:
+            check_write(write, schema, traits)
+            continue
+        with pytest.raises(Rejected) as caught:
+            check_write(write, schema, traits)
+        assert (caught.value.code, caught.value.path) == ("field-invalid", 'vectors.""')
 
 
 def test_kinds_of_ids_that_do_not_mix_are_chosen_as_wanted() -> None:

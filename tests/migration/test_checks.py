@@ -109,6 +109,14 @@ async def test_a_feed_needs_a_source_that_others_may_write(feed: bool) -> None:
     assert shown(await check(world)) == ([("blocks", "unsupported")] if feed else [])
 
 
+@pytest.mark.parametrize("feed", [True, False])
+@virtual
+async def test_a_feed_needs_a_target_that_is_written_change_by_change(feed: bool) -> None:
+    world = World(feed=feed)
+    world.target.traits = msgspec.structs.replace(MEMORY, follows=False)
+    assert shown(await check(world)) == ([("blocks", "unsupported")] if feed else [])
+
+
 @virtual
 async def test_a_target_with_points_of_unknown_origin_blocks() -> None:
     world = World()

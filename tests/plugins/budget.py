@@ -15,7 +15,7 @@ import pytest
 BUDGETS_S = {
     "cli": 40,
     "codecs": 30,
-    "connectors": 130,
+    "connectors": 165,
     "crash": 170,
     "daemon": 30,
     "demo": 190,

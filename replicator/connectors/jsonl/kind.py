@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from replicator.codecs.file_names import why_no_file
 from replicator.codecs.keys import ID_BYTES_MAX, INTEGER_MAX, INTEGER_MIN
 from replicator.connectors.jsonl.names import file_name
 from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
@@ -46,9 +47,7 @@ class JsonlSettings(StoreSettings, tag="jsonl", tag_field="kind", frozen=True):
         """Names that a file cannot have, whatever becomes of them on the way. The empty one has
         a file as others do.
         """
-        if collection in (".", "..") or any(char in collection for char in "/\\\0"):
-            return "cannot be the name of a file"
-        return None
+        return why_no_file(collection)
 
 
 def _open(settings: JsonlSettings, page_bytes: int) -> Store:

@@ -13,32 +13,15 @@ from typing import Any
 import msgspec
 
 from replicator.codecs.keys import canonical_id, check_scope
+from replicator.codecs.layout import Layout
 from replicator.codecs.wire import decode_plain
 from replicator.errors import Refused, Rejected
 from replicator.model.point import PointId, bare, scope_of, within
-from replicator.model.schema import VectorSchema
 
 FORMAT = 1
 LINE_BYTES_MAX = 64 << 20
 """A longer line is not read. It bounds memory against a file without line ends; a point of a
 thousand 4096-dimension vectors still fits."""
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """
-    What a header says of the collection. `vectors` is None where nobody declared them. The
-    settings of the store that the points come from are kept in its own words: a file uses none
-    of them, and gives them to a store of that kind.
-    """
-
-    vectors: dict[str, VectorSchema] | None = None
-    indexes: dict[str, str] = {}
-    index_options: dict[str, dict[str, Any]] = {}
-    native_kind: str | None = None
-    native: dict[str, Any] = {}
-    restated: tuple[str, ...] = ()
-    scoped: bool = False
-    """Every line says, in `scope`, which scope its id belongs to. Elsewhere that is a field."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):

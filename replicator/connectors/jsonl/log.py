@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from replicator.codecs.layout import Layout
 from replicator.codecs.points import point_to_json
 from replicator.codecs.validation import validate_vectors
 from replicator.connectors.jsonl.line import (
     BOM,
     LINE_BYTES_MAX,
     Header,
-    Layout,
     encode,
     read_line,
 )

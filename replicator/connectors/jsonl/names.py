@@ -1,42 +1,23 @@
-"""
-Which file a collection has: its name percent-encoded, and `.jsonl`.
-
-A file name ends at 255 bytes, and a name of another script takes nine for each character once
-it is encoded. What is too long is cut, and `=` and a digest of the whole name are put behind:
-no encoded name holds a `=`, so no two collections share a file, and the header in the file says
-the whole name.
-"""
+"""Which file a collection has, and which collection a file."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 import msgspec
 
+from replicator.codecs.file_names import name_of, stem_of
 from replicator.connectors.jsonl.line import BOM, LINE_BYTES_MAX, Header
 from replicator.errors import Refused
 
 SUFFIX = ".jsonl"
-_STEM_MAX = 240
-"""Bytes before the suffix; a file under way has `.new` behind it as well."""
-_DIGITS = 32
-_EMPTY = "="
-"""Of the collection without a name: a file that is all suffix would be a hidden one."""
-_BROKEN = re.compile(r"%[0-9A-F]?$")
 
 
 def file_name(collection: str) -> str:
     """The name of a collection's file."""
-    stem = quote(collection, safe="") or _EMPTY
-    if len(stem) > _STEM_MAX:
-        head = _BROKEN.sub("", stem[: _STEM_MAX - _DIGITS - 1])
-        stem = f"{head}={sha256(collection.encode()).hexdigest()[:_DIGITS]}"
-    return f"{stem}{SUFFIX}"
+    return f"{stem_of(collection)}{SUFFIX}"
 
 
 def collection_of(path: Path) -> str:
@@ -44,11 +25,9 @@ def collection_of(path: Path) -> str:
     The collection whose file this is. Raises Refused ("bad-request") where a name was cut and
     the file's header does not say it.
     """
-    stem = path.name.removesuffix(SUFFIX)
-    if stem == _EMPTY:
-        return ""
-    if "=" not in stem:
-        return unquote(stem)
+    told = name_of(path.name.removesuffix(SUFFIX))
+    if told is not None:
+        return told
     with path.open("rb") as file:
         first = file.readline(LINE_BYTES_MAX).removeprefix(BOM)
     try:

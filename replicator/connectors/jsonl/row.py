@@ -1,11 +1,4 @@
-"""
-A line of a file as a point, in the forms in use.
-
-`id`; `vectors` by name, or `vector`, the unnamed one; `payload` or `metadata`; `document`
-beside them is a payload field. Where a file has neither payload nor metadata, every other
-column is a payload field. Where it has, another column is an error that names it: dropped in
-silence, it would be missed when the store it came from is gone.
-"""
+"""A line of a file as a point, in the forms in use (`codecs.rows`)."""
 
 from __future__ import annotations
 
@@ -14,22 +7,14 @@ from typing import Any
 
 from replicator.codecs.keys import canonical_id
 from replicator.codecs.payload import check_payload, join
+from replicator.codecs.rows import OWN, PAYLOADS, why_beside
 from replicator.codecs.vectors import vector_from_wire
 from replicator.codecs.wire import read_plain
 from replicator.connectors.jsonl.line import scope_in
 from replicator.errors import Rejected
 from replicator.model.point import Payload, Point, Vectors, within
 
-_PAYLOADS = ("payload", "metadata")
-_OWN = frozenset({"id", "vectors", "vector", *_PAYLOADS, "document", "deleted"})
-_NEAR = {
-    "embedding": "vector",
-    "embeddings": "vectors",
-    "values": "vector",
-    "meta": "metadata",
-    "text": "document",
-}
-"""Names in use elsewhere, and what they would be here."""
+_OWN = OWN | {"deleted"}
 
 
 def read_row(line: bytes, *, flat: bool, scoped: bool = False) -> Point:
@@ -65,7 +50,7 @@ def _vectors(fields: dict[Any, Any]) -> Vectors:
 
 
 def _payload(fields: dict[Any, Any], flat: bool) -> Payload:
-    given = [name for name in _PAYLOADS if name in fields]
+    given = [name for name in PAYLOADS if name in fields]
     if len(given) > 1:
         raise Rejected(
             "field-invalid", "a row has `payload` or `metadata`, not both", "metadata"
@@ -73,13 +58,7 @@ def _payload(fields: dict[Any, Any], flat: bool) -> Payload:
     rest = {name: value for name, value in fields.items() if name not in _OWN}
     if given or not flat:
         for name in rest:
-            meant = _NEAR.get(name)
-            raise Rejected(
-                "field-invalid",
-                f"the column {name!r} stands beside payload or metadata, and is neither"
-                + (f": did you mean {meant!r}?" if meant else "; put it inside"),
-                name,
-            )
+            raise Rejected("field-invalid", why_beside(name), name)
     payload = dict(_map(fields, given[0])) if given else rest
     if "document" in fields:
         if payload.get("document", fields["document"]) != fields["document"]:

@@ -21,13 +21,14 @@ from typing import TypeVar
 import msgspec
 
 from replicator.codecs.keys import canonical_id
+from replicator.codecs.layout import Layout
+from replicator.codecs.nearest import nearest
 from replicator.connectors.jsonl.change import line_of
 from replicator.connectors.jsonl.kind import JSONL, JsonlSettings
-from replicator.connectors.jsonl.line import Header, Layout, encode
+from replicator.connectors.jsonl.line import Header, encode
 from replicator.connectors.jsonl.log import CollectionLog, create, replace
 from replicator.connectors.jsonl.names import file_name, listed
 from replicator.connectors.jsonl.scan import Row, cut, keys_of, page_of, rows_of
-from replicator.connectors.jsonl.search import nearest
 from replicator.errors import Refused, Rejected, Unavailable
 from replicator.model.finding import CheckFinding, Severity
 from replicator.model.pages import PAGE_BYTES
@@ -226,16 +227,9 @@ class JsonlStore:
         """Make the file; in one that exists, leave the mark in a further header line."""
 
         def make() -> None:
-            layout = Layout(
-                wanted.vectors,
-                wanted.indexes,
-                wanted.index_options,
-                wanted.native_kind,
-                wanted.native,
-                wanted.restated,
-                wanted.scoped,
+            header = Header(
+                collection=wanted.name, capture_id=wanted.capture_id, schema=Layout.of(wanted)
             )
-            header = Header(collection=wanted.name, capture_id=wanted.capture_id, schema=layout)
             log = self._log(wanted.name)
             if not log.refresh():
                 create(self._path(wanted.name), header)
@@ -403,13 +397,7 @@ class JsonlStore:
         unreadable = len(log.unreadable())
         return CollectionSchema(
             name=collection,
-            vectors=log.layout.vectors,
-            indexes=log.layout.indexes,
-            index_options=log.layout.index_options,
-            native_kind=log.layout.native_kind,
-            native=log.layout.native,
-            restated=log.layout.restated,
-            scoped=log.layout.scoped,
+            **log.layout.facts(),
             points=len(log.offsets),
             capture_id=log.header.capture_id if log.header else None,
             mark_epoch=log.header.mark_epoch if log.header else 0,

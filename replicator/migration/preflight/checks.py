@@ -94,7 +94,7 @@ async def run_checks(
     """
     findings = [*found, *await _parts(settings, source, target, feed)]
     findings += await standing_findings(standing, feed, fingerprint)
-    findings += _live(settings, source)
+    findings += _live(settings, source, target)
     findings += _settle(settings, source)
     points = 0
     targets = Targets()
@@ -169,11 +169,16 @@ async def _of(role: str, answer: Awaitable[T]) -> T:
         raise Unavailable(_code_of(error.code, role), error.message) from error
 
 
-def _live(settings: Settings, source: Reader) -> list[CheckFinding]:
-    if source.traits.live or isinstance(settings.feed, NoFeedSettings):
+def _live(settings: Settings, source: Reader, target: Reader) -> list[CheckFinding]:
+    if isinstance(settings.feed, NoFeedSettings):
         return []
-    text = 'nobody may write this store while it is copied: a plain copy has feed.kind = "none"'
-    return [CheckFinding(Severity.BLOCKS, "unsupported", "source", text)]
+    plain = 'a plain copy has feed.kind = "none"'
+    told = []
+    if not source.traits.live:
+        told.append(("source", f"nobody may write this store while it is copied: {plain}"))
+    if not target.traits.follows:
+        told.append(("target", f"this store is not written change by change: {plain}"))
+    return [CheckFinding(Severity.BLOCKS, "unsupported", role, text) for role, text in told]
 
 
 def _settle(settings: Settings, source: Reader) -> list[CheckFinding]:

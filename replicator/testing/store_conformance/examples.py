@@ -16,6 +16,7 @@ from replicator.model.point import (
     Vector,
 )
 from replicator.model.schema import Distance, IdKinds, IdLimits, VectorKind, VectorSchema
+from replicator.model.traits import VectorRules
 
 PREFIX = "conformance-"
 """Every collection's name begins with it."""
@@ -68,21 +69,19 @@ def sparse(**components: float) -> SparseVector:
     )
 
 
-EXAMPLES: dict[VectorKind, tuple[VectorSchema, Vector]] = {
-    VectorKind.DENSE: (
-        VectorSchema(size=4, distance=Distance.DOT),
-        floats(1, -2, 0.1, 3e-30),
-    ),
-    VectorKind.SPARSE: (
-        VectorSchema(kind=VectorKind.SPARSE),
-        sparse(i1=0.5, i7=-1.25, i4294967295=3.0),
-    ),
-    VectorKind.MULTI: (
-        VectorSchema(kind=VectorKind.MULTI, size=2, distance=Distance.DOT),
-        MultiVector(3, floats(1, 2, 3, 4, 5, 6)),
-    ),
-}
-"""Of every kind: how it is declared, and one vector."""
+def example(kind: VectorKind, rules: VectorRules) -> tuple[VectorSchema, Vector]:
+    """Of a kind: how it is declared, and one vector that goes as far as the rules allow."""
+    match kind:
+        case VectorKind.DENSE:
+            schema = VectorSchema(size=4, distance=Distance.DOT)
+            return schema, floats(1, -2, 0.1, 3e-30)
+        case VectorKind.SPARSE:
+            last = {f"i{rules.sparse_dimensions_max - 1}": 3.0}
+            return VectorSchema(kind=kind), sparse(i1=0.5, i7=-1.25, **last)
+        case VectorKind.MULTI:
+            schema = VectorSchema(kind=kind, size=2, distance=Distance.DOT)
+            return schema, MultiVector(3, floats(1, 2, 3, 4, 5, 6))
+
 
 PLAIN = {"": VectorSchema(size=2, distance=Distance.DOT)}
 """One unnamed vector that comes back as it was written."""

@@ -13,8 +13,8 @@ from replicator.model.schema import Distance, VectorKind, VectorSchema
 from replicator.model.write import Delete, Patch, Upsert
 from replicator.ports.store import Store
 from replicator.testing.store_conformance.examples import (
-    EXAMPLES,
     PAYLOAD,
+    example,
     floats,
     ids_beyond,
     ids_of,
@@ -30,7 +30,7 @@ class Points(Suite):
     async def test_a_vector_comes_back_as_it_was_written(
         self, store: Store, kind: VectorKind, name: str
     ) -> None:
-        schema, vector = EXAMPLES[kind]
+        schema, vector = example(kind, self.traits.vectors)
         if kind is VectorKind.SPARSE and self.traits.vectors.several:
             name = "words"  # no store of several has an unnamed sparse vector
         point = Point(self.id(1), {name: vector}, {})
@@ -43,9 +43,10 @@ class Points(Suite):
 
     async def test_several_vectors_of_a_point_may_be_there_or_not(self, store: Store) -> None:
         rules = self.traits.vectors
-        schemas = {f"v-{kind.value}": EXAMPLES[kind][0] for kind in rules.kinds}
-        vectors = {f"v-{kind.value}": EXAMPLES[kind][1] for kind in rules.kinds}
-        schemas["v-more"], vectors["v-more"] = EXAMPLES[VectorKind.DENSE]
+        examples = {f"v-{kind.value}": example(kind, rules) for kind in rules.kinds}
+        examples["v-more"] = example(VectorKind.DENSE, rules)
+        schemas = {name: schema for name, (schema, _) in examples.items()}
+        vectors = {name: vector for name, (_, vector) in examples.items()}
         if not rules.several:
             assert await self.is_refused(store, schemas, Point(self.id(1), vectors, {}))
             return

@@ -10,7 +10,7 @@ from replicator.model.point import Point
 from replicator.model.schema import Distance, VectorSchema
 from replicator.model.write import Delete, Upsert
 from replicator.ports.store import Store
-from replicator.testing.store_conformance.examples import EXAMPLES, floats, fresh_name
+from replicator.testing.store_conformance.examples import example, floats, fresh_name
 from replicator.testing.store_conformance.suite import Suite, scanned, settle, write
 
 _INDEXES = {"year": "integer", "t": "keyword"}
@@ -42,7 +42,7 @@ class Schemas(Suite):
         vectors = self.plain
         if self.traits.vectors.several:
             vectors = {
-                f"v-{kind.value}": EXAMPLES[kind][0]
+                f"v-{kind.value}": example(kind, self.traits.vectors)[0]
                 for kind in sorted(self.traits.vectors.kinds, key=lambda kind: kind.value)
             }
         wanted = self.wanted(fresh_name(), vectors, indexes=_INDEXES)

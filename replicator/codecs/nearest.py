@@ -1,6 +1,6 @@
 """
-Nearest points by looking at every one: exact, and as slow as the file is long. It serves to
-compare a copy's search results with its store's, not to answer an application.
+Nearest points by looking at every one: exact, and as slow as there are many. Stores of files
+search so, to compare a copy's search results with its store's, not to answer an application.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Search:
 
     def __init__(self, query: Query, *, closest: bool) -> None:
         if query.filter is not None:
-            raise Refused("unsupported", "a JSONL file is searched without a filter")
+            raise Refused("unsupported", "files are searched without a filter")
         self._query = query
         self._closest = closest
         self._best: list[tuple[float, PointId]] = []
@@ -76,7 +76,7 @@ class _DenseSearch(_Search):
     def __init__(self, query: Query, distance: Distance) -> None:
         super().__init__(query, closest=distance in (Distance.EUCLID, Distance.MANHATTAN))
         if not isinstance(query.vector, bytes):
-            raise Refused("unsupported", "a JSONL file is not searched by multi-vectors")
+            raise Refused("unsupported", "files are not searched by multi-vectors")
         self._distance = distance
         self._size = len(query.vector)
         self._target = np.frombuffer(query.vector, dtype="<f4")
