@@ -10,7 +10,7 @@ from multidict import MultiMapping
 
 from replicator.testing.pinecone.faults import Faults
 from replicator.testing.pinecone.filters import parsed
-from replicator.testing.pinecone.index import Index, Update, page
+from replicator.testing.pinecone.index import Index, Namespace, Update, page
 from replicator.testing.pinecone.limits import Limits
 from replicator.testing.pinecone.records import (
     Record,
@@ -69,6 +69,7 @@ class Vectors:
             ("POST", "/query"): ("query", self.query),
             ("POST", "/describe_index_stats"): ("stats", self.stats),
             ("GET", "/namespaces"): ("namespaces", self.list_namespaces),
+            ("POST", "/namespaces"): ("namespaces", self.create_namespace),
             ("GET", "/namespaces/{name}"): ("namespaces", self.describe_namespace),
             ("DELETE", "/namespaces/{name}"): ("delete", self.delete_namespace),
         }
@@ -278,6 +279,16 @@ class Vectors:
         found, token = page(names, limit, asked.query.get("paginationToken"))
         body = {"namespaces": [self._described(name) for name in found]}
         return Reply(body | {"total_count": len(names)} | _next(token))
+
+    def create_namespace(self, asked: Asked) -> Reply:
+        """Without records. One that is there is a conflict, and the default one always is (the
+        client's own words on `create_namespace`, 10.2).
+        """
+        name = self._namespace(asked.body.get("name"))
+        if not name or name in self._index.namespaces:
+            raise Refusal(409, 6, f"Namespace {name or DEFAULT} already exists")
+        self._index.namespaces[name] = Namespace()
+        return Reply(self._described(name))
 
     def describe_namespace(self, asked: Asked) -> Reply:
         """One of them."""
