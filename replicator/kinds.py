@@ -26,6 +26,7 @@ GROUP = "replicator.stores"
 _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
     "replicator.connectors.chroma.kind:CHROMA",
+    "replicator.connectors.pinecone.kind:PINECONE",
     "replicator.connectors.jsonl.kind:JSONL",
 )
 
