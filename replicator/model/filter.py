@@ -202,6 +202,23 @@ def path_of(key: str) -> Path | None:
         return None
 
 
+def first_step(key: str) -> int:
+    """Where the first step of a key ends, which names a field of the payload."""
+    step = _STEP.match(key)
+    assert step is not None, "it is a key"
+    return step.end()
+
+
+def quoted(name: str) -> str:
+    """
+    A field's name as the first step of a key. Raises Refused("bad-request") for one that no
+    key can name.
+    """
+    if '"' in name:
+        raise Refused("bad-request", f"no filter can name the field {name!r}")
+    return f'"{name}"' if re.search(r"[.\[\]]", name) else name
+
+
 class _Misread(Exception):
     def __init__(self, at: str, why: str) -> None:
         super().__init__(f"{at}: {why}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,8 +44,6 @@ class Double:
     def __init__(self) -> None:
         self.status = 200
         self.body = ""
-        self.breaks_off = False
-        self.silent = False
         self.headers: list[dict[str, str]] = []
         self.asked: list[tuple[str, int]] = []
         """Of each request about records: what it was, and how many ids it held."""
@@ -63,12 +60,6 @@ class Double:
                 pass
         body = await request.json() if request.can_read_body else {}
         self.asked.append((request.path.rpartition("/")[2], len(body.get("ids", ()))))
-        if self.silent:
-            await asyncio.Event().wait()
-        if self.breaks_off:
-            assert request.transport is not None
-            request.transport.close()
-            return web.Response()
         return web.Response(status=self.status, text=self.body, headers={"Retry-After": "7"})
 
 
@@ -132,56 +123,6 @@ async def test_an_answer_that_is_none_says_whether_the_write_may_have_landed(
     with pytest.raises(read) as caught:
         await store.fetch("articles", ["a"])
     assert type(caught.value) is read
-
-
-async def test_a_throttled_write_waits_as_long_as_it_was_asked_to(
-    double: Double, store: ChromaStore
-) -> None:
-    double.status = 429
-    with pytest.raises(Retryable) as caught:
-        await store.apply(BATCH)
-    assert caught.value.retry_after_s == 7.0
-
-
-async def test_a_lost_reply_leaves_a_write_unknown_and_a_read_unanswered(
-    double: Double, store: ChromaStore
-) -> None:
-    double.breaks_off = True
-    with pytest.raises(OutcomeUnknown):
-        await store.apply(BATCH)
-    with pytest.raises(Unavailable):
-        await store.fetch("articles", ["a"])
-
-
-async def test_a_server_that_takes_too_long_leaves_a_write_unknown(double: Double) -> None:
-    store = ChromaStore(ChromaSettings(url=double.url, timeout=Duration(0.3)))
-    double.silent = True
-    with pytest.raises(OutcomeUnknown):
-        await store.apply(BATCH)
-    with pytest.raises(Unavailable):
-        await store.fetch("articles", ["a"])
-    await store.close()
-
-
-async def test_a_write_that_was_never_sent_is_known_not_to_have_landed() -> None:
-    store = ChromaStore(ChromaSettings(url="http://127.0.0.1:9"))
-    with pytest.raises(Unavailable):
-        await store.apply(BATCH)
-    with pytest.raises(Unavailable):
-        await store.ensure(
-            CollectionSchema(name="articles", vectors={"": VectorSchema()}, ids=IdKinds.STRING)
-        )
-    await store.close()
-
-
-async def test_a_closed_store_connects_no_more(double: Double, store: ChromaStore) -> None:
-    double.body = "5"
-    described = await store.describe("articles")
-    assert described is not None
-    assert described.points == 5
-    await store.close()
-    with pytest.raises(Unavailable):
-        await store.describe("articles")
 
 
 @pytest.mark.parametrize(

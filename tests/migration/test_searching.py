@@ -25,6 +25,7 @@ from replicator.model.schema import (
 )
 from replicator.model.search import Hit, Query
 from replicator.model.write import Upsert
+from replicator.settings.transform import TransformSettings
 from tests.migration.rig import World
 from tests.stream.rig import virtual
 
@@ -169,6 +170,41 @@ async def test_an_unknown_vector_spoils_only_its_own_query() -> None:
         assert (figures["queries"], figures["recall"]) == (2, 1.0)
         assert figures["classes"] == {"easy": 1.0, "stored": 1.0}
         assert set(figures["not_compared"]) == {"nope", "v"}
+
+
+@virtual
+async def test_both_stores_look_among_the_same_points() -> None:
+    passing = {"must": [{"key": "year", "range": {"gte": 0}}]}
+    theirs = {"must": [{"key": "n", "match": {"value": 1}}]}
+    world = World(transform=TransformSettings(filter=passing, rename={"n": "count"}))
+    seen: dict[str, Any] = {}
+    async with world.running():
+
+        def heard(where: str) -> Any:
+            async def search(collection: str, query: Query) -> list[Hit]:
+                seen[where] = query.filter
+                return hits((1, 1.0))
+
+            return search
+
+        world.images.search = heard("source")  # type: ignore[attr-defined]
+        world.door.search = heard("target")  # type: ignore[attr-defined]
+        await asked(world, Query(vector=floats(1, 1), using="v", filter=theirs))
+        assert seen == {
+            "source": {"must": [passing, theirs]},
+            "target": {"must": [{"key": "count", "match": {"value": 1}}]},
+        }
+
+
+@virtual
+async def test_a_query_whose_filter_the_target_cannot_be_asked_is_not_compared() -> None:
+    world = World(transform=TransformSettings(drop=["gone"]))
+    spread(world, 20)
+    async with world.running():
+        gone = {"must": [{"key": "gone", "match": {"value": 1}}]}
+        report = await asked(world, Query(vector=floats(1, 1), using="v", filter=gone))
+        [reason] = report.search["books"]["not_compared"].values()
+        assert "'gone' does not travel" in reason
 
 
 @virtual

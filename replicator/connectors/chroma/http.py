@@ -21,6 +21,7 @@ from replicator.connectors.chroma.api import (
 )
 from replicator.connectors.chroma.kind import ChromaSettings
 from replicator.errors import OutcomeUnknown, Rejected, Unavailable
+from replicator.settings.credentials import without
 
 T = TypeVar("T")
 
@@ -110,6 +111,7 @@ class HttpApi:
         tenant, database = quote(settings.tenant, safe=""), quote(settings.database, safe="")
         self._database = f"{self._root}/tenants/{tenant}/databases/{database}"
         self._headers = {"Content-Type": "application/json"}
+        self._told = [settings.token.reveal()]
         if token := settings.token.reveal():
             name, value = (
                 ("X-Chroma-Token", token)
@@ -261,6 +263,9 @@ class HttpApi:
                 method, path, data=data, headers=self._headers, allow_redirects=False
             ) as reply:
                 body = await _body(reply, most)
+                if reply.status >= 300:
+                    # A server may repeat the token that it does not know.
+                    body = without(body.decode(errors="replace"), self._told).encode()
                 return _Answer(reply.status, body, reply.headers.get("Retry-After", ""))
         except aiohttp.ClientConnectorError as exc:
             raise Unavailable(

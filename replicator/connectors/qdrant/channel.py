@@ -15,7 +15,7 @@ from replicator.connectors.qdrant import failures
 from replicator.connectors.qdrant.kind import QdrantSettings
 from replicator.connectors.qdrant.wire import Message, wire
 from replicator.errors import Refused, Rejected, Unavailable
-from replicator.settings.credentials import without_credentials
+from replicator.settings.credentials import without, without_credentials
 
 DEFAULT_PORT = 6334
 
@@ -29,6 +29,10 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     # Two connectors of one process, to one server, with different keys, do not share.
     ("grpc.use_local_subchannel_pool", 1),
+    # Who calls waits longer and longer by itself. grpc's own waiting, up to two minutes, would
+    # call a server away that has long been back; much less would be a load on one that is not.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 
@@ -98,6 +102,8 @@ class Channel:
         )
         try:
             return await call
+        except grpc.aio.AioRpcError as exc:
+            raise self._discreet(exc) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
@@ -110,6 +116,16 @@ class Channel:
                 grpc.aio.Metadata(),
                 "the connection was closed during the call",
             ) from None
+
+    def _discreet(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The error without the key, which a server may repeat that does not know it."""
+        details = error.details() or ""
+        shown = without(details, [key for _, key in self._metadata])
+        if shown == details:
+            return error
+        return grpc.aio.AioRpcError(
+            error.code(), error.initial_metadata(), error.trailing_metadata(), shown
+        )
 
     async def close(self) -> None:
         """Break off what is under way and disconnect. Idempotent."""

@@ -350,4 +350,4 @@ class Collections:
         except grpc.aio.AioRpcError as exc:
             if failures.is_absent_collection(exc):
                 return None
-            raise failures.of_read(exc) from exc
+            raise failures.of_read(exc, self._channel.address) from exc

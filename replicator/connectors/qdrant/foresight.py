@@ -32,7 +32,7 @@ async def foresee(channel: Channel, wanted: CollectionSchema) -> CollectionSchem
         info = (await channel.call("Collections", "Get", request)).result
     except grpc.aio.AioRpcError as exc:
         if not failures.is_absent_collection(exc):
-            raise failures.of_read(exc) from exc
+            raise failures.of_read(exc, channel.address) from exc
         creation(wanted)  # not sent: filling it in says whether it could be
         if wanted.scoped:
             await _require_cluster(channel, wanted.name)

@@ -25,10 +25,11 @@ import msgspec
 
 from replicator.codecs.validation import validate_vectors
 from replicator.errors import Refused, Rejected, Retryable
+from replicator.migration.equality.asked_filter import Translation, both
 from replicator.migration.equality.quality import expected, overlap, rank_agreement, wilson
 from replicator.migration.preflight.routes import Atlas
 from replicator.model.event import Key
-from replicator.model.point import PointId
+from replicator.model.point import PointId, bare
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Hit, Query
 from replicator.settings.transform import CollectionSettings
@@ -139,12 +140,29 @@ class Searching:
         if known is not None and query.using not in known:
             raise Rejected("vector-unknown", f"the source has no vector {query.using!r}")
         among = self._among(collection.source)
+        translated = self._translation(collection).translated(query.filter)
         query = await self._resolved(collection.source, query)
         return _Asked(
             query=query,
-            at_source=msgspec.structs.replace(query, limit=query.limit + _MORE),
+            at_source=msgspec.structs.replace(
+                query,
+                limit=query.limit + _MORE,
+                filter=both(collection.transform.filter, query.filter),
+            ),
             at_target=msgspec.structs.replace(
-                query, using=(mapping or {}).get(query.using, query.using), filter=among
+                query,
+                using=(mapping or {}).get(query.using, query.using),
+                filter=both(among, translated),
+            ),
+        )
+
+    def _translation(self, collection: CollectionSettings) -> Translation:
+        route = self._atlas.forward[collection.source]
+        return Translation(
+            collection.transform,
+            nests=self._target.traits.payload.nested,
+            target_id=lambda point_id: bare(
+                route.transform.target_id(Key(route.collection, point_id))
             ),
         )
 

@@ -409,7 +409,6 @@ class Verification:
                             vector=_as_query(point.vectors[using]),
                             using=using,
                             limit=self._settings.search_limit,
-                            filter=collection.transform.filter,
                         )
                     )
                 if len(queries) >= wanted:

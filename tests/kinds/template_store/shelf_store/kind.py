@@ -9,6 +9,7 @@ from replicator.model.schema import IdKinds
 from replicator.model.traits import IdRules, Lists, PayloadRules, Traits, VectorRules
 from replicator.ports.kind import StoreKind
 from replicator.settings.stores import StoreSettings
+from replicator.settings.units import Duration
 
 if TYPE_CHECKING:
     from replicator.ports.store import Store
@@ -19,6 +20,8 @@ class ShelfSettings(StoreSettings, tag="shelf", tag_field="kind", frozen=True):
 
     path: str
     """The file. Made when absent."""
+    timeout: Duration = Duration(5)
+    """How long to wait while somebody else writes it."""
 
     def address(self) -> str:
         """The file."""
@@ -39,7 +42,7 @@ def _open(settings: ShelfSettings, page_bytes: int) -> Store:
     from shelf_store.store import ShelfStore
 
     del page_bytes  # points here are small
-    return ShelfStore(settings.path)
+    return ShelfStore(settings.path, float(settings.timeout))
 
 
 SHELF = StoreKind(

@@ -26,11 +26,15 @@ from replicator.model.schema import CollectionSchema, Distance, Mark, VectorSche
 from replicator.model.search import Hit, Query
 from replicator.model.traits import Traits
 from replicator.model.write import Delete, Patch, Receipt, Write, WriteBatch
-from replicator.ports.store import Page
+from replicator.ports.store import Page, RejectedRow
 from shelf_store.kind import SHELF
 from shelf_store.nearest import nearest
 
 T = TypeVar("T")
+Row = tuple[str, bytes, bytes]
+"""Id, vector and payload."""
+
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 
 _SLOTS = 64
 """What a chunk is made of: a key's slot is a function of its id, so that chunks stay right
@@ -42,8 +46,9 @@ _POINT = "SELECT id, vector, payload FROM points WHERE collection = ?"
 class ShelfStore:
     """The port Store over one file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout_s: float) -> None:
         self._path = path
+        self._timeout_s = timeout_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shelf")
         self._file: sqlite3.Connection | None = None
 
@@ -87,35 +92,36 @@ class ShelfStore:
         low, high = map(int, chunk.spec.split("-"))
         query = f"{_POINT} AND slot >= ? AND slot < ? AND id > ? ORDER BY id LIMIT ?"
 
-        def read(file: sqlite3.Connection, after: str) -> list[Point]:
+        def read(file: sqlite3.Connection, after: str) -> list[Row]:
             _existing(file, chunk.collection)
-            rows = file.execute(query, (chunk.collection, low, high, after, page_rows))
-            return [_point(row) for row in rows]
+            asked = (chunk.collection, low, high, after, page_rows)
+            return file.execute(query, asked).fetchall()
 
         last = after or ""
         while True:
-            points = await self._do(partial(read, after=last))
-            ends = len(points) < page_rows
-            last = last if ends else str(points[-1].id)
-            yield Page(points=points, cursor=None if ends else last)
+            rows = await self._do(partial(read, after=last))
+            ends = len(rows) < page_rows
+            last = last if ends else rows[-1][0]
+            yield _page(chunk.collection, rows, None if ends else last)
             if ends:
                 return
 
     async def fetch(self, collection: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         def read(file: sqlite3.Connection) -> dict[PointId, Point]:
+            _existing(file, collection)
             found = (_held(file, collection, point_id) for point_id in ids)
             return {point.id: point for point in found if point is not None}
 
         return await self._do(read)
 
     async def count(self, collection: str) -> int | None:
-        schema = await self.describe(collection)
-        return None if schema is None else schema.points
+        return (await self._do(lambda file: _existing(file, collection))).points
 
     async def search(self, collection: str, query: Query) -> list[Hit]:
         def look(file: sqlite3.Connection) -> list[Hit]:
             [vector] = (_existing(file, collection).vectors or {}).values()
-            points = map(_point, file.execute(_POINT, (collection,)))
+            rows = file.execute(_POINT, (collection,)).fetchall()
+            points = _page(collection, rows, None).points
             return nearest(points, query, vector.distance or Distance.COSINE)
 
         return await self._do(look)
@@ -198,12 +204,17 @@ class ShelfStore:
         def run() -> T:
             try:
                 if self._file is None:
-                    self._file = sqlite3.connect(self._path, check_same_thread=False)
+                    self._file = sqlite3.connect(
+                        self._path, self._timeout_s, check_same_thread=False
+                    )
                     sql = files("shelf_store").joinpath("schema.sql").read_text("utf-8")
                     self._file.executescript(sql)
                 with self._file as file:
                     return work(file)
             except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode in _FORBIDDEN:
+                    # No waiting mends it.
+                    raise Refused("permission-denied", f"{self._path}: {exc}") from exc
                 raise Unavailable("store-unavailable", f"{self._path}: {exc}") from exc
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
@@ -259,9 +270,26 @@ def _held(file: sqlite3.Connection, collection: str, point_id: PointId) -> Point
     return None if row is None else _point(row)
 
 
-def _point(row: tuple[str, bytes, bytes]) -> Point:
+def _point(row: Row) -> Point:
+    """Raises Rejected for a row that somebody else wrote and that is no point."""
     point_id, vector, payload = row
-    return Point(point_id, {"": vector}, msgspec.json.decode(payload))
+    try:
+        return Point(point_id, {"": vector}, msgspec.json.decode(payload, type=Payload))
+    except msgspec.MsgspecError as exc:
+        raise Rejected("value-malformed", f"{point_id!r}: {exc}", "payload") from exc
+
+
+def _page(collection: str, rows: Sequence[Row], cursor: str | None) -> Page:
+    """What can be read of these rows, and which cannot."""
+    points: list[Point] = []
+    rejected: list[RejectedRow] = []
+    for row in rows:
+        try:
+            points.append(_point(row))
+        except Rejected as error:
+            raw = msgspec.json.encode(row)
+            rejected.append(RejectedRow(id=row[0], place=collection, error=error, raw=raw))
+    return Page(points, cursor, tuple(rejected))
 
 
 def _carry_out(file: sqlite3.Connection, collection: str, write: Write) -> None:
