@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from pinecone import AsyncPinecone, ServerlessSpec
+
 from replicator.connectors.pinecone.kind import PINECONE, PineconeSettings
 from replicator.connectors.pinecone.store import PineconeStore
 from replicator.errors import Refused
@@ -28,6 +30,7 @@ from replicator.model.write import Receipt, WriteBatch
 from replicator.ports.store import Page
 from replicator.settings.units import Duration, Secret
 from replicator.testing.pinecone.service import PineconeService
+from replicator.testing.store_conformance import PREFIX
 
 METRICS = {Distance.COSINE: "cosine", Distance.DOT: "dotproduct", Distance.EUCLID: "euclidean"}
 
@@ -54,6 +57,36 @@ def made_in(service: PineconeService, staleness: str = "0s") -> Maker:
         )
 
     return make
+
+
+def made_at(key: str, staleness: str, made: set[str]) -> Maker:
+    """Of the service itself; `made`: the names of the indexes that there are."""
+
+    async def make(shape: Shape) -> PineconeSettings:
+        dimension, metric = shape
+        name = f"{PREFIX}{metric}-{dimension or 'sparse'}"
+        if name not in made:
+            async with AsyncPinecone(api_key=key) as client:
+                await client.indexes.create(
+                    name=name,
+                    dimension=dimension,
+                    metric=metric,
+                    vector_type="dense" if dimension else "sparse",
+                    spec=ServerlessSpec(cloud="aws", region="us-east-1"),
+                )
+            made.add(name)
+        return PineconeSettings(
+            index=name, api_key=Secret(key), staleness=Duration.parse(staleness)
+        )
+
+    return make
+
+
+async def remove(key: str, made: set[str]) -> None:
+    """Indexes of the service itself."""
+    async with AsyncPinecone(api_key=key) as client:
+        for name in made:
+            await client.indexes.delete(name)
 
 
 class Project:

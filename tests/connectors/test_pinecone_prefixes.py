@@ -61,6 +61,15 @@ async def test_every_id_that_there_is_or_will_be_is_in_one_chunk(
         assert len(chunks_with(chunks, each)) == 1, each
 
 
+async def test_ids_that_end_where_a_prefix_is_cut_are_in_one_chunk() -> None:
+    ids = ["a", "ab", *(f"a{n}" for n in range(9)), *(f"ab{n}" for n in range(9))]
+    found = await split(9, Namespace(ids).look)
+    chunks = [steps_of(chunk) for chunk in found]
+    assert Step("ab", alone=True) in [step for chunk in chunks for step in chunk]
+    for each in [*ids, "abc", "a\x01", "b", "\x7f"]:
+        assert len(chunks_with(chunks, each)) == 1, each
+
+
 async def test_steps_come_in_the_order_of_ids() -> None:
     ids = [f"{letter}{number}" for letter in "ab" for number in range(40)]
     chunks = await split(3, Namespace(ids).look)

@@ -158,6 +158,6 @@ def _command(vector: VectorSchema) -> str:
         metric = _METRICS.get(vector.distance or Distance.COSINE, "cosine")
         like = f'dimension={vector.size or "…"}, metric="{metric}"'
     return (
-        f'Pinecone().create_index(name="…", {like},'
+        f'Pinecone().indexes.create(name="…", {like},'
         ' spec=ServerlessSpec(cloud="aws", region="us-east-1"))'
     )
