@@ -349,8 +349,10 @@ async def test_a_delete_or_a_wipe_where_nothing_is_does_nothing(
     assert (await store.apply(WriteBatch("nowhere", (Delete("a"),)))).rejected == ()
     await store.wipe("nowhere")
     assert service.indexes["articles"].namespaces == {}
-    assert await store.fetch("nowhere", ["a"]) == {}
     assert await store.describe("nowhere") is None
+    # To whoever reads it, all that was there would be deleted.
+    with pytest.raises(Refused, match="no namespace 'nowhere'"):
+        await store.fetch("nowhere", ["a"])
 
 
 async def test_a_namespace_is_made_before_its_first_record(store: PineconeStore) -> None:

@@ -78,7 +78,7 @@ class Reading:
 
     async def split(self, namespace: str, parts: int) -> list[Chunk]:
         """As `StoreReader.split`; see `prefixes`."""
-        await self._present(namespace)
+        await self.check(namespace)
         gate = asyncio.Semaphore(_SIDE_BY_SIDE)
 
         async def one(prefix: str) -> Seen:
@@ -113,7 +113,7 @@ class Reading:
             ids, place = await self._listed(namespace, steps, place, rows)
             if place is None:
                 # Of a namespace that went, nothing is listed, as of one that has no more.
-                await self._present(namespace)
+                await self.check(namespace)
             cursor = None if place is None else write_cursor(place)
             if bare:
                 yield Page([Point(each, {}, {}) for each in ids], cursor)
@@ -129,14 +129,23 @@ class Reading:
 
     async def fetch(self, namespace: str, ids: Sequence[PointId]) -> dict[PointId, Point]:
         """The points that exist. Raises Rejected for a record that is no point."""
-        found = await self._records(namespace, _possible(ids))
+        found = await self._found(namespace, ids)
         return {each.id: point_of(each, self._sparse(namespace)) for each in found}
 
     async def present(self, namespace: str, ids: Sequence[PointId]) -> set[PointId]:
         """Which of these ids exist. There is no other way to know than to fetch them."""
-        return {each.id for each in await self._records(namespace, _possible(ids))}
+        return {each.id for each in await self._found(namespace, ids)}
 
-    async def _present(self, namespace: str) -> None:
+    async def _found(self, namespace: str, ids: Sequence[PointId]) -> list[Record]:
+        """The records that there are. Raises Refused where there is no such namespace."""
+        possible = _possible(ids)
+        found = await self._records(namespace, possible)
+        if possible and not found:
+            await self.check(namespace)
+        return found
+
+    async def check(self, namespace: str) -> None:
+        """Raises Refused where there is no such namespace: what is read of one shows nothing."""
         if not await self._index.has(namespace):
             raise Refused("source-missing", f"Pinecone has no namespace {namespace!r}")
 

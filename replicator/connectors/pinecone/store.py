@@ -147,6 +147,8 @@ class PineconeStore:
         found = await self._index.query(
             collection, limit, filter=asked.filter, **_asked_by(query)
         )
+        if not found.matches:
+            await self._reading.check(collection)
         shape = await self._collections.shape()
         # The square of a distance: less is nearer.
         sign = -1.0 if shape.distance is Distance.EUCLID else 1.0
