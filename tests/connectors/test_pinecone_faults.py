@@ -22,7 +22,7 @@ from replicator.testing.store_faults.server import SECRET
 class TestPineconeFaults(ServerFaults):
     traits = PINECONE.traits
     excused: ClassVar = {
-        Cell.FULL: "nobody fills the disk of a service; a quota that is full has tests of its own",
+        Cell.FULL: "a service has no disk to fill; a quota that is used up has its tests",
         Cell.READ_ONLY: "nothing is read-only there; a key that may only read is denied",
     }
     throttling = (

@@ -309,3 +309,11 @@ async def test_an_index_of_sparse_vectors_takes_no_dense_ones() -> None:
         hits = await index.query(sparse_vector=sparse, top_k=5)
 
     assert [match.id for match in hits.matches] == ["a"]
+
+
+async def test_a_namespace_may_be_made_before_its_first_record(index: AsyncIndex) -> None:
+    await index.create_namespace(name="n")
+    with pytest.raises(errors.ConflictError):
+        await index.create_namespace(name="n")
+
+    assert (await index.describe_namespace(name="n")).record_count == 0
