@@ -39,8 +39,12 @@ KNOWS = {
     "migration/process/engine.py": {"Store"},
 }
 """Who may know which of them."""
-HANDS_OVER = {"migration/process/engine.py": "__init__"}
-"""Where the stores of the parts are given to their readers and writers."""
+HANDS_OVER = {
+    "migration/process/engine.py": "__init__",
+    "migration/evidence/taken.py": "take",
+}
+"""Where the stores of the parts are given to their readers and writers: the engine's, and one
+that asks for the names of the collections before there is an engine."""
 SCANS_OF_ITS_OWN = ("connectors/", "testing/")
 """Stores, and the suite that asks them without a reader."""
 
