@@ -145,7 +145,7 @@ class Reading:
         return found
 
     async def check(self, namespace: str) -> None:
-        """Raises Refused where there is no such namespace: what is read of one shows nothing."""
+        """Raises Refused where there is no such namespace, of which a read shows nothing."""
         if not await self._index.has(namespace):
             raise Refused("source-missing", f"Pinecone has no namespace {namespace!r}")
 
