@@ -155,6 +155,10 @@ CODES: dict[str, str] = {
         "The reply to a write was lost; it is repeated after the late-write bound."
     ),
     "permission-denied": "Give the credentials the permission that the message names.",
+    "quota-exceeded": (
+        "What is paid for is used up, or does not allow for this: raise the plan or the limit "
+        "that the message names, at the vendor's, or wait for the next month."
+    ),
     "store-refused": (
         "The store refuses the request as a whole, whatever the records in it: change the "
         "limit or setting that the message names, at that store."
@@ -199,6 +203,10 @@ CODES: dict[str, str] = {
         "Emit only vectors that the collection has, or map the name in the transform."
     ),
     "vector-missing": "Emit every vector that the collection demands.",
+    "vector-zero": (
+        "Emit vectors with a component other than zero, or leave the point out by a filter: the"
+        " target cannot hold it."
+    ),
     "vector-not-finite": "Emit vectors without NaN or Infinity.",
     "payload-not-finite": "Emit payloads without NaN or Infinity.",
     "id-invalid": "Emit ids that the source and target can hold, or set `ids`.",
@@ -337,6 +345,7 @@ LASTING = frozenset(
         "target-missing",
         "target-incompatible",
         "permission-denied",
+        "quota-exceeded",
         "unsupported",
     }
 )

@@ -27,6 +27,7 @@ _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
     "replicator.connectors.chroma.kind:CHROMA",
     "replicator.connectors.pgvector.kind:PGVECTOR",
+    "replicator.connectors.pinecone.kind:PINECONE",
     "replicator.connectors.jsonl.kind:JSONL",
     "replicator.connectors.parquet.kind:PARQUET",
 )

@@ -84,6 +84,8 @@ def _vectors(rules: VectorRules) -> str:
     if rules.several:
         some = "some or all of them" if rules.partial else "all of them"
         told.append(f"several by name, {some} in a point")
+    if rules.hybrid:
+        told.append("a sparse one beside the dense one, by an option's name")
     told.append("a point may have none" if rules.none else "a point has one at least")
     return "; ".join(told)
 
@@ -94,6 +96,8 @@ def _fidelity(rules: VectorRules) -> str:
     told = ["with length one under cosine" if rules.normalises else "as they were written"]
     if rules.rounds:
         told.append("rounded under cosine")
+    if not rules.zero:
+        told.append("not of zeros alone")
     if not rules.checks_dimensions:
         told.append("of any dimension")
     if rules.dimensions_max is not None:

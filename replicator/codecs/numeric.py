@@ -22,6 +22,11 @@ def is_finite(data: bytes) -> bool:
     return math.isfinite(np.vdot(floats, floats)) or bool(np.isfinite(floats).all())
 
 
+def is_zero(data: bytes) -> bool:
+    """Whether float32 bytes (a multiple of 4) hold nothing but zeros."""
+    return not np.frombuffer(data, _F32).any()
+
+
 def is_ascending(data: bytes) -> bool:
     """Whether uint32 bytes (a multiple of 4) ascend, no number twice."""
     numbers = np.frombuffer(data, _U32)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from replicator.codecs.numeric import is_zero
 from replicator.codecs.payload import join
 from replicator.codecs.validation import validate_unset, validate_vectors
 from replicator.errors import Refused, Rejected
@@ -54,11 +55,13 @@ def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:
             if not point.vectors and not traits.vectors.none:
                 raise Rejected("vector-missing", "vectors: there are none", "vectors")
             _check_indices(point.vectors, traits.vectors)
+            check_zeros(point.vectors, traits.vectors)
             check_payload_rules(point.payload, traits.payload)
         case Patch():
             validate_vectors(write.vectors, schema.vectors, whole=False)
             validate_unset(write.unset_vectors, schema.vectors)
             _check_indices(write.vectors, traits.vectors)
+            check_zeros(write.vectors, traits.vectors)
             check_payload_rules(write.set, traits.payload, "set")
         case Delete():
             pass
@@ -77,6 +80,16 @@ def _check_indices(vectors: Vectors, rules: VectorRules) -> None:
                     f" {rules.sparse_dimensions_max}",
                     path,
                 )
+
+
+def check_zeros(vectors: Vectors, rules: VectorRules) -> None:
+    """Raises Rejected("vector-zero") for a dense vector of zeros that the store cannot hold."""
+    if rules.zero:
+        return
+    for name, vector in vectors.items():
+        if isinstance(vector, bytes) and is_zero(vector):
+            path = join("vectors", name)
+            raise Rejected("vector-zero", f"{path} is of zeros alone", path)
 
 
 def check_payload_rules(

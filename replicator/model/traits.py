@@ -47,8 +47,13 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """More than one, each under its name."""
     partial: bool = True
     """Of several, a point may have some."""
+    hybrid: bool = False
+    """Beside the dense vector without a name a point may have a sparse one, under the name that
+    the collection's options give it."""
     none: bool = False
     """A point may have no vector at all."""
+    zero: bool = True
+    """A dense vector may be of zeros alone."""
     schema: bool = True
     """A collection says which vectors it has; files do not."""
     precisions: frozenset[Precision] = frozenset({Precision.FLOAT32})

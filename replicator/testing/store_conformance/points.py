@@ -75,6 +75,18 @@ class Points(Suite):
         rejected = [point_id for point_id, _ in receipt.rejected]
         assert rejected == ([] if self.traits.vectors.none else [bare.id])
 
+    async def test_a_vector_of_zeros_is_kept_or_rejected_alone(self, store: Store) -> None:
+        collection = await self.made(store)
+        zeros = Point(self.id(1), {self.vector: floats(0, 0)}, {})
+        receipt = await write(store, collection, Upsert(zeros), Upsert(self.point(2)))
+        held = {self.id(2): self.point(2)}
+        if self.traits.vectors.zero:
+            held[zeros.id] = zeros
+        assert [error.code for _, error in receipt.rejected] == (
+            [] if self.traits.vectors.zero else ["vector-zero"]
+        )
+        assert await store.fetch(collection, self.ids([1, 2])) == held
+
     async def test_a_payload_of_every_json_type_comes_back(self, store: Store) -> None:
         collection = await self.made(store)
         payload = self.fitting(PAYLOAD)

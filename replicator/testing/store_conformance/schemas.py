@@ -115,6 +115,7 @@ class Schemas(Suite):
         before = await self.described(store, collection)
         await write(store, collection, *(Upsert(self.point(n, old=n)) for n in range(20)))
         await store.wipe(collection)
+        await settle(store)
         after = await self.described(store, collection)
         assert after.points == (0 if self.traits.counts else None)
         assert after.capture_id is None

@@ -205,8 +205,10 @@ class Suite:
                 return len(one) == len(other) and all(map(self.same, one, other))
             case float(), float():
                 return math.isclose(one, other, rel_tol=1e-15)
-            case int(), float() if type(one) is int and not self.traits.payload.integers_apart:
-                return one == other
+            case (int(), float()) | (float(), int()) if (
+                bool not in (type(one), type(other)) and not self.traits.payload.integers_apart
+            ):
+                return bool(one == other)
             case _:
                 return type(one) is type(other) and bool(one == other)
 

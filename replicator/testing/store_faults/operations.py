@@ -55,7 +55,8 @@ class Operations(Suite):
 
     def can(self, name: str) -> bool:
         """Whether the store is ever asked for it."""
-        return name != "patch" or self.traits.patches
+        lacks = {"patch": not self.traits.patches, "count": not self.traits.counts}
+        return not lacks.get(name, False)
 
     async def case(self, direct: Store, name: str) -> Case:
         """A collection of three points, or none for `ensure`; `direct` makes it."""
