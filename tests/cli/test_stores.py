@@ -31,7 +31,14 @@ POOR = Traits(
         mixed=False,
     ),
     vectors=VectorRules(
-        unnamed=False, partial=False, schema=False, rounds=True, checks_dimensions=False
+        unnamed=False,
+        partial=False,
+        schema=False,
+        sparse_dimensions_max=1000,
+        rounds=True,
+        checks_dimensions=False,
+        zero=False,
+        hybrid=True,
     ),
     payload=PayloadRules(
         nested=False,
