@@ -22,9 +22,11 @@ def kept_params(request: Message) -> Message:
 def read_index(request: Message) -> Any:
     """An index as the engine takes it: its type, or its parameters."""
     kind = _kind(request)
-    if not request.HasField("field_index_params"):
-        return getattr(edge.PayloadSchemaType, kind)
     chosen = request.field_index_params.WhichOneof("index_params")
+    if chosen is None:
+        return getattr(edge.PayloadSchemaType, kind)
+    if chosen.removesuffix("_index_params").capitalize() != kind:
+        raise invalid("field_type and field_index_params do not match")
     params = getattr(request.field_index_params, chosen)
     made: Any = getattr(edge, f"{kind}IndexParams")
     return made(**{field.name: _read(field, value) for field, value in _given(params)})
@@ -39,12 +41,9 @@ def as_request(index: Message) -> Message:
 
 
 def _kind(request: Message) -> str:
-    if request.HasField("field_index_params"):
-        chosen = request.field_index_params.WhichOneof("index_params")
-        if chosen is None:
-            raise invalid("Malformed payload schema")
-        return str(chosen.removesuffix("_index_params").capitalize())
     types = {number: name for name, number in wire().enum("FieldType").items()}
+    if not request.HasField("field_type") or request.field_type not in types:
+        raise invalid("cannot convert field_type")
     return types[request.field_type].removeprefix("FieldType")
 
 

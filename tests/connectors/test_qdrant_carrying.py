@@ -92,8 +92,13 @@ async def make(url: str, name: str, document: dict[str, Any]) -> None:
     write_document(request, document, "")
     await channel.change("Create", request)
     for field, params in INDEXES.items() if document is RICH else ():
+        [kind] = params
+        type_ = f"FieldType{kind.removesuffix('_index_params').capitalize()}"
         request = wire().CreateFieldIndexCollection(
-            collection_name=name, field_name=field, wait=True
+            collection_name=name,
+            field_name=field,
+            field_type=wire().enum("FieldType")[type_],
+            wait=True,
         )
         write_document(request.field_index_params, params, "")
         await channel.change("CreateFieldIndex", request, "Points")

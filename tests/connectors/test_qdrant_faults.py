@@ -17,6 +17,7 @@ from replicator.ports.store import Store
 from replicator.settings.units import Duration, Secret
 from replicator.testing.proxy import Reply, grpc_reply
 from replicator.testing.store_faults import Cell, ServerFaults, Throttling
+from tests.connectors.conftest import QDRANT_URL
 
 RESOURCE_EXHAUSTED, PERMISSION_DENIED, UNAUTHENTICATED = 8, 7, 16
 
@@ -27,6 +28,8 @@ class TestQdrantFaults(ServerFaults):
         Cell.READ_ONLY: "Qdrant makes nothing read-only; a key that may only read is denied",
         Cell.UNREADABLE: "what Qdrant holds is a point; a test of its own has one too large",
     }
+    if QDRANT_URL:
+        excused[Cell.FULL] = "a real server counts its points now and then, and refuses later"
     throttling = (
         Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit", retry_after="7"), 7.0),
         Throttling(grpc_reply(RESOURCE_EXHAUSTED, "Rate limit. Retry after 60s"), 60.0),

@@ -30,8 +30,9 @@ target = {"kind": "jsonl", "path": "other"}
 collections = [{"source": "books", "target": "books_v2"}]
 whole = {"name": "a", "source": section, "target": target, "collections": collections}
 whole["feed"] = {"kind": "none"}
+env = {"A_URL": "http://a", "A_API_KEY": "key"}
 try:
-    open_store(from_toml(whole, {"A_URL": "http://a"}, variants()).source, 1 << 20)
+    open_store(from_toml(whole, env, variants()).source, 1 << 20)
 except Refused as refused:
     print(json.dumps([refused.code, refused.message]))
 else:

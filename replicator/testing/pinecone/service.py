@@ -159,7 +159,8 @@ class PineconeService:
             raise bad(f"Invalid JSON: {error}") from error
         if not isinstance(given, dict):
             raise bad("The body must be an object")
-        return Asked(request.query, request.match_info, given, len(body))
+        query = {key: request.query.getall(key) for key in request.query}
+        return Asked(query, request.match_info, given, len(body))
 
 
 def _refused(refusal: Refusal) -> web.Response:

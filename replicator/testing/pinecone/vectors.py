@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from multidict import MultiMapping
 
 from replicator.testing.pinecone.faults import Faults
 from replicator.testing.pinecone.filters import parsed
@@ -33,10 +32,14 @@ DEFAULT = "__default__"
 class Asked(msgspec.Struct, frozen=True):
     """One request. `body` is what its JSON says, and `body_bytes` how long that was."""
 
-    query: MultiMapping[str]
+    query: Mapping[str, list[str]]
     path: Mapping[str, str]
     body: Any
     body_bytes: int
+
+    def parameter(self, name: str) -> str | None:
+        """One of the address, as it stands there first."""
+        return next(iter(self.query.get(name, ())), None)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -148,8 +151,8 @@ class Vectors:
 
     def fetch(self, asked: Asked) -> Reply:
         """An id that is not there is not in the answer."""
-        namespace = self._namespace(asked.query.get("namespace"))
-        ids = asked.query.getall("ids", [])
+        namespace = self._namespace(asked.parameter("namespace"))
+        ids = asked.query.get("ids", [])
         if not ids:
             raise bad("No IDs provided for fetch query.")
         if len(ids) > self._limits.fetch_ids:
@@ -181,11 +184,11 @@ class Vectors:
 
     def list_ids(self, asked: Asked) -> Reply:
         """Ids alone, by prefix, at most 100 a page."""
-        namespace = self._namespace(asked.query.get("namespace"))
+        namespace = self._namespace(asked.parameter("namespace"))
         limit = self._limit(asked, self._limits.list_ids)
         self._faults.admit("list", namespace)
-        prefix = asked.query.get("prefix", "")
-        token = asked.query.get("paginationToken")
+        prefix = asked.parameter("prefix") or ""
+        token = asked.parameter("paginationToken")
         ids, following = self._index.page_of_ids(namespace, prefix, limit, token)
         body = {"vectors": [{"id": each} for each in ids], "namespace": namespace}
         return Reply(body | _units(ids) | _next(following))
@@ -273,10 +276,10 @@ class Vectors:
         JSON has it.
         """
         limit = self._limit(asked, self._limits.list_namespaces)
-        prefix = asked.query.get("prefix", "")
+        prefix = asked.parameter("prefix") or ""
         listed = [name or DEFAULT for name in self._index.namespaces]
         names = [name for name in listed if name.startswith(prefix)]
-        found, token = page(names, limit, asked.query.get("paginationToken"))
+        found, token = page(names, limit, asked.parameter("paginationToken"))
         body = {"namespaces": [self._described(name) for name in found]}
         return Reply(body | {"total_count": len(names)} | _next(token))
 
@@ -318,7 +321,7 @@ class Vectors:
         return checked_namespace(given, self._limits)
 
     def _limit(self, asked: Asked, most: int) -> int:
-        given = asked.query.get("limit", str(most))
+        given = asked.parameter("limit") or str(most)
         if not given.isdecimal() or not 1 <= int(given) <= most:
             raise bad(f"limit must be between 1 and {most}")
         return int(given)
