@@ -53,8 +53,24 @@ SECRETS: Document = {
         "after_open": {"url": f"http://{MARK}-user:{MARK}-word@{NOBODY}/h?key={MARK}-query"},
     },
 }
+STORES: dict[str, Document] = {
+    "qdrant, chroma": {
+        "source": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": "${SPIED_KEY}"},
+        "target": {"kind": "chroma", "url": f"http://{NOBODY}", "token": f"{MARK}-target"},
+    },
+    "pgvector, pinecone": {
+        "source": {"kind": "pgvector", "dsn": f"postgresql://app:{MARK}-word@{NOBODY}/app"},
+        "target": {
+            "kind": "pinecone",
+            "index": "articles",
+            "control": f"http://{NOBODY}",
+            "api_key": f"{MARK}-target",
+        },
+    },
+}
+"""Every kind of store that has a secret, unreachable."""
 UNREACHABLE: Document = merged(
-    SECRETS | {"target": {"kind": "chroma", "token": f"{MARK}-target"}},
+    {name: section for name, section in SECRETS.items() if name not in ("source", "target")},
     {
         "feed": {
             "kind": "kafka",
@@ -156,16 +172,14 @@ def secret_fields(value: object) -> set[str]:
 
 
 def test_every_setting_that_is_a_secret_is_spied_on() -> None:
-    whole = {
-        "name": "spied",
-        "source": {"kind": "qdrant", "url": "http://h:1"},
-        "target": {"kind": "qdrant", "url": "http://h:1"},
-        "collections": [{"source": "a", "target": "copy"}],
-    }
-    settings = from_toml(merged(whole, UNREACHABLE), ENVIRONMENT, variants())
-    assert "QdrantSettings.api_key" in kinds_of_secret(Settings)
-    assert secret_fields(settings) == kinds_of_secret(Settings)
-    assert all(secret.startswith(MARK) for secret in secrets_of(settings))
+    found = set()
+    for stores in STORES.values():
+        whole = {"name": "spied", "collections": [{"source": "a", "target": "copy"}], **stores}
+        settings = from_toml(whole | UNREACHABLE, ENVIRONMENT, variants())
+        found |= secret_fields(settings)
+        assert all(MARK in secret for secret in secrets_of(settings))
+    assert "QdrantSettings.api_key" in found
+    assert found == kinds_of_secret(Settings)
 
 
 async def test_nothing_that_is_served_holds_a_credential(
@@ -209,11 +223,14 @@ async def test_nothing_that_is_served_holds_a_credential(
     nothing_is_left(daemon.directory)
 
 
+@pytest.mark.parametrize("stores", STORES.values(), ids=STORES)
 async def test_nothing_is_told_of_stores_and_a_broker_that_cannot_be_reached(
-    rig: Rig,
+    rig: Rig, stores: Document
 ) -> None:
     url = f"http://{NOBODY}"
-    daemon = spied(rig.daemon((url, url), rig.collections(), {"kind": "none"}), UNREACHABLE)
+    daemon = rig.daemon((url, url), rig.collections(), {"kind": "none"})
+    daemon.document |= stores
+    spied(daemon, UNREACHABLE)
     await daemon.start()
     await daemon.until(lambda status: bool(status["waits"]), "it says what it waits for")
     told = await look(daemon)

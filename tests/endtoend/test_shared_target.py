@@ -52,7 +52,8 @@ async def test_two_sources_share_a_target_there_and_back_and_nothing_crosses_ove
         await daemon.phase("STREAMING")
         report = await daemon.did("verify", level="full")
         assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
-        assert report["compared"] >= 4 * RECORDS * 0.8
+        # The writers delete as well, and what they have under way is not compared.
+        assert report["compared"] >= 2 * RECORDS
         for collection in collections:
             # An answer of the one was never taken for one of the other.
             assert report["search"][collection.source]["recall"] > 0.9
