@@ -177,7 +177,9 @@ def test_every_setting_that_is_a_secret_is_spied_on() -> None:
         whole = {"name": "spied", "collections": [{"source": "a", "target": "copy"}], **stores}
         settings = from_toml(whole | UNREACHABLE, ENVIRONMENT, variants())
         found |= secret_fields(settings)
-        assert all(MARK in secret for secret in secrets_of(settings))
+        # A `dsn` is one as a whole.
+        secrets = set(secrets_of(settings)) - {stores["source"].get("dsn")}
+        assert all(secret.startswith(MARK) for secret in secrets)
     assert "QdrantSettings.api_key" in found
     assert found == kinds_of_secret(Settings)
 

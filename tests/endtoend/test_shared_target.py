@@ -52,8 +52,9 @@ async def test_two_sources_share_a_target_there_and_back_and_nothing_crosses_ove
         await daemon.phase("STREAMING")
         report = await daemon.did("verify", level="full")
         assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
-        # The writers delete as well, and what they have under way is not compared.
-        assert report["compared"] >= 2 * RECORDS
+        # Of what there is, from either side: the writers delete, and what is under way is left.
+        there = sum(len(collection.records) for collection in collections)
+        assert report["compared"] >= 2 * there * 0.8
         for collection in collections:
             # An answer of the one was never taken for one of the other.
             assert report["search"][collection.source]["recall"] > 0.9

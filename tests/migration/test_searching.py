@@ -296,12 +296,26 @@ async def test_searches_are_asked_together_where_a_store_answers_several() -> No
 async def test_where_several_are_not_answered_each_is_asked_alone(error: Exception) -> None:
     world = World(verify={"queries": 40})
     spread(world, 60)
-    at_once, alone = together(world.door, error)
+    source, (at_once, alone) = together(world.images), together(world.door, error)
     async with world.running():
         figures = (await world.verify()).search["books"]
         assert at_once == [16]  # and not again: it may have taken as long as a store allows
         assert len(alone) == figures["queries"] == 40
         assert (figures["recall"], figures["method"]) == (1.0, "exact")
+        # Nor the source: its answers of before would be compared with later ones.
+        assert len(source[1]) == 40
+
+
+@virtual
+async def test_both_stores_are_asked_one_by_one_where_one_of_them_must_be() -> None:
+    for several in ("images", "door"):
+        world = World(verify={"queries": 40})
+        spread(world, 60)
+        at_once, alone = together(getattr(world, several))
+        async with world.running():
+            figures = (await world.verify()).search["books"]
+        assert len(alone) == figures["queries"] == 40, several
+        assert at_once == ([16] if several == "images" else [])
 
 
 @virtual

@@ -192,10 +192,17 @@ class Searching:
         """Ask both stores, together where they can; of what was not answered so, one by one."""
         route = self._atlas.forward[collection.source]
         name = self._atlas.at_source(collection.source)
-        sources = await self._together(self._source, name, [each.at_source for each in asked])
-        targets = await self._together(
-            self._target, route.store, [each.at_target for each in asked]
+        # Both together, or both one by one: between the two answers to a query others write.
+        sources = targets = await self._together(
+            self._source, name, [each.at_source for each in asked]
         )
+        if None not in sources:
+            targets = await self._together(
+                self._target, route.store, [each.at_target for each in asked]
+            )
+        if None in targets:
+            self._singly.add(self._place(self._source, name))
+            sources = targets
         for each, at_source, at_target in zip(asked, sources, targets, strict=True):
             query = each.query
             if len(refused.get(query.using, [])) >= _REFUSALS:
