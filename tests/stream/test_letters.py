@@ -171,6 +171,16 @@ async def test_a_letter_of_a_newer_image_is_known_once_the_letters_can_be_read()
 
 
 @virtual
+async def test_the_version_of_a_straggler_holds_up_no_image_of_the_epoch_in_force() -> None:
+    rig = Rig()
+    raw_key, value = encode(upsert(1, version=9))
+    late = Rejected("epoch-stale", "written in epoch 0, after the switch to epoch 1", "epoch")
+    record = Record(rig.first, 3, raw_key, value, 7)
+    await rig.letters.keep([rig.letters.of_record(record, late, key(1))])
+    assert not await rig.letters.hold_newer(key(1), 4, rig.first, 10)
+
+
+@virtual
 async def test_a_count_from_before_a_letter_does_not_hide_it_by_arriving_late() -> None:
     rig = Rig()
     right, release = rig.letters._state.letter_counts, asyncio.Event()
