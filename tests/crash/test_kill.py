@@ -206,6 +206,7 @@ async def settled(daemon: Daemon) -> Document:
             and status["application_may_write"] is not None
             and status["ready"]
             and status["lag"]["records"] is not None
+            and status["lag"]["seconds"] is not None
         ),
         "the fence is open",
     )

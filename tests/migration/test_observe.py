@@ -126,6 +126,29 @@ async def test_records_that_nobody_reads_are_as_old_as_the_time_since_all_was_re
 
 
 @virtual
+async def test_where_the_last_event_is_never_read_yet_an_end_of_a_while_ago_tells_the_age() -> None:
+    rig = Rig()
+    feed = rig.log.attach()
+    right = feed.bounds
+
+    async def a_moment_later() -> dict[Partition, Bounds]:
+        found = await right()
+        rig.emit(upsert(1))  # nobody can have read it when the answer is there
+        return {p: Bounds(at.start, at.end + 1, at.stable + 1) for p, at in found.items()}
+
+    feed.bounds = a_moment_later  # type: ignore[method-assign]
+    observer = observer_of(rig, feed=feed)
+    async with watched(rig, observer):
+        await asyncio.sleep(3)
+        rig.feed.pause([rig.first])
+        await asyncio.sleep(2)
+        found = lag(rig, observer)
+        assert found.records
+        assert found.seconds == pytest.approx(3, abs=1.5)
+        rig.feed.resume([rig.first])
+
+
+@virtual
 async def test_a_log_that_does_not_answer_makes_the_lag_unknown_at_once() -> None:
     rig = Rig()
     observer = observer_of(rig)

@@ -63,6 +63,8 @@ class Observer:
         self._probed_at = float("-inf")
         self._asked_at = float("-inf")
         self._read_all_at: dict[Partition, float] = {}
+        self._ahead: dict[Partition, tuple[int, float]] = {}
+        """An end that is still to be read to, and when it was asked for."""
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._beyond_since: dict[Partition, float] = {}
         self._known_positions = positions
@@ -73,7 +75,7 @@ class Observer:
         partitions than the capture, Fatal("feed-stuck") when the consumer is alive without
         progress.
         """
-        loop = asyncio.get_running_loop()
+        loop, asked_at = asyncio.get_running_loop(), self._clock()
         positions = dict(self._known_positions())  # before the question: no end lies below them
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -96,7 +98,7 @@ class Observer:
                 f"the topic has {len(bounds)} partitions, the capture {expected_partitions}",
             )
         if stream is not None and stream.lanes:
-            self._compare(stream, bounds)
+            self._compare(stream, bounds, asked_at)
 
     def _unanswered(self, trouble: Blocker) -> None:
         self.trouble = trouble
@@ -134,8 +136,9 @@ class Observer:
                     f"{partition} ends at {at.end}, before our position {position}",
                 )
 
-    def _compare(self, stream: Stream, bounds: dict[Partition, Bounds]) -> None:
-        now = self._clock()
+    def _compare(
+        self, stream: Stream, bounds: dict[Partition, Bounds], asked_at: float
+    ) -> None:
         loop_now = asyncio.get_running_loop().time()
         unread = False
         for partition, position in stream.positions.items():
@@ -149,8 +152,13 @@ class Observer:
                     f"{partition} begins at {at.start}, and {read_to} is still to be read",
                 )
             unread = unread or read_to < at.stable
-            if read_to >= at.end:
-                self._read_all_at[partition] = now
+            # Where events come all the time nobody ever has the last one: what counts is the end
+            # of a while ago.
+            end, since = self._ahead.get(partition, (at.end, asked_at))
+            if read_to >= end:
+                self._read_all_at[partition] = asked_at if read_to >= at.end else since
+                end, since = at.end, asked_at
+            self._ahead[partition] = end, since
             if self._moved.get(partition, (-1, 0.0))[0] != position:
                 self._moved[partition] = (position, loop_now)
         self._watch_the_consumer(stream, unread=unread, now=loop_now)
