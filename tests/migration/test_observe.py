@@ -126,7 +126,7 @@ async def test_records_that_nobody_reads_are_as_old_as_the_time_since_all_was_re
 
 
 @virtual
-async def test_where_the_last_event_is_never_read_yet_an_end_of_a_while_ago_tells_the_age() -> None:
+async def test_an_end_of_a_while_ago_tells_the_age_where_nobody_has_the_last_event() -> None:
     rig = Rig()
     feed = rig.log.attach()
     right = feed.bounds
