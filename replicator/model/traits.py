@@ -54,6 +54,8 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """A point may have no vector at all."""
     zero: bool = True
     """A dense vector may be of zeros alone."""
+    negative: bool = True
+    """A sparse vector may have components below zero."""
     schema: bool = True
     """A collection says which vectors it has; files do not."""
     precisions: frozenset[Precision] = frozenset({Precision.FLOAT32})
