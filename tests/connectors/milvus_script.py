@@ -107,5 +107,4 @@ def rows(keys: Sequence[int], session_ts: int = 0) -> Any:
 
 def status(code: int, reason: str = "no", **more: Any) -> Any:
     """A refusal."""
-    told = wire().Status(code=code, reason=reason, **more)
-    return told
+    return wire().Status(code=code, reason=reason, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import grpc
@@ -231,14 +232,18 @@ async def test_a_server_without_truncation_is_emptied_row_by_row_after_the_mark_
 async def test_a_mark_of_a_collection_that_was_restored_vouches_for_nothing() -> None:
     told = '{"capture_id":"one","epoch":2,"incarnation":3,"collection":7}'
     async with scripted() as (script, store):
+        script.answers["Query"] = lambda _: counted(0)
         for number, expected in ((7, ("one", 2, 3)), (8, (None, 0, 0))):
             marked = described(collectionID=number)
             marked.properties.add(key="replicator.mark", value=told)
-            script.answers["DescribeCollection"] = lambda _, marked=marked: marked
-            script.answers["Query"] = lambda _: counted(0)
+            script.answers["DescribeCollection"] = partial(_given, marked)
             found = await store.describe("docs")
             assert found is not None
             assert (found.capture_id, found.mark_epoch, found.mark_incarnation) == expected
+
+
+def _given(reply: Any, _: Any) -> Any:
+    return reply
 
 
 async def test_nothing_is_deleted_first_on_a_whole_milvus() -> None:

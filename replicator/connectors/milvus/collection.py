@@ -32,11 +32,14 @@ from replicator.connectors.milvus.layout import (
     Marked,
 )
 from replicator.connectors.milvus.layouts import Layouts
+from replicator.connectors.milvus.ranges import KeyRange, write_spec
 from replicator.connectors.milvus.reading import Reading
 from replicator.connectors.milvus.wire import Message, wire
-from replicator.connectors.milvus.writing import check_writable
+from replicator.connectors.milvus.writing import Writing, check_writable
 from replicator.errors import Refused
 from replicator.model.configuration import neutral
+from replicator.model.point import bare
+from replicator.model.record import Chunk
 from replicator.model.schema import (
     CollectionSchema,
     Distance,
@@ -54,6 +57,10 @@ _ID_BYTES = 512
 """No key of an event holds a longer id."""
 
 _INDEX_TYPES = {kind: name for name, kind in INDEX_KINDS.items()}
+
+_KEYS_AT_ONCE = 10_000
+"""Read and deleted, of a partition that is wiped: some 600 KB."""
+
 _TYPES = {
     (VectorKind.DENSE, Precision.FLOAT32): Type.FLOAT_VECTOR,
     (VectorKind.DENSE, Precision.FLOAT16): Type.FLOAT16_VECTOR,
@@ -68,10 +75,13 @@ _SPARSE_INDEX = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
 class Collections:
     """The collections of one database."""
 
-    def __init__(self, channel: Channel, layouts: Layouts, reading: Reading) -> None:
+    def __init__(
+        self, channel: Channel, layouts: Layouts, reading: Reading, writing: Writing
+    ) -> None:
         self._channel = channel
         self._layouts = layouts
         self._reading = reading
+        self._writing = writing
 
     async def names(self) -> list[str]:
         """Those that the server lists, sorted. Aliases have a list of their own."""
@@ -149,22 +159,25 @@ class Collections:
         self._layouts.forget(name)
 
     async def _empty(self, layout: Layout) -> None:
-        if layout.partition is None:
-            request = wire().TruncateCollectionRequest(
-                db_name=self._channel.database, collection_name=layout.name
-            )
-            try:
-                await self._channel.change("TruncateCollection", request)
-            except Refused as exc:
-                if exc.code != "unsupported":
-                    raise
-            else:
-                return
-        # What a partition has, and what a server before 2.6 has, goes row by row.
-        texts = layout.key.type is Type.VARCHAR
-        where = between(layout.key.name, None, None, texts=texts)
-        deletion = wire().DeleteRequest(expr=where, partition_name=layout.partition or "")
-        await self._layouts.write(layout.name, "Delete", deletion)
+        if layout.partition is not None:
+            # By keys that were read there: milvus-lite would take a condition for all of the
+            # collection.
+            part = Chunk(0, layout.name, write_spec(KeyRange()))
+            async for page in self._reading.scan(part, None, _KEYS_AT_ONCE, fields=()):
+                await self._writing.delete(layout, [bare(each.id) for each in page.points])
+            return
+        request = wire().TruncateCollectionRequest(
+            db_name=self._channel.database, collection_name=layout.name
+        )
+        try:
+            await self._channel.change("TruncateCollection", request)
+        except Refused as exc:
+            if exc.code != "unsupported":
+                raise
+            # A server that is older: each row is marked as deleted.
+            texts = layout.key.type is Type.VARCHAR
+            where = between(layout.key.name, None, None, texts=texts)
+            await self._layouts.write(layout.name, "Delete", wire().DeleteRequest(expr=where))
 
     async def _index(self, layout: Layout, planned: CollectionSchema) -> None:
         """Make the indexes that lack, without which nothing is loaded; and load it."""

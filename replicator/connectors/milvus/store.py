@@ -40,7 +40,9 @@ class MilvusStore:
         self._reading = Reading(self._layouts, page_bytes)
         self._writing = Writing(self._channel, self._layouts, settings.json_bytes_max)
         self._searching = Searching(self._layouts)
-        self._collections = Collections(self._channel, self._layouts, self._reading)
+        self._collections = Collections(
+            self._channel, self._layouts, self._reading, self._writing
+        )
 
     def choose(self, collection: str, options: MilvusOptions) -> None:
         """See `Optioned`."""

@@ -65,10 +65,10 @@ class Writing:
                         raise AssertionError("a store without patches is given none")
             except Rejected as error:
                 rejected.append((write.id, error))
-        await self._delete(layout, deletes)
+        await self.delete(layout, deletes)
         for some in _requests(points):
             if layout.dynamic and await self._merges():
-                await self._delete(layout, [bare(point.id) for point in some])
+                await self.delete(layout, [bare(point.id) for point in some])
             await self._upsert(layout, some)
         return Receipt(rejected=tuple(rejected))
 
@@ -84,7 +84,8 @@ class Writing:
                 f" {len(reply.err_index)} rows of it that they did not",
             )
 
-    async def _delete(self, layout: Layout, ids: Sequence[BareId]) -> None:
+    async def delete(self, layout: Layout, ids: Sequence[BareId]) -> None:
+        """Remove the points of these keys."""
         for begin in range(0, len(ids), _IDS_A_REQUEST):
             some = ids[begin : begin + _IDS_A_REQUEST]
             request = wire().DeleteRequest(expr=f"{layout.key.name} in {listed(some)}")
