@@ -67,6 +67,10 @@ STORES: dict[str, Document] = {
             "api_key": f"{MARK}-target",
         },
     },
+    "milvus, qdrant": {
+        "source": {"kind": "milvus", "uri": f"http://{NOBODY}", "token": f"app:{MARK}-word"},
+        "target": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": f"{MARK}-target"},
+    },
 }
 """Every kind of store that has a secret, unreachable."""
 UNREACHABLE: Document = merged(

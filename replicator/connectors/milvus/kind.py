@@ -50,7 +50,7 @@ class MilvusOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class MilvusSettings(StoreSettings, tag="milvus", tag_field="kind", frozen=True):
     """
-    A Milvus server (2.4 or newer) over gRPC. Seen on milvus-lite only, which is no whole
+    A Milvus server (2.5 or newer) over gRPC. Seen on milvus-lite only, which is no whole
     Milvus: partitions, half-float vectors and reads at a fixed moment were not tried.
 
     A collection that the replicator makes has `id`, a field a vector, and `payload` as JSON;

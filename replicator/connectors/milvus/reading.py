@@ -275,7 +275,7 @@ def _check_order(after: BareId | None, keys: Sequence[BareId]) -> None:
         if last is not None and not last < key:  # type: ignore[operator] # keys of one type
             raise Refused(
                 "unsupported",
-                "this Milvus does not give rows in the order of their keys when it is asked to;"
-                " 2.4 and newer do",
+                "this Milvus does not give rows in the order of their keys when it is asked to,"
+                " so that a scan would skip some; a newer release does",
             )
         last = key
