@@ -31,6 +31,8 @@ class IdRules(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.mixed:
             return self.kinds
+        if wanted & IdKinds.UUID and not self.kinds & IdKinds.UUID:
+            wanted |= IdKinds.STRING  # what a UUID is where there are none
         if len(wanted & self.kinds) == 1:
             return wanted & self.kinds
         widest = (IdKinds.STRING, IdKinds.UUID, IdKinds.UINT64)

@@ -147,6 +147,7 @@ def test_kinds_of_ids_that_do_not_mix_are_chosen_as_wanted() -> None:
     assert either.of_collection(IdKinds.UINT64) == IdKinds.UINT64
     assert either.of_collection(both) == IdKinds.STRING
     assert either.of_collection(IdKinds.UUID) == IdKinds.STRING
+    assert either.of_collection(IdKinds.UINT64 | IdKinds.UUID) == IdKinds.STRING
 
 
 def test_the_limits_of_ids_are_told_in_words() -> None:

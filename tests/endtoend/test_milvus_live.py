@@ -33,20 +33,28 @@ class MilvusClient:
 
     async def create_collection(self, name: str) -> None:
         schema = self._client.create_schema()
-        schema.add_field("nr", DataType.INT64, is_primary=True)
+        key, vector, _ = self._names
+        schema.add_field(key, DataType.INT64, is_primary=True)
+        schema.add_field(vector, DataType.FLOAT_VECTOR, dim=DIMENSION)
+        if self._whole:
+            schema.add_field("payload", DataType.JSON)
+        else:
+            self._declare(schema)
+        indexes = self._client.prepare_index_params()
+        indexes.add_index(vector, index_type="HNSW", metric_type="IP")
+        await asyncio.to_thread(
+            self._client.create_collection, name, schema=schema, index_params=indexes
+        )
+        await asyncio.to_thread(self._client.load_collection, name)
+
+    @staticmethod
+    def _declare(schema: Any) -> None:
         schema.add_field("title", DataType.VARCHAR, max_length=100)
         schema.add_field("n", DataType.INT64, nullable=True)
         schema.add_field(
             "tags", DataType.ARRAY, element_type=DataType.VARCHAR,
             max_capacity=9, max_length=20, nullable=True,
         )  # fmt: skip
-        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=DIMENSION)
-        indexes = self._client.prepare_index_params()
-        indexes.add_index("embedding", index_type="HNSW", metric_type="IP")
-        await asyncio.to_thread(
-            self._client.create_collection, name, schema=schema, index_params=indexes
-        )
-        await asyncio.to_thread(self._client.load_collection, name)
 
     async def write(self, name: str, records: Records) -> None:
         rows = [self._row(point_id, image) for point_id, image in records.items()]
@@ -220,6 +228,8 @@ async def test_a_live_application_moves_to_milvus_and_back_though_the_daemon_is_
         }
         daemon.document["collections"][0]["accept"] = ["loss-hnsw"]
         daemon.rewrite()
+        # The source has numbers and UUIDs, and a key is of one type: who makes it says which.
+        await milvus.create_collection(collections[0].target)
         async with app.writing():
             await daemon.start()
             daemon.kill()  # while it copies, or before
