@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from bisect import bisect_right
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from pymilvus.client.field_data_extractors import decode_cell
 from pymilvus.grpc_gen import schema_pb2
 
 from replicator.connectors.milvus.columns import check_point
+from replicator.connectors.milvus.configuration import index_of, index_params, with_index
 from replicator.connectors.milvus.cuts import bounds
 from replicator.connectors.milvus.expressions import between, literal
 from replicator.connectors.milvus.field_types import Field, Type, misfit
@@ -25,6 +28,7 @@ from replicator.connectors.milvus.vectors import check_vector, read_vectors, wri
 from replicator.connectors.milvus.wire import wire
 from replicator.errors import Refused, Rejected
 from replicator.model.point import BareId, Point, SparseVector, Vector
+from replicator.model.schema import Distance, IndexKind, VectorIndex, VectorSchema
 from replicator.testing.store_conformance import floats
 from tests.connectors.milvus_script import described
 
@@ -211,6 +215,23 @@ def test_a_dynamic_field_takes_no_name_that_milvus_keeps_for_itself() -> None:
         with pytest.raises(Rejected) as caught:
             check_point(layout, Point(1, {"": floats(1, 2)}, {name: 1}), 100)
         assert caught.value.path == f"payload.{name}"
+
+
+def test_an_index_is_read_as_either_server_tells_it() -> None:
+    params = {"M": 24, "efConstruction": 99}
+    expected = {"index_type": "HNSW", "params": params}
+    one = {"index_type": "HNSW", "metric_type": "L2", "M": "24", "efConstruction": "99"}
+    other = {"index_type": "HNSW", "metric_type": "L2", "params": json.dumps(params)}
+    assert index_of(one) == index_of(other) == expected
+    assert index_of({"index_type": "AUTOINDEX", "metric_type": "L2", "M": "9"}) == {}
+    vector = with_index(VectorSchema(size=2, distance=Distance.DOT), expected)
+    assert vector.index == VectorIndex(kind=IndexKind.HNSW, m=24, ef_construction=99)
+    assert vector.restated == (
+        "index.index_type",
+        "index.params.M",
+        "index.params.efConstruction",
+    )
+    assert index_params(vector) == {**other, "metric_type": "IP", "params": ANY}
 
 
 # -- keys in conditions -----------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from pymilvus import DataType, MilvusClient
 
@@ -17,7 +19,11 @@ from replicator.connectors.milvus.reading import Reading
 from replicator.connectors.milvus.store import MilvusStore
 from replicator.connectors.milvus.wire import wire
 from replicator.errors import Refused
-from replicator.model.configuration import lost_settings
+from replicator.model.configuration import (
+    configuration_differences,
+    lost_settings,
+    settings_of,
+)
 from replicator.model.finding import Severity
 from replicator.model.point import Point, PointId, SparseVector
 from replicator.model.record import Chunk
@@ -205,14 +211,10 @@ async def test_declared_fields_are_the_payload_and_hold_what_fits_them(
     described = await store.describe(name)
     assert described is not None
     assert described.null_is_absence
-    assert described.vectors == {
-        "": VectorSchema(
-            size=2,
-            distance=Distance.EUCLID,
-            required=True,
-            index=VectorIndex(kind=IndexKind.FLAT),
-        )
-    }
+    assert described.vectors is not None
+    [(vector, found)] = described.vectors.items()
+    assert (vector, found.size, found.distance) == ("", 2, Distance.EUCLID)
+    assert (found.required, found.index) == (True, VectorIndex(kind=IndexKind.FLAT))
 
 
 async def test_an_upsert_leaves_nothing_of_an_old_dynamic_field(
@@ -416,6 +418,56 @@ async def test_a_search_is_asked_what_means_the_same_there_and_nothing_else(
         assert caught.value.code == "unsupported"
 
 
+# -- settings of a collection -----------------------------------------------------------------
+
+
+async def test_between_two_milvus_what_can_be_carried_is_and_the_rest_blocks_by_name(
+    store: MilvusStore, client: MilvusClient, name: str, milvus_uri: str
+) -> None:
+    made = client.create_schema(enable_dynamic_field=True)
+    made.add_field("nr", DataType.INT64, is_primary=True)
+    made.add_field("title", DataType.VARCHAR, max_length=9, nullable=True)
+    made.add_field("v", DataType.FLOAT_VECTOR, dim=2)
+    told = {"collection.ttl.seconds": "3600", "somebody's": "own"}
+    client.create_collection(name, schema=made, properties=told)
+    # What the vendor's client sends of an index, milvus-lite does not keep whole.
+    params = {"M": 24, "efConstruction": 99}
+    request = wire().CreateIndexRequest(collection_name=name, field_name="v")
+    index = {"index_type": "HNSW", "metric_type": "L2", "params": json.dumps(params)}
+    for key, value in index.items():
+        request.extra_params.add(key=key, value=value)
+    channel = Channel(MilvusSettings(uri=milvus_uri))
+    await channel.change("CreateIndex", request)
+    await channel.close()
+    source = await store.describe(name)
+    assert source is not None
+    assert source.native["properties"] == {"collection.ttl.seconds": "3600"}
+    planned = store.plan(msgspec.structs.replace(source, name=f"{name}_copy"))
+    assert store.plan(planned) == planned
+    lost = {each.setting: each for each in lost_settings(source, planned)}
+    assert lost.keys() == {"fields.title", "dynamic"}
+    assert all(each.blocks and each.code == "loss-setting" for each in lost.values())
+    assert lost["fields.title"].wanted == "VARCHAR (9), nullable"
+    await store.ensure(planned)
+    copy = await store.describe(planned.name)
+    assert copy is not None
+    assert configuration_differences(planned, copy) == []
+    assert copy.vectors is not None
+    assert copy.vectors[""].native == {"index": {"index_type": "HNSW", "params": params}}
+    assert copy.native["properties"] == source.native["properties"]
+
+
+async def test_to_another_kind_an_index_travels_in_neutral_words_and_is_not_named_twice(
+    store: MilvusStore, client: MilvusClient, name: str
+) -> None:
+    make(client, name)
+    source = await store.describe(name)
+    assert source is not None
+    told = settings_of(source, abroad=True)
+    assert told["vectors", "", "vector_index"] == "flat"
+    assert not [path for path in told if "index_type" in path]
+
+
 # -- settings ---------------------------------------------------------------------------------
 
 
@@ -448,6 +500,7 @@ def test_two_spellings_of_one_place_are_one() -> None:
     one = MilvusSettings(uri="http://127.0.0.1")
     assert one.address() == MilvusSettings(uri="http://localhost:19530/").address()
     assert one.address() != MilvusSettings(database="other").address()
+    assert MilvusSettings(uri="https://a.cloud").address() == "a.cloud:443/default"
 
 
 def test_the_example_is_a_configuration() -> None:

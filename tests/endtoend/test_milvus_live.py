@@ -226,7 +226,6 @@ async def test_a_live_application_moves_to_milvus_and_back_though_the_daemon_is_
             "uri": milvus_uri,
             "late_write_bound": "500ms",
         }
-        daemon.document["collections"][0]["accept"] = ["loss-hnsw"]
         daemon.rewrite()
         # The source has numbers and UUIDs, and a key is of one type: who makes it says which.
         await milvus.create_collection(collections[0].target)

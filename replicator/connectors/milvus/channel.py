@@ -19,7 +19,7 @@ import grpc.aio
 
 from replicator.connectors.milvus import failures
 from replicator.connectors.milvus.failures import Answer
-from replicator.connectors.milvus.kind import DEFAULT_PORT, MilvusSettings
+from replicator.connectors.milvus.kind import MilvusSettings, port_of
 from replicator.connectors.milvus.wire import SERVICE, Message, wire
 from replicator.errors import Refused, Rejected, ReplicatorError, Unavailable
 from replicator.settings.credentials import without
@@ -45,7 +45,7 @@ class Channel:
         parts = urlsplit(settings.uri)
         host = parts.hostname or ""
         name = f"[{host}]" if ":" in host else host
-        self.address = f"{name}:{parts.port or DEFAULT_PORT}"
+        self.address = f"{name}:{port_of(settings.uri)}"
         self.database = settings.database
         self.timeout_s = float(settings.timeout)
         self._tls = parts.scheme == "https"

@@ -10,24 +10,21 @@ underscores alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
 from replicator.codecs.rules import check_collection
 from replicator.connectors.milvus.channel import Channel
+from replicator.connectors.milvus.configuration import LEVEL, LEVELS, index_params, plan
 from replicator.connectors.milvus.expressions import between
 from replicator.connectors.milvus.field_types import Type
 from replicator.connectors.milvus.kind import MILVUS, is_name
 from replicator.connectors.milvus.layout import (
-    INDEX_KINDS,
     KEY,
     MADE_KEY,
     MARK_KEY,
-    METRICS,
     PAYLOAD,
     VECTOR,
-    WORDS,
     Layout,
     Marked,
 )
@@ -37,16 +34,13 @@ from replicator.connectors.milvus.reading import Reading
 from replicator.connectors.milvus.wire import Message, wire
 from replicator.connectors.milvus.writing import Writing, check_writable
 from replicator.errors import Refused
-from replicator.model.configuration import neutral
 from replicator.model.point import bare
 from replicator.model.record import Chunk
 from replicator.model.schema import (
     CollectionSchema,
-    Distance,
     IdKinds,
     Mark,
     Precision,
-    VectorIndex,
     VectorKind,
     VectorSchema,
 )
@@ -56,7 +50,6 @@ _encode = msgspec.json.Encoder().encode
 _ID_BYTES = 512
 """No key of an event holds a longer id."""
 
-_INDEX_TYPES = {kind: name for name, kind in INDEX_KINDS.items()}
 
 _KEYS_AT_ONCE = 10_000
 """Read and deleted, of a partition that is wiped: some 600 KB."""
@@ -66,10 +59,6 @@ _TYPES = {
     (VectorKind.DENSE, Precision.FLOAT16): Type.FLOAT16_VECTOR,
     (VectorKind.SPARSE, Precision.FLOAT32): Type.SPARSE_VECTOR,
 }
-_DEFAULTS = {"M": 16, "efConstruction": 200, "nlist": 128}
-"""What an index is made with that says no more than its kind."""
-
-_SPARSE_INDEX = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
 
 
 class Collections:
@@ -191,7 +180,7 @@ class Collections:
                 field_name=there.field,
                 index_name=there.field,
             )
-            for key, value in _index_of(vector).items():
+            for key, value in index_params(vector).items():
                 request.extra_params.add(key=key, value=value)
             await self._channel.change("CreateIndex", request)
         self._layouts.forget(layout.name)
@@ -229,73 +218,14 @@ class Collections:
             collection_name=planned.name,
             schema=schema.SerializeToString(),
         )
+        native = planned.native
+        request.shards_num = native.get("shards_num", 0)
+        request.consistency_level = LEVELS[native.get("consistency_level", LEVEL)]
+        for name, value in native.get("properties", {}).items():
+            request.properties.add(key=name, value=str(value))
         fields = {field: name for name, field in named.items()}
         request.properties.add(key=MADE_KEY, value=_encode(fields).decode())
         return request
-
-
-def plan(wanted: CollectionSchema) -> CollectionSchema:
-    """As `Planner.plan`. Fields of a JSON payload have no index of their own here."""
-    made = neutral(wanted, MILVUS.traits.vectors)
-    given = wanted.vectors or {"": VectorSchema()}
-    vectors = {
-        name: msgspec.structs.replace(
-            vector,
-            distance=_distance(vector),
-            index=_planned(vector, given[name].index),
-            required=True,
-        )
-        for name, vector in (made.vectors or given).items()
-    }
-    for name, vector in vectors.items():
-        if vector.kind is VectorKind.DENSE and vector.size is None:
-            raise Refused(
-                "unsupported",
-                f"how many dimensions the vector {name!r} has nobody says, and a field of"
-                " Milvus is made for a number of them",
-            )
-        if vector.distance is not None and vector.distance not in METRICS:
-            raise Refused("unsupported", f"Milvus does not compare by {vector.distance.value}")
-    return msgspec.structs.replace(made, vectors=vectors, indexes={})
-
-
-def _distance(vector: VectorSchema) -> Distance | None:
-    return vector.distance or (Distance.COSINE if vector.kind is VectorKind.DENSE else None)
-
-
-def _planned(vector: VectorSchema, asked: VectorIndex) -> VectorIndex:
-    if vector.kind is not VectorKind.DENSE or asked.kind not in _INDEX_TYPES:
-        return VectorIndex()  # AUTOINDEX, of which there is nothing to say
-    type_ = _INDEX_TYPES[asked.kind]
-    words = {
-        neutral_word: getattr(asked, neutral_word) or _DEFAULTS[word]
-        for word, neutral_word in WORDS.items()
-        if word in _PARAMS[type_]
-    }
-    return msgspec.structs.replace(VectorIndex(kind=asked.kind), **words)
-
-
-_PARAMS: Mapping[str, tuple[str, ...]] = {
-    "HNSW": ("M", "efConstruction"),
-    "IVF_FLAT": ("nlist",),
-    "FLAT": (),
-}
-"""What an index of a type is told."""
-
-
-def _index_of(vector: VectorSchema) -> dict[str, str]:
-    if vector.kind is VectorKind.SPARSE:
-        return _SPARSE_INDEX
-    assert vector.distance is not None, "it is planned"
-    told = {"metric_type": METRICS[vector.distance], "index_type": "AUTOINDEX"}
-    kind = vector.index.kind
-    if kind is not None:
-        told["index_type"] = _INDEX_TYPES[kind]
-        params: dict[str, Any] = {
-            word: getattr(vector.index, WORDS[word]) for word in _PARAMS[_INDEX_TYPES[kind]]
-        }
-        told["params"] = _encode(params).decode()
-    return told
 
 
 def _named(vectors: Mapping[str, VectorSchema]) -> Iterator[tuple[str, str]]:

@@ -73,6 +73,15 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int | None = None
 
 
+def told_of(field: Field) -> str:
+    """How it is declared, for a person."""
+    of = f" of {field.element.name}" if field.element is not None else ""
+    bounds = [str(each) for each in (field.capacity, field.length_max) if each is not None]
+    told = f"{field.type.name}{of}" + (f" ({', '.join(bounds)})" if bounds else "")
+    told += ", nullable" if field.nullable else ""
+    return told + (", with a default" if field.filled else "")
+
+
 def misfit(field: Field, value: Any) -> str | None:
     """Why the field does not hold the value, which is not null."""
     if field.type is Type.JSON:

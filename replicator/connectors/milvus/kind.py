@@ -20,7 +20,7 @@ from replicator.settings.units import Duration, Secret, Size
 if TYPE_CHECKING:
     from replicator.ports.store import Store
 
-DEFAULT_PORT = 19530
+_PORT, _TLS_PORT = 19_530, 443
 DEFAULT_DATABASE = "default"
 
 NAME_CHARS_MAX = 255
@@ -83,7 +83,7 @@ class MilvusSettings(StoreSettings, tag="milvus", tag_field="kind", frozen=True)
         """Host, port and database."""
         parts = urlsplit(self.uri)
         host = "localhost" if parts.hostname == "127.0.0.1" else parts.hostname
-        return f"{host}:{parts.port or DEFAULT_PORT}/{self.database}"
+        return f"{host}:{port_of(self.uri)}/{self.database}"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """As in StoreSettings. What gRPC would leave out without a word is refused."""
@@ -105,6 +105,12 @@ class MilvusSettings(StoreSettings, tag="milvus", tag_field="kind", frozen=True)
     def unfit(self, collection: str) -> str | None:
         """Names that no collection has."""
         return _why_no_name(collection)
+
+
+def port_of(uri: str) -> int:
+    """The port, or that which the vendor's clients take: clouds are at that of TLS."""
+    parts = urlsplit(uri)
+    return parts.port or (_TLS_PORT if parts.scheme == "https" else _PORT)
 
 
 def is_name(text: str) -> bool:

@@ -13,7 +13,20 @@ from typing import Any
 
 import msgspec
 
-from replicator.connectors.milvus.field_types import ELEMENTS, SCALARS, Field, Type
+from replicator.connectors.milvus.configuration import (
+    DISTANCES,
+    KIND,
+    index_of,
+    native_of,
+    with_index,
+)
+from replicator.connectors.milvus.field_types import (
+    ELEMENTS,
+    SCALARS,
+    Field,
+    Type,
+    told_of,
+)
 from replicator.connectors.milvus.kind import MILVUS, MilvusOptions
 from replicator.connectors.milvus.vectors import DENSE
 from replicator.connectors.milvus.wire import Message
@@ -23,10 +36,8 @@ from replicator.model.schema import (
     Distance,
     IdKinds,
     IdLimits,
-    IndexKind,
     Mark,
     Precision,
-    VectorIndex,
     VectorKind,
     VectorSchema,
 )
@@ -42,15 +53,6 @@ DEFAULT_PARTITION = "_default"
 MADE_KEY = "replicator.made"
 MARK_KEY = "replicator.mark"
 """Properties of ours. The first says which vector a field is, of a collection that we made."""
-
-METRICS = {Distance.COSINE: "COSINE", Distance.DOT: "IP", Distance.EUCLID: "L2"}
-DISTANCES = {metric: distance for distance, metric in METRICS.items()}
-
-INDEX_KINDS = {"HNSW": IndexKind.HNSW, "IVF_FLAT": IndexKind.IVF, "FLAT": IndexKind.FLAT}
-"""Indexes that there are neutral words for. AUTOINDEX leaves it to the server."""
-
-WORDS = {"M": "m", "efConstruction": "ef_construction", "nlist": "lists"}
-"""Milvus's word → the neutral one."""
 
 _KEYS = {Type.INT64: IdKinds.UINT64, Type.VARCHAR: IdKinds.STRING}
 
@@ -99,6 +101,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Of these, such as no point can be written without."""
     partition: str | None
     properties: dict[str, str]
+    native: dict[str, Any]
+    """What else the collection says of itself, in Milvus's words."""
     physical: str
     """The collection itself, where `name` is an alias."""
 
@@ -149,6 +153,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             mark_epoch=mark.epoch,
             mark_incarnation=mark.incarnation,
             made=self.made,
+            native_kind=KIND,
+            native=self.native,
             physical=self.physical if self.physical != self.name else None,
             **facts,
         )
@@ -210,6 +216,11 @@ def _layout(
         unwritable=tuple(name for name in left if _is_demanded(rest.get(name))),
         partition=_partition(declared, partitions, options.partition),
         properties=properties,
+        native=native_of(
+            described,
+            {name: told_of(each) for name, each in fields.items()},
+            dynamic=dynamic and payload is None,
+        ),
         physical=described.collection_name or name,
     )
 
@@ -322,28 +333,17 @@ def _vector(told: Message, index: dict[str, str] | None, distance: str) -> Vecto
         field=told.name,
         type=kind,
         indexed=index is not None,
-        schema=VectorSchema(
-            kind=VectorKind.SPARSE if is_sparse else VectorKind.DENSE,
-            size=None if is_sparse else int(params["dim"]),
-            # Sparse vectors are compared by their product everywhere.
-            distance=None if is_sparse else found,
-            required=not told.nullable,
-            precision=Precision.FLOAT16 if kind is Type.FLOAT16_VECTOR else Precision.FLOAT32,
-            index=VectorIndex() if is_sparse or index is None else _index(index),
+        schema=with_index(
+            VectorSchema(
+                kind=VectorKind.SPARSE if is_sparse else VectorKind.DENSE,
+                size=None if is_sparse else int(params["dim"]),
+                # Sparse vectors are compared by their product everywhere.
+                distance=None if is_sparse else found,
+                required=not told.nullable,
+                precision=Precision.FLOAT16
+                if kind is Type.FLOAT16_VECTOR
+                else Precision.FLOAT32,
+            ),
+            index_of(index or {}),
         ),
     )
-
-
-def _index(told: Mapping[str, str]) -> VectorIndex:
-    kind = INDEX_KINDS.get(told.get("index_type", ""))
-    if kind is None:
-        return VectorIndex()
-    params: dict[str, Any] = dict(told)
-    try:
-        params |= msgspec.json.decode(told.get("params", "{}"), type=dict[str, Any])
-        words = {
-            neutral: int(params[word]) for word, neutral in WORDS.items() if word in params
-        }
-    except (msgspec.MsgspecError, ValueError):
-        return VectorIndex(kind=kind)
-    return msgspec.structs.replace(VectorIndex(kind=kind), **words)

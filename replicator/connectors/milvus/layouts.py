@@ -110,7 +110,7 @@ class Layouts:
         """Have a collection loaded, and wait until it is; no longer than one request may."""
         try:
             await self._channel.ask("LoadCollection", self._named(
-                wire().LoadCollectionRequest(replica_number=1), name
+                wire().LoadCollectionRequest(), name
             ))  # fmt: skip
             async with asyncio.timeout(self._channel.timeout_s):
                 while True:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from replicator.connectors.milvus.channel import Channel
-from replicator.connectors.milvus.collection import Collections, plan
+from replicator.connectors.milvus.collection import Collections
+from replicator.connectors.milvus.configuration import plan
 from replicator.connectors.milvus.kind import MILVUS, MilvusOptions, MilvusSettings
 from replicator.connectors.milvus.layout import Layout
 from replicator.connectors.milvus.layouts import Layouts
