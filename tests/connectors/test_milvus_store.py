@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import struct
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +20,7 @@ from replicator.connectors.milvus.layouts import Layouts
 from replicator.connectors.milvus.reading import Reading
 from replicator.connectors.milvus.store import MilvusStore
 from replicator.connectors.milvus.wire import wire
-from replicator.errors import Refused
+from replicator.errors import Refused, Unavailable
 from replicator.model.configuration import (
     configuration_differences,
     lost_settings,
@@ -41,6 +43,7 @@ from replicator.model.search import Query
 from replicator.model.write import Delete, Receipt, Upsert, WriteBatch
 from replicator.settings.units import Secret, Size
 from replicator.testing.store_conformance import floats, fresh_name, scanned
+from tests.plugins.milvus import MilvusServer
 
 TRICKY = ['a"b', "a'b", "back\\slash", "line\nbreak", "tab\t", "a\rb", "\0", "\x1b", "🦀", "%"]
 """Keys that the vendor's client puts into a condition as they are, and breaks it with."""
@@ -331,6 +334,38 @@ async def test_a_collection_that_was_released_is_loaded_by_whoever_reads_it(
     await write(store, name, point(1))
     client.release_collection(name)
     assert await held(store, name, 1) == point(1)
+
+
+@pytest.mark.crash
+async def test_what_a_killed_server_acknowledged_is_there_when_it_is_back(
+    tmp_path: Path, name: str
+) -> None:
+    server = MilvusServer(tmp_path)
+    store = MilvusStore(MilvusSettings(uri=server.start()))
+    await store.ensure(schema(name, capture_id="one"))
+    await write(store, name, *map(point, range(50)))
+    server.kill()
+    with pytest.raises(Unavailable):
+        await store.count(name)
+    server.start()
+    async with asyncio.timeout(15):
+        while not await is_back(store):
+            await asyncio.sleep(0.1)
+    # It has forgotten that the collection was loaded.
+    assert await scanned(store, [Chunk(0, name, "{}")]) == list(range(50))
+    described = await store.describe(name)
+    assert described is not None
+    assert (described.capture_id, described.points) == ("one", 50)
+    await store.close()
+    server.stop()
+
+
+async def is_back(store: MilvusStore) -> bool:
+    try:
+        await store.collections()
+    except Unavailable:
+        return False
+    return True
 
 
 async def test_a_mark_of_points_of_another_capture_is_not_replaced(
