@@ -12,11 +12,11 @@ from pymilvus import DataType
 from pymilvus import MilvusClient as Client
 from qdrant_client import models
 
-from tests.endtoend.application import DIMENSION, Application, Collection
+from tests.endtoend.application import DIMENSION, Application
 from tests.endtoend.daemon import Daemon, Document
 from tests.endtoend.events import ChangelogSink
 from tests.endtoend.model import Id, Image, Records, connect, differences, float32
-from tests.endtoend.rig import Rig
+from tests.endtoend.rig import Rig, underscored
 
 FIELDS = ("title", "n", "tags")
 
@@ -151,13 +151,6 @@ async def opened(uri: str, *, whole: bool) -> AsyncIterator[MilvusClient]:
     client.close()
 
 
-def named(collections: list[Collection]) -> list[Collection]:
-    """As Milvus can call them."""
-    for each in collections:
-        each.source, each.target = each.source.replace("-", "_"), each.target.replace("-", "_")
-    return collections
-
-
 async def there_and_back(daemon: Daemon, app: MilvusApplication, sink: ChangelogSink) -> None:
     """From the stream on: verify, cut over, write, revert; the stores are equal throughout."""
     async with app.writing():
@@ -192,7 +185,7 @@ async def test_a_live_application_moves_from_fields_of_milvus_to_qdrant_and_back
     changelog: tuple[ChangelogSink, Document],
 ) -> None:
     sink, feed = changelog
-    collections = named(rig.collections())
+    collections = underscored(rig.collections())
     qdrant = connect(stores[1])
     async with opened(milvus_uri, whole=False) as milvus:
         client: Any = milvus
@@ -214,7 +207,7 @@ async def test_a_live_application_moves_to_milvus_and_back_though_the_daemon_is_
     changelog: tuple[ChangelogSink, Document],
 ) -> None:
     sink, feed = changelog
-    collections = named(rig.collections())
+    collections = underscored(rig.collections())
     qdrant = connect(stores[0])
     async with opened(milvus_uri, whole=True) as milvus:
         client: Any = milvus
