@@ -36,7 +36,6 @@ for each read under way."""
 NO_COLLECTION = 100
 NO_PARTITION = 200
 NO_INDEX = 700
-NO_ALIAS = 1600
 _NOT_READY = 1
 _MISSING = frozenset({NO_COLLECTION, NO_PARTITION})
 _NOT_LOADED = frozenset({101, 103, 106, 201, 202})
