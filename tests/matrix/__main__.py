@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,8 @@ class Servers:
 
 
 def main() -> int:
+    # So that whatever was started ends as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = _options()
     known = read_results(options.results)
     wanted = [pair for pair in PAIRS if _is_meant(pair, options.only)]

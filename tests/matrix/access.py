@@ -14,6 +14,8 @@ import msgspec
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records
 
+DIMENSION = 16
+
 
 class Ids(Enum):
     """What the ids of a collection are."""
@@ -63,7 +65,7 @@ class Access(Protocol):
         ...
 
     async def drop(self, name: str) -> None:
-        """Take the collection away, with what it holds."""
+        """Take the collection away, if it is there."""
         ...
 
 
@@ -89,7 +91,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Maps and lists of maps within a payload are values."""
     live: bool = True
     """Others may write it while it is copied, and it can be followed."""
+    losses: tuple[str, ...] = ()
+    """What its collections have and another kind may not: accepted by name."""
     schema: bool = True
-    """A collection says which vectors it has. Of one that does not, the target is made by
-    hand.
+    """A collection says which vectors it has. Of one that does not, the target is made by hand.
+    """
+    mixed: bool = True
+    """One collection may hold ids of several kinds. Where the target's holds one, it is made by
+    hand, so that the ids there are of the kind that they are.
     """

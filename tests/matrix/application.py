@@ -9,16 +9,17 @@ of its event key, with the original in `_source_id`; a value that it cannot nest
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from typing import Any
 
 import msgspec
 
-from tests.endtoend.application import DIMENSION, NAMESPACE, Application, Collection
+from tests.endtoend.application import NAMESPACE, Application, Collection
 from tests.endtoend.daemon import Document
 from tests.endtoend.events import Sink, event, key
 from tests.endtoend.model import Id, Image, Records, differences, float32
-from tests.matrix.access import Access, Entry, Ids
+from tests.matrix.access import DIMENSION, Access, Entry, Ids
 
 _WRITERS = 4
 _TITLES = ("Über Vögel", "花の名前", "On birds", "Des oiseaux 🐦", "Περί ορνίθων")
@@ -52,15 +53,24 @@ class PairApplication(Application):
             await source.access.create(each.source, source.entry.ids)
             each.records = {self.id_of(n): self.image(n) for n in range(records)}
             await source.access.write(each.source, each.records)
-            if not source.entry.schema and target.entry.schema:
+            if self._made_by_hand:
                 place = self.place(each, next(iter(each.records)))
                 await target.access.create(each.target, Ids.of(place))
+
+    @property
+    def _made_by_hand(self) -> bool:
+        """The target's collection, which the source does not say enough of."""
+        source, target = (each.entry for each in self.stores)
+        several = source.mixed and not target.mixed and len(target.accepts) > 1
+        return several or (not source.schema and target.schema)
 
     # -- what there is -------------------------------------------------------------------------
 
     def image(self, number: int) -> Image:
         self.changes += 1
-        vector = float32([self.random.uniform(-1, 1) for _ in range(DIMENSION)])
+        vector = [self.random.gauss(0, 1) for _ in range(DIMENSION)]
+        # Of length one: an index that is no good for products of others would be no finding.
+        length = math.hypot(*vector)
         payload: Document = {
             "title": f"{self.random.choice(_TITLES)} {number}",
             "n": self.changes,
@@ -70,7 +80,7 @@ class PairApplication(Application):
         }
         if self.stores[0].entry.nested:
             payload["deep"] = {"ключ": [1, "zwei", {"drei": None}], "empty": {}}
-        return Image(vector, payload)
+        return Image(float32([each / length for each in vector]), payload)
 
     def id_of(self, number: Id) -> Id:
         """As the source has ids; it belongs to the same writer as the number."""

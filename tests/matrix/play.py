@@ -24,6 +24,9 @@ _COPY_S = 2.0
 """What a copy takes until it is killed, so that the kill finds it at work."""
 _KILLED_AT = 0.25
 """Of the rows."""
+_PAUSE_S = 0.05
+"""Of a writer between two changes. Four that change a tenth of so small a collection in a
+second would let no two searches find the same in both stores."""
 
 
 async def play(
@@ -84,6 +87,7 @@ def daemon_of(
                 "target": each.target,
                 "source_options": app.stores[0].access.options,
                 "target_options": app.stores[1].access.options,
+                "accept": list(app.stores[0].entry.losses),
             }
             for each in app.collections
         ],
@@ -124,7 +128,7 @@ async def copied(app: PairApplication, daemon: Daemon, points: int) -> None:
 
 async def there_and_back(app: PairApplication, daemon: Daemon, points: int) -> None:
     """A live migration, its cutover, and its revert."""
-    async with app.writing():
+    async with app.writing(pause_s=_PAUSE_S):
         await killed(daemon, points)
         await daemon.start()
         await daemon.phase("STREAMING")
@@ -140,7 +144,7 @@ async def there_and_back(app: PairApplication, daemon: Daemon, points: int) -> N
     assert await app.differences("target") == []
     assert await app.differences("source") == []
 
-    async with app.writing():
+    async with app.writing(pause_s=_PAUSE_S):
         await daemon.did("revert")
         assert (app.active, app.epoch, app.fenced) == ("source", 2, False)
         await app.progress(50)

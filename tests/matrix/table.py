@@ -10,7 +10,7 @@ from tests.matrix.stores.pinecone import PINECONE
 from tests.matrix.stores.qdrant import QDRANT
 
 ENTRIES: dict[str, Entry] = {
-    entry.kind: entry for entry in (QDRANT, CHROMA, PGVECTOR, PINECONE, JSONL, PARQUET)
+    entry.kind: entry for entry in (PGVECTOR, CHROMA, QDRANT, PINECONE, JSONL, PARQUET)
 }
 """In the order of the ring, where each is the source of the one behind it."""
 

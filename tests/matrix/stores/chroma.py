@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import chromadb
+from chromadb.errors import NotFoundError
 
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records, float32
@@ -91,7 +92,8 @@ class ChromaAccess:
         }
 
     async def drop(self, name: str) -> None:
-        await self._client.delete_collection(name)
+        with suppress(NotFoundError):
+            await self._client.delete_collection(name)
 
 
 def _parted(payload: Document) -> tuple[str, Document]:
@@ -128,5 +130,6 @@ CHROMA = Entry(
     ids=Ids.TEXT,
     id_begins="dök/",
     accepts=frozenset({Ids.TEXT}),
+    mixed=False,
     nested=False,
 )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.endtoend.application import DIMENSION
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records, float32
-from tests.matrix.access import Access, Entry, Ids
+from tests.matrix.access import DIMENSION, Access, Entry, Ids
 
 
 class _Files:
@@ -61,8 +62,13 @@ class JsonlAccess(_Files):
         return found
 
 
-def _unnamed(row: Document) -> Any:
-    return row["vector"] if "vector" in row else row["vectors"][""]
+def _unnamed(row: Document) -> list[float]:
+    """As numbers, which may stand there as the base64 of their bytes."""
+    vector: list[float] | str = row["vector"] if "vector" in row else row["vectors"][""]
+    if isinstance(vector, str):
+        raw = base64.b64decode(vector.removeprefix("f32:"))
+        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+    return vector
 
 
 class ParquetAccess(_Files):

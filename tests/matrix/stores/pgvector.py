@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 import asyncpg
 
-from tests.endtoend.application import DIMENSION
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records, float32
-from tests.matrix.access import Access, Entry, Ids
+from tests.matrix.access import DIMENSION, Access, Entry, Ids
 from tests.plugins.postgres import PostgresServer
 
 _TYPES = {Ids.INTEGER: "bigint", Ids.UUID: "uuid", Ids.TEXT: "text"}
@@ -89,7 +88,7 @@ class TableAccess:
         }
 
     async def drop(self, name: str) -> None:
-        await self._pool.execute(f'DROP TABLE "{name}"')
+        await self._pool.execute(f'DROP TABLE IF EXISTS "{name}"')
 
 
 @contextmanager
@@ -118,5 +117,7 @@ PGVECTOR = Entry(
     opened=opened,
     ids=Ids.INTEGER,
     accepts=frozenset(Ids),
+    mixed=False,
     nested=True,
+    losses=("loss-vector-index",),  # these tables have none, and are looked through
 )

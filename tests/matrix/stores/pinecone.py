@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pinecone import AsyncPinecone
 from pinecone.async_client.async_index import AsyncIndex
+from pinecone.errors import NotFoundError
 
 from replicator.testing.pinecone.service import PineconeService
-from tests.endtoend.application import DIMENSION
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records, float32
-from tests.matrix.access import Access, Entry, Ids
+from tests.matrix.access import DIMENSION, Access, Entry, Ids
 
 STALENESS_S = 0.2
 """Reads of the double lag by this."""
@@ -76,7 +76,8 @@ class PineconeAccess:
         return found
 
     async def drop(self, name: str) -> None:
-        await self._index.delete_namespace(namespace=name)
+        with suppress(NotFoundError):
+            await self._index.delete_namespace(namespace=name)
 
 
 def _number(value: Any) -> Any:
@@ -100,5 +101,6 @@ PINECONE = Entry(
     opened=opened,
     ids=Ids.TEXT,
     accepts=frozenset({Ids.TEXT}),
+    mixed=False,
     nested=False,
 )

@@ -9,12 +9,11 @@ from typing import ClassVar
 
 from qdrant_client import AsyncQdrantClient, models
 
-from tests.endtoend.application import DIMENSION
 from tests.endtoend.daemon import Document
 from tests.endtoend.model import Id, Image, Records, connect, read
 from tests.endtoend.processes import StoreServer
 from tests.endtoend.rig import QDRANT_URL
-from tests.matrix.access import Access, Entry, Ids
+from tests.matrix.access import DIMENSION, Access, Entry, Ids
 
 _TOGETHER = 500
 
