@@ -13,19 +13,20 @@ from typing import Any
 import pytest
 
 BUDGETS_S = {
-    "cli": 40,
+    "cli": 50,
     "codecs": 30,
     "connectors": 165,
     "crash": 170,
     "daemon": 30,
     "demo": 190,
     "docs": 10,
-    "endtoend": 690,
+    "endtoend": 700,
     "failpoints": 70,
     "feeds": 210,
     "http": 10,
     "kinds": 20,
     "local_store": 20,
+    "matrix": 75,
     "memory": 60,
     "migration": 70,
     "model": 10,
