@@ -87,6 +87,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     id_begins: str = "doc/"
     """Where ids are texts."""
     accepts: frozenset[Ids]
+    ascii_ids: bool = False
+    """Of texts it accepts only those."""
     nested: bool
     """Maps and lists of maps within a payload are values."""
     live: bool = True
@@ -94,8 +96,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     losses: tuple[str, ...] = ()
     """What its collections have and another kind may not: accepted by name."""
     schema: bool = True
-    """A collection says which vectors it has. Of one that does not, the target is made by hand.
-    """
+    """A collection says which vectors it has."""
+    needs_schema: bool = False
+    """None can be made without: where the source does not say, it is made by hand."""
     mixed: bool = True
     """One collection may hold ids of several kinds. Where the target's holds one, it is made by
     hand, so that the ids there are of the kind that they are.

@@ -62,7 +62,7 @@ class PairApplication(Application):
         """The target's collection, which the source does not say enough of."""
         source, target = (each.entry for each in self.stores)
         several = source.mixed and not target.mixed and len(target.accepts) > 1
-        return several or (not source.schema and target.schema)
+        return several or (target.needs_schema and not source.schema)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -99,8 +99,9 @@ class PairApplication(Application):
 
     def place(self, collection: Collection, point_id: Id) -> Id:
         """The id at the target."""
-        accepts, kind = self.stores[1].entry.accepts, Ids.of(point_id)
-        if kind in accepts or (kind is Ids.UUID and Ids.TEXT in accepts):
+        entry, kind = self.stores[1].entry, Ids.of(point_id)
+        fits = kind in entry.accepts or (kind is Ids.UUID and Ids.TEXT in entry.accepts)
+        if fits and (str(point_id).isascii() or not entry.ascii_ids):
             return point_id
         return str(uuid.uuid5(NAMESPACE, key(collection.source, point_id).decode()))
 

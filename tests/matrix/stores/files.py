@@ -119,6 +119,7 @@ JSONL = Entry(
     nested=True,
     live=False,
     schema=False,
+    losses=("loss-distance",),  # a file compares nothing, and its target by something
 )
 
 PARQUET = Entry(
@@ -129,4 +130,5 @@ PARQUET = Entry(
     nested=True,
     live=False,
     schema=False,
+    losses=("loss-distance",),  # a file compares nothing, and its target by something
 )

@@ -119,5 +119,6 @@ PGVECTOR = Entry(
     accepts=frozenset(Ids),
     mixed=False,
     nested=True,
+    needs_schema=True,
     losses=("loss-vector-index",),  # these tables have none, and are looked through
 )

@@ -101,6 +101,7 @@ PINECONE = Entry(
     opened=opened,
     ids=Ids.TEXT,
     accepts=frozenset({Ids.TEXT}),
+    ascii_ids=True,
     mixed=False,
     nested=False,
 )

@@ -88,4 +88,5 @@ QDRANT = Entry(
     ids=Ids.INTEGER,
     accepts=frozenset({Ids.INTEGER, Ids.UUID}),
     nested=True,
+    needs_schema=True,
 )
