@@ -20,9 +20,10 @@ from tests.endtoend.events import ChangelogSink
 from tests.matrix.access import Entry
 from tests.matrix.application import PairApplication, Store
 
-_COPY_S = 2.0
-"""What a copy takes until it is killed, so that the kill finds it at work."""
-_KILLED_AT = 0.25
+_COPY_S = 10.0
+"""What a copy would take that is not killed: long, so that a kill finds it at work on a machine
+that is busy as well."""
+_KILLED_AT = 0.1
 """Of the rows."""
 _PAUSE_S = 0.05
 """Of a writer between two changes. Four that change a tenth of so small a collection in a
