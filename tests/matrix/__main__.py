@@ -48,7 +48,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = _options()
     known = read_results(options.results)
-    wanted = [pair for pair in PAIRS if _is_meant(pair, options.only)]
+    lacking = {kind: lack for kind, entry in ENTRIES.items() if (lack := entry.lacks())}
+    for kind, lack in lacking.items():
+        print(f"without {kind}: {lack}")
+    wanted = [
+        pair for pair in PAIRS if _is_meant(pair, options.only) and not lacking.keys() & {*pair}
+    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="matrix-")))
         servers = Servers(folder, stack)

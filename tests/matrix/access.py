@@ -80,6 +80,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Of the tests, that gives the address of its server; empty where it needs none."""
     started: Callable[[Path], AbstractContextManager[str]] | None = None
     """The same outside of tests: its server, in a folder."""
+    lacks: Callable[[], str] = str
+    """What this machine lacks to start it; empty when nothing. Its pairs are left out then."""
     opened: Callable[[str, Path], AbstractAsyncContextManager[Access]]
     """By its address, with a folder of its own."""
     ids: Ids

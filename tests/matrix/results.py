@@ -49,10 +49,11 @@ def keep(path: Path, result: Result) -> None:
 
 def table(results: dict[Pair, Result], kinds: list[str]) -> list[str]:
     """A square: sources down, targets across."""
-    lines = [f"{'from | to':12}" + "".join(f"{kind:>12}" for kind in kinds)]
+    wide = max(12, *(len(kind) + 2 for kind in kinds))
+    lines = [f"{'from | to':{wide}}" + "".join(f"{kind:>{wide}}" for kind in kinds)]
     for source in kinds:
         cells = (_cell(results.get((source, target))) for target in kinds)
-        lines.append(f"{source:12}" + "".join(f"{cell:>12}" for cell in cells))
+        lines.append(f"{source:{wide}}" + "".join(f"{cell:>{wide}}" for cell in cells))
     return lines
 
 

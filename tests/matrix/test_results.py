@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.matrix import __main__ as program
 from tests.matrix.results import Result, keep, read_results, table
@@ -78,6 +79,26 @@ def test_what_went_well_is_not_done_again(
     assert program.main() == (("jsonl", "parquet") in done)
     assert done == played
     assert read_results(path).keys() >= set(played)
+
+
+def test_what_the_machine_lacks_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[tuple[str, str]] = []
+
+    def play(_: object, pair: tuple[str, str], points: int, seed: int) -> Result:
+        done.append(pair)
+        return result(*pair, wanted=points)
+
+    poor = {**ENTRIES, "chroma": replace(ENTRIES["chroma"], lacks=lambda: "no server")}
+    monkeypatch.setattr(program, "ENTRIES", poor)
+    monkeypatch.setattr(program, "_played", play)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    given = ["matrix", "--results", str(tmp_path / "results.jsonl"), "--only", "qdrant:*"]
+    monkeypatch.setattr("sys.argv", given)
+    assert program.main() == 0
+    assert done == [("qdrant", kind) for kind in ENTRIES if kind != "chroma"]
+    assert "without chroma: no server" in capsys.readouterr().out
 
 
 def test_a_pair_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
