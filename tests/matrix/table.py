@@ -5,12 +5,13 @@ from __future__ import annotations
 from tests.matrix.access import Entry
 from tests.matrix.stores.chroma import CHROMA
 from tests.matrix.stores.files import JSONL, PARQUET
+from tests.matrix.stores.milvus import MILVUS
 from tests.matrix.stores.pgvector import PGVECTOR
 from tests.matrix.stores.pinecone import PINECONE
 from tests.matrix.stores.qdrant import QDRANT
 
 ENTRIES: dict[str, Entry] = {
-    entry.kind: entry for entry in (PGVECTOR, CHROMA, QDRANT, PINECONE, JSONL, PARQUET)
+    entry.kind: entry for entry in (PGVECTOR, CHROMA, QDRANT, MILVUS, PINECONE, JSONL, PARQUET)
 }
 """In the order of the ring, where each is the source of the one behind it."""
 
