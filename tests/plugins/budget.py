@@ -27,7 +27,7 @@ BUDGETS_S = {
     "http": 10,
     "kinds": 20,
     "local_store": 20,
-    "matrix": 75,
+    "matrix": 90,
     "memory": 60,
     "migration": 70,
     "model": 10,
