@@ -23,7 +23,7 @@ FAST := $(addprefix tests/,cli codecs connectors http kinds local_store migratio
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file deploy/site/mkdocs.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test test-kafka test-cluster coverage lint format docs site bench simulate mutants failpoints soak dist clean
+.PHONY: help demo demo-kafka example test test-kafka test-cluster coverage lint format docs site bench matrix simulate mutants failpoints soak dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo: $(READY) ## move a live collection between two local stores, and prove the
 
 demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
 	@$(BIN)/replicator demo --kafka $(ARGS)
+
+example: $(READY) ## from Chroma to Qdrant in one command: filled, moved, compared, and a runbook
+	@$(BIN)/python examples/chroma-to-qdrant/run.py $(ARGS)
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not cluster"
@@ -74,6 +77,9 @@ docs: $(READY) ## write what the code knows into docs/ and config/reference.toml
 
 site: $(READY) ## docs/ as a site, in dist/site
 	$(MKDOCS)
+
+matrix: $(READY) ## every kind of store to every other, under writes and kills; goes on where it ended
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 simulate: $(READY) ## SEEDS=10000: random schedules with faults, on virtual time
 	SEEDS=$(SEEDS) $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation

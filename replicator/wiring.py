@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from replicator.migration.evidence.standing import Standing
     from replicator.migration.preflight.plan import Plan
     from replicator.model.finding import CheckFinding
+    from replicator.model.search import Query
     from replicator.ports.feed import ChangeFeed, EventLog
     from replicator.ports.state import StateStore
     from replicator.ports.store import Store, StoreWriter
@@ -188,11 +189,14 @@ def state_is_held(settings: Settings) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterator[Assembly]:
+async def build(
+    settings: Settings, *, wipe: Sequence[str] = (), queries: Sequence[Query] | None = None
+) -> AsyncIterator[Assembly]:
     """
     The migration with all its parts, and its state locked; everything is let go of on leaving.
-    `wipe` names the target collections that may be emptied. Raises Refused and Fatal for the
-    state; connects to nothing.
+    `wipe` names the target collections that may be emptied, and `queries` what is asked of both
+    stores at the end of a plain copy. Raises Refused and Fatal for the state; connects to
+    nothing.
     """
     from replicator.metrics import Metrics
     from replicator.migration.migration import Migration
@@ -225,6 +229,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
                 clock=clock.wall,
                 models=models,
                 wipe=wipe,
+                queries=queries,
             ),
             fence=make_fence(settings, person),
             switch=make_switch(settings, person, target),

@@ -36,26 +36,39 @@ def check(as_json: bool, wipe: tuple[str, ...]) -> None:
     Guard(parse_listen(settings.http.listen)[0], settings.http.token)
     findings = asyncio.run(preflight(settings, wipe=options.wiped(settings, wipe)))
     if as_json:
-        screen.print_json(
-            [
-                {
-                    "severity": finding.severity,
-                    "code": finding.code,
-                    "subject": finding.subject,
-                    "message": finding.message,
-                    "hint": hint_of(finding.code, feed),
-                }
-                for finding in findings
-            ]
-        )
+        screen.print_json(document(findings, feed))
     else:
-        _show(findings, feed)
+        show(findings, feed)
+        if not any(finding.severity is Severity.BLOCKS for finding in findings):
+            click.echo("nothing blocks; next: replicator plan, then replicator run")
+    end_if_blocked(findings)
+
+
+def end_if_blocked(findings: list[CheckFinding]) -> None:
+    """End the command with 2 where a finding blocks; with 3 where all that does is away."""
+    from replicator.model.finding import Severity
+
     blocking = {f.code for f in findings if f.severity is Severity.BLOCKS}
     if blocking:
         click.get_current_context().exit(3 if blocking <= AWAY else 2)
 
 
-def _show(findings: list[CheckFinding], feed: str) -> None:
+def document(findings: list[CheckFinding], feed: str) -> list[dict[str, str]]:
+    """The findings for programs."""
+    return [
+        {
+            "severity": finding.severity.value,
+            "code": finding.code,
+            "subject": finding.subject,
+            "message": finding.message,
+            "hint": hint_of(finding.code, feed),
+        }
+        for finding in findings
+    ]
+
+
+def show(findings: list[CheckFinding], feed: str) -> None:
+    """A line for each finding, and what to do about it."""
     from rich.text import Text
 
     from replicator.model.finding import Severity
@@ -68,5 +81,3 @@ def _show(findings: list[CheckFinding], feed: str) -> None:
         out.print(line, soft_wrap=True)
         if finding.severity is not Severity.INFORMS:
             out.print(f"        hint: {hint_of(finding.code, feed)}", soft_wrap=True)
-    if not any(finding.severity is Severity.BLOCKS for finding in findings):
-        out.print("nothing blocks; next: replicator plan, then replicator run")

@@ -13,6 +13,7 @@ COMMANDS = {
     "init": "replicator.cli.init:init",
     "check": "replicator.cli.check:check",
     "plan": "replicator.cli.plan:plan",
+    "migrate": "replicator.cli.migrate:migrate",
     "run": "replicator.cli.run:run",
     "status": "replicator.cli.status:status",
     "pause": "replicator.cli.steer:pause",

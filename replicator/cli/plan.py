@@ -24,10 +24,11 @@ def plan(as_json: bool) -> None:
     if as_json:
         screen.print_json(made)
     else:
-        _show(made)
+        show(made)
 
 
-def _show(made: Plan) -> None:
+def show(made: Plan) -> None:
+    """A table for each collection."""
     out = screen.console()
     out.print(
         f"{made.name}: {made.complexity}, feed {made.feed}; {screen.count(made.points)} points,"

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from replicator.cli import options, screen
+from replicator.cli.carrying import begin_again, carry
 from replicator.errors import Refused, ReplicatorError
 from replicator.kinds import file_kinds
 
 if TYPE_CHECKING:
-    from replicator.model.status import Status
     from replicator.settings.settings import Settings
-    from replicator.wiring import Service
 
 _form = click.option(
     "--format",
@@ -135,72 +134,24 @@ def _carry(
 ) -> dict[str, int] | None:
     """Run it; the points of each collection once all are there."""
     from replicator.daemon import logs
-    from replicator.daemon.process import run_loop
-    from replicator.model.phase import Phase
 
     logs.quiet()
     wiped = options.wiped(settings, wipe)
-    asyncio.run(_begin_again(label, settings, wiping=bool(wiped)))
+    asyncio.run(begin_again(label, settings, wiping=bool(wiped)))
     try:
-        status, points = run_loop(_run(label, settings, wiped))
+        carried = carry(label, settings, wipe=wiped)
     except ReplicatorError as error:
         if error.code == "rows-left":
             place = Path(settings.state.path).parent
             click.echo(f"see: replicator dead-letters list --{label} {place}", err=True)
         raise
-    done = status.phase is Phase.COMPLETE
     if as_json:
-        screen.print_json({"done": done, "copied": status.backfill.copied})
-    elif done:
-        click.echo(f"{label} done: {status.backfill.copied:,} points, compared one by one")
+        screen.print_json({"done": carried.done, "copied": carried.copied})
+    elif carried.done:
+        click.echo(f"{label} done: {carried.copied:,} points, compared one by one")
     else:
-        click.echo(f"{label} stopped after {status.backfill.copied:,} points; run it again")
-    return points if done else None
-
-
-async def _begin_again(label: str, settings: Settings, *, wiping: bool) -> None:
-    """Raises Refused("phase-refused") where there is nothing left to do."""
-    from replicator import clock
-    from replicator.migration.copy.transfer import begin_again
-    from replicator.model.phase import Phase
-    from replicator.wiring import load_standing, open_state
-
-    if (await load_standing(settings)).record is None:
-        return
-    state = await open_state(settings)
-    try:
-        record = await begin_again(state, clock.wall, wiping=wiping)
-    finally:
-        await state.close()
-    if record is not None and record.phase is Phase.COMPLETE:
-        names = ", ".join(settings.targets)
-        raise Refused(
-            "phase-refused",
-            f"this {label} is complete already; --wipe-target begins anew ({names})",
-        )
-
-
-async def _run(
-    label: str, settings: Settings, wipe: tuple[str, ...]
-) -> tuple[Status, dict[str, int]]:
-    from replicator.cli.waiting import Figures, shown
-    from replicator.daemon.lifetime import Lifetime
-    from replicator.daemon.signals import StopSignals
-    from replicator.daemon.until import Goal, Until
-    from replicator.wiring import build
-
-    def figures(status: Status) -> Figures:
-        return Figures(status.backfill.copied, status.backfill.estimated)
-
-    async def beat(service: Service) -> None:
-        await shown(service, label=label, line_s=settings.log.interval, figures=figures)
-
-    stop = StopSignals()
-    stop.listen()
-    async with build(settings, wipe=wipe) as assembly:
-        lifetime = Lifetime(settings.stream, until=Until(Goal.CAUGHT_UP), beat=beat)
-        await lifetime.run(assembly.service, stop)
-        report = await assembly.service.report()
-        counts = {} if report is None else report.counts
-        points = {name: pair[1] or 0 for name, pair in counts.items()}
-        return await assembly.service.status(), points
+        click.echo(f"{label} stopped after {carried.copied:,} points; run it again")
+    if not carried.done:
+        return None
+    counts = {} if carried.report is None else carried.report.counts
+    return {name: pair[1] or 0 for name, pair in counts.items()}

@@ -51,14 +51,14 @@ def verify(as_json: bool, level: Level, search: Path | None, cancel: bool) -> No
         else:
             click.echo("cancelled" if cancelled else "no verification is under way")
         return
-    queries = None if search is None else _queries(search)
+    queries = None if search is None else read_queries(search)
     report = asyncio.run(_verify(Verify(level=level, queries=queries)))
     if as_json:
         from replicator.http import wire
 
         screen.print_json(wire.document(report))
     else:
-        _show(report)
+        show(report)
     if not report.equal or report.below:
         click.get_current_context().exit(1)
 
@@ -135,7 +135,7 @@ async def _repair(collection: str | None) -> int:
         )
 
 
-def _queries(path: Path) -> list[Query]:
+def read_queries(path: Path) -> list[Query]:
     """The queries of a file. Raises Refused with the line that is wrong."""
     import msgspec
 
@@ -174,7 +174,8 @@ def _besides(report: Report) -> Iterator[str]:
         yield f"look at: {sentence}"
 
 
-def _show(report: Report) -> None:
+def show(report: Report) -> None:
+    """What a verification found, for people."""
     out = screen.console()
     verdict = "both stores are equal" if report.equal else "the stores differ"
     took = screen.span(report.finished_at - report.started_at)

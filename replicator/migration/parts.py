@@ -8,6 +8,7 @@ import msgspec
 
 from replicator.clock import Clock
 from replicator.metrics import Metrics
+from replicator.model.search import Query
 from replicator.ports.feed import ChangeFeed, DeadLetterLog
 from replicator.ports.state import StateStore
 from replicator.ports.store import Store
@@ -31,3 +32,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the vectors that are made anew; None where none is."""
     wipe: Sequence[str] = ()
     """Target collections that a person allowed to wipe."""
+    queries: Sequence[Query] | None = None
+    """What the comparison that ends a plain copy asks both stores; stored points when absent.
+    """

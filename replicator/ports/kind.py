@@ -12,8 +12,21 @@ from typing import Any
 
 import msgspec
 
+from replicator.model.store_url import StoreUrl
 from replicator.model.traits import Traits
 from replicator.ports.store import Store
+
+
+class UrlForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store of a kind is written as a URL."""
+
+    example: str
+    section: Callable[[StoreUrl], dict[str, Any]]
+    """The keys of the section that the URL gives, as in TOML. Secrets that it does not give are
+    taken from the environment. Raises ValueError with a sentence for a URL that is none of the
+    kind's."""
+    nameless: str | None = None
+    """What stands for the collection without a name, where a kind has one."""
 
 
 class DirectoryOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +52,8 @@ class StoreKind(msgspec.Struct, frozen=True, kw_only=True):
     aliases: type[Any] | None = None
     """The section of a switch that moves its aliases, where it can move several at once."""
     files: DirectoryOf | None = None
+    url: UrlForm | None = None
+    """None where a store is named by a section only."""
 
     @property
     def name(self) -> str:

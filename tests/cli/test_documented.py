@@ -17,7 +17,18 @@ from tests.cli.conftest import Run
 from tests.docs.tables import ROOT
 from tests.docs.test_pages import PAGES, blocks
 
-_ALONE = {"run", "demo", "init", "local-store", "emit", "check", "plan", "export", "import"}
+_ALONE = {
+    "run",
+    "migrate",
+    "demo",
+    "init",
+    "local-store",
+    "emit",
+    "check",
+    "plan",
+    "export",
+    "import",
+}
 """What works without a daemon, on stores; the README's are run on real ones."""
 _ASKS = {"cutover", "revert", "complete", "abort"}
 _ENDLESS = {"--watch", "--follow"}

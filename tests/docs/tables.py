@@ -124,6 +124,10 @@ def connectors() -> Iterator[str]:
         yield ""
         yield summary(kind)
         yield ""
+        if kind.url is not None:
+            examples = (f"`{each}`" for each in kind.url.example.split(", "))
+            yield f"As a URL: {', '.join(examples)}"
+            yield ""
         yield "| of | what is true |"
         yield "| --- | --- |"
         for subject, sentence in sentences(kind.traits):

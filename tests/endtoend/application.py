@@ -205,9 +205,10 @@ class Application:
             async with self._admitted:
                 self._admitted.notify_all()
             done = await asyncio.gather(*tasks, return_exceptions=True)
-        for each in done:
-            if isinstance(each, BaseException):
-                raise each
+            for each in done:
+                # Also where somebody gave up waiting for changes: this is why none came.
+                if isinstance(each, BaseException):
+                    raise each
 
     async def _write(
         self, number: int, writers: int, stop: asyncio.Event, pause_s: float

@@ -103,6 +103,8 @@ class Daemon:
         self._url = f"http://{document['http']['listen']}"
         self._child: Child | None = None
         self.starts = 0
+        self.within_s = WITHIN_S
+        """How long a step may take."""
 
     # -- the process
     # -----------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ class Daemon:
     async def run(self, *options: str) -> int:
         """Run it to its end; the exit code."""
         self.spawn(*options)
-        return await self.child.end()
+        return await self.child.end(self.within_s)
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
         """Another `replicator` command on the same configuration: exit code and output."""
@@ -144,7 +146,7 @@ class Daemon:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(self.within_s):
             out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
@@ -177,7 +179,7 @@ class Daemon:
             assert status == 200, f"{command}: {document}\n{self.child.tail()}"
             return True
 
-        await until(crossed, f"{command} is done")
+        await until(crossed, f"{command} is done", self.within_s)
 
     async def status(self) -> Document:
         """Empty while nobody answers, or the migration has not begun."""
@@ -208,15 +210,14 @@ class Daemon:
         except (aiohttp.ClientConnectionError, ConnectionError):
             return 0, None
 
-    @staticmethod
-    def _session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WITHIN_S))
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.within_s))
 
     # -- waiting
     # ---------------------------------------------------------------------------------------
 
     async def until(
-        self, true: Callable[[Document], bool], what: str, within_s: float = WITHIN_S
+        self, true: Callable[[Document], bool], what: str, within_s: float | None = None
     ) -> Document:
         """The status once it fulfils a condition."""
         last: Document = {}
@@ -230,7 +231,7 @@ class Daemon:
             return None
 
         try:
-            found: Document = await until(look, what, within_s)
+            found: Document = await until(look, what, within_s or self.within_s)
         except AssertionError as error:
             told = json.dumps(last, indent=1)
             raise AssertionError(f"{error}\n{told}\n{self.child.tail()}") from None

@@ -1,158 +1,101 @@
-"""From a person's own table to Qdrant and back, on real servers and the real engine."""
+"""From a person's own table, of columns, to Qdrant and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
 
 import asyncpg
-import pytest
-from qdrant_client import models
+from msgspec.structs import replace
 
-from tests.endtoend.application import Application
 from tests.endtoend.daemon import Document
-from tests.endtoend.events import ChangelogSink
-from tests.endtoend.model import Id, Image, Records, connect, differences, float32, read
-from tests.endtoend.rig import Rig
+from tests.endtoend.model import Id, Image, Records, connect, float32
+from tests.matrix.access import DIMENSION, Access, Ids
+from tests.matrix.play import play
+from tests.matrix.stores.pgvector import PGVECTOR, TableAccess
+from tests.matrix.stores.qdrant import QDRANT, QdrantAccess
+
+FIELDS = ("title", "n", "score", "draft", "tags")
 
 
-class Tables:
-    """What the application asks of its store, of a driver and in SQL."""
+class ColumnsAccess(TableAccess):
+    """Every field of the payload is a column, and the database adds one by itself."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    options: ClassVar[Document] = {"distance": "dot"}
 
-    async def create_collection(self, name: str) -> None:
-        await self._connection.execute(
+    async def create(self, name: str, ids: Ids) -> None:
+        assert ids is Ids.INTEGER
+        await self._pool.execute(
             f'CREATE TABLE "{name}" (id bigint PRIMARY KEY, title text NOT NULL, n int,'
-            " tags text[], embedding vector(4),"
+            f" score float8, draft boolean, tags text[], embedding vector({DIMENSION}),"
             " words int GENERATED ALWAYS AS (length(title)) STORED)"
         )
 
     async def write(self, name: str, records: Records) -> None:
         rows = [
-            (
-                point_id,
-                image.payload["title"],
-                image.payload.get("n"),
-                image.payload.get("tags"),
-                str(list(image.vector)),
-            )
-            for point_id, image in records.items()
+            (each, str(list(image.vector)), *(image.payload.get(field) for field in FIELDS))
+            for each, image in records.items()
         ]
-        await self._connection.executemany(
-            f'INSERT INTO "{name}" VALUES ($1, $2, $3, $4, $5::text::vector)'
-            " ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title, n = EXCLUDED.n,"
-            " tags = EXCLUDED.tags, embedding = EXCLUDED.embedding",
+        await self._pool.executemany(
+            f'INSERT INTO "{name}" (id, embedding, {", ".join(FIELDS)}) VALUES'
+            " ($1, $2::text::vector, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE SET"
+            f" {', '.join(f'{each} = EXCLUDED.{each}' for each in ('embedding', *FIELDS))}",
             rows,
         )
 
-    async def upsert(self, name: str, points: Sequence[models.PointStruct], **_: Any) -> None:
-        given: list[Any] = list(points)
-        images = {each.id: Image(each.vector, each.payload or {}) for each in given}
-        await self.write(name, images)
-
-    async def set_payload(
-        self, name: str, payload: Document, points: list[Id], **_: Any
+    async def patch(
+        self, name: str, point_id: Id, changed: Document, gone: Sequence[str], whole: Image
     ) -> None:
-        await self._connection.execute(
-            f'UPDATE "{name}" SET title = $2 WHERE id = ANY($1)', points, payload["title"]
+        unset = ", ".join(f"{field} = NULL" for field in gone)
+        await self._pool.execute(
+            f'UPDATE "{name}" SET title = $2, {unset} WHERE id = $1',
+            *(point_id, changed["title"]),
         )
 
-    async def delete_payload(
-        self, name: str, keys: list[str], points: list[Id], **_: Any
-    ) -> None:
-        gone = ", ".join(f"{key} = NULL" for key in keys)
-        await self._connection.execute(f'UPDATE "{name}" SET {gone} WHERE id = ANY($1)', points)
-
-    async def delete(self, name: str, points: list[Id], **_: Any) -> None:
-        await self._connection.execute(f'DELETE FROM "{name}" WHERE id = ANY($1)', points)
-
     async def read(self, name: str) -> Records:
-        rows = await self._connection.fetch(
-            f'SELECT id, title, n, tags, embedding::text FROM "{name}"'
+        rows = await self._pool.fetch(
+            f'SELECT id, embedding::text, {", ".join(FIELDS)} FROM "{name}"'
         )
         return {
             row["id"]: Image(
                 float32(json.loads(row["embedding"])),
-                {key: row[key] for key in ("title", "n", "tags") if row[key] is not None},
+                {field: row[field] for field in FIELDS if row[field] is not None},
             )
             for row in rows
         }
 
 
-class TableApplication(Application):
-    """An application whose source is a database."""
+class CountedAccess(QdrantAccess):
+    """The target of it: the table counts the words, as far as the copy saw it."""
 
-    source: Any
-
-    async def create(self, records: int) -> None:
-        for collection in self.collections:
-            await self.source.create_collection(collection.source)
-            collection.records = {number: self.image(number) for number in range(records)}
-            await self.source.write(collection.source, collection.records)
-
-    async def differences(self, store: str) -> list[str]:
-        told: list[str] = []
-        for each in self.collections:
-            if store == "source":
-                found = await self.source.read(each.source)
-            else:
-                found = await read(self.target, each.target)
-                for image in found.values():
-                    # The table counts it, as far as the copy saw it.
-                    image.payload.pop("words", None)
-            told += differences(each.records, found)
-        return told
+    async def read(self, name: str) -> Records:
+        found = await super().read(name)
+        for image in found.values():
+            image.payload.pop("words", None)
+        return found
 
 
-@pytest.fixture
-async def tables(postgres_dsn: str) -> AsyncIterator[Tables]:
-    pool = await asyncpg.create_pool(postgres_dsn, min_size=0, max_size=4)
-    yield Tables(pool)
+@asynccontextmanager
+async def columns(address: str, _: Path) -> AsyncIterator[Access]:
+    pool = await asyncpg.create_pool(address, min_size=0, max_size=4)
+    yield ColumnsAccess(address, pool)
     await pool.close()
 
 
-async def test_a_live_application_moves_from_a_table_to_qdrant_and_back(
-    rig: Rig,
-    stores: tuple[str, str],
-    postgres_dsn: str,
-    tables: Tables,
-    changelog: tuple[ChangelogSink, Document],
-) -> None:
-    sink, feed = changelog
-    collections = rig.collections()
-    qdrant = connect(stores[1])
-    client: Any = tables
-    app = TableApplication(client, qdrant, sink, collections)
-    await app.create(300)
-    daemon = rig.daemon(stores, collections, feed, cutover=await rig.served(app))
-    daemon.document["source"] = {"kind": "pgvector", "dsn": postgres_dsn}
-    daemon.document["collections"][0]["source_options"] = {"distance": "dot"}
-    daemon.rewrite()
-    async with app.writing():
-        await daemon.start()
-        await daemon.phase("STREAMING")
-        await app.progress(60)
-        report = await daemon.did("verify", level="full")
-        assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
-        assert report["compared"] >= 250
-        await daemon.crossed("cutover")
-        assert (app.active, app.epoch, app.fenced) == ("target", 1, False)
-        await app.progress(100)
-    await daemon.applied(app.sink.ends)
-    assert app.changes_at_target > 50
-    assert await app.differences("target") == []
-    assert await app.differences("source") == []
+@asynccontextmanager
+async def counted(address: str, _: Path) -> AsyncIterator[Access]:
+    client = connect(address)
+    yield CountedAccess(address, client)
+    await client.close()
 
-    async with app.writing():
-        await daemon.did("revert")
-        assert (app.active, app.epoch, app.fenced) == ("source", 2, False)
-        await app.progress(50)
-    await daemon.applied(app.sink.ends)
-    assert await app.differences("source") == []
-    assert await app.differences("target") == []
-    assert (await daemon.status())["stream"]["dead_letters"] == 0
-    assert await daemon.child.terminate() == 0
-    await qdrant.close()
+
+async def test_a_live_application_moves_from_a_table_to_qdrant_and_back(
+    stores: tuple[str, str], postgres_dsn: str, tmp_path: Path
+) -> None:
+    table = replace(PGVECTOR, opened=columns, nested=False)
+    qdrant = replace(QDRANT, opened=counted)
+    told = await play(tmp_path, (table, postgres_dsn), (qdrant, stores[1]), points=600)
+    assert told["live"]

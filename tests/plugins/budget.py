@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 BUDGETS_S = {
-    "cli": 40,
+    "cli": 50,
     "codecs": 30,
     "connectors": 340,
     "embedding": 5,
@@ -21,12 +21,13 @@ BUDGETS_S = {
     "daemon": 30,
     "demo": 190,
     "docs": 10,
-    "endtoend": 690,
+    "endtoend": 700,
     "failpoints": 70,
     "feeds": 210,
     "http": 10,
     "kinds": 20,
     "local_store": 20,
+    "matrix": 90,
     "memory": 60,
     "migration": 70,
     "model": 10,

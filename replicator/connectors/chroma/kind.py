@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from replicator.model.schema import IdKinds, IdLimits
+from replicator.model.store_url import StoreUrl
 from replicator.model.traits import IdRules, Limits, Lists, PayloadRules, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.credentials import why_not_sent
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.stores import StoreSettings
@@ -137,6 +138,10 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+def _by_url(url: StoreUrl) -> dict[str, Any]:
+    return {"url": url.http(8000)} if url.place else {"path": url.path}
+
+
 def _open(settings: ChromaSettings, page_bytes: int) -> Store:
     from replicator.connectors.chroma.store import ChromaStore  # noqa: PLC0415 - see StoreKind
 
@@ -169,4 +174,8 @@ token = "${{{side}_TOKEN:-}}"
 #path = "{folder}"                              # instead of url: a folder, for a plain copy
 """,
     open=_open,
+    url=UrlForm(
+        example="chroma://localhost:8000/articles, chroma:///folder/articles",
+        section=_by_url,
+    ),
 )

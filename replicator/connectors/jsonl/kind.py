@@ -11,7 +11,7 @@ from replicator.codecs.keys import ID_BYTES_MAX, INTEGER_MAX, INTEGER_MIN
 from replicator.connectors.jsonl.names import file_name
 from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
-from replicator.ports.kind import DirectoryOf, StoreKind
+from replicator.ports.kind import DirectoryOf, StoreKind, UrlForm
 from replicator.settings.rules import why_below
 from replicator.settings.stores import StoreSettings
 from replicator.settings.units import Size
@@ -87,4 +87,5 @@ path = "{folder}"                               # one <collection>.jsonl for eac
 """,
     open=_open,
     files=DirectoryOf(settings=lambda directory: JsonlSettings(path=directory), holds=_holds),
+    url=UrlForm(example="jsonl:///directory/articles", section=lambda url: {"path": url.path}),
 )

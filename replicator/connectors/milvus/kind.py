@@ -11,7 +11,7 @@ import msgspec
 
 from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
 from replicator.model.traits import IdRules, Limits, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.credentials import why_not_sent
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.stores import StoreSettings
@@ -169,4 +169,8 @@ uri = "http://localhost:19530"
 #database = "default"
 """,
     open=_open,
+    url=UrlForm(
+        example="milvus://localhost:19530/articles",
+        section=lambda url: {"uri": url.http(19530)},
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,8 +13,9 @@ from replicator.codecs.file_names import stem_of, why_no_file
 from replicator.codecs.keys import ID_BYTES_MAX, INTEGER_MAX, INTEGER_MIN
 from replicator.errors import Refused
 from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
+from replicator.model.store_url import StoreUrl
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
-from replicator.ports.kind import DirectoryOf, StoreKind
+from replicator.ports.kind import DirectoryOf, StoreKind, UrlForm
 from replicator.settings.rules import why_below
 from replicator.settings.stores import StoreSettings
 from replicator.settings.units import Size
@@ -87,6 +88,12 @@ def _open(settings: ParquetSettings, page_bytes: int) -> Store:
     return ParquetStore(settings, page_bytes)
 
 
+def _by_url(url: StoreUrl) -> dict[str, Any]:
+    if url.transport:
+        return {"path": f"{url.transport}://{url.place}{url.folder.rstrip('/')}"}
+    return {"path": url.path}
+
+
 def _in_directory(directory: str) -> ParquetSettings:
     settings = ParquetSettings(path=directory)
     if settings.is_remote:
@@ -134,4 +141,8 @@ path = "{folder}"                               # a folder of parts for each col
 """,
     open=_open,
     files=DirectoryOf(settings=_in_directory, holds=_holds),
+    url=UrlForm(
+        example="parquet:///directory/articles, parquet+s3://bucket/folder/articles",
+        section=_by_url,
+    ),
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
 
 from replicator.model.schema import IdKinds, IdLimits, Precision, VectorKind
+from replicator.model.store_url import StoreUrl
 from replicator.model.traits import IdRules, PayloadRules, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.rules import why_below
 from replicator.settings.stores import StoreSettings
 from replicator.settings.units import Duration, Secret
@@ -128,6 +129,18 @@ def _why_no_name(name: str) -> str | None:
     return None
 
 
+def _by_url(url: StoreUrl) -> dict[str, Any]:
+    """A password that is not in it the driver takes from PGPASSWORD or ~/.pgpass."""
+    if ":" in url.place.rpartition("@")[0]:
+        raise ValueError(
+            "a password is no part of it: the driver reads PGPASSWORD and ~/.pgpass"
+        )
+    database = url.folder.strip("/")
+    if url.transport or not url.place or not database or "/" in database:
+        raise ValueError("behind the host stand the database and the table")
+    return {"dsn": f"postgresql://{url.place}/{quote(database)}"}
+
+
 def _open(settings: PgvectorSettings, page_bytes: int) -> Store:
     from replicator.connectors.pgvector.store import PgvectorStore  # noqa: PLC0415 - StoreKind
 
@@ -166,4 +179,8 @@ dsn = "${{{side}_DSN:-postgresql://localhost:5432/postgres}}"  # a password is i
 #schema = "public"
 """,
     open=_open,
+    url=UrlForm(
+        example="pgvector://app@localhost:5432/database/articles",
+        section=_by_url,
+    ),
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from replicator.model.schema import IdKinds, IdLimits, VectorKind
+from replicator.model.store_url import StoreUrl
 from replicator.model.traits import IdRules, Limits, Lists, PayloadRules, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.credentials import why_not_sent
 from replicator.settings.rules import why_below, why_no_url
 from replicator.settings.stores import StoreSettings
@@ -113,6 +114,13 @@ def _place(url: str) -> str:
     return f"{host}:{port}"
 
 
+def _by_url(url: StoreUrl) -> dict[str, Any]:
+    """An index has a name without dots, which its host has."""
+    if url.transport or not url.place or url.folder.strip("/"):
+        raise ValueError("behind the index stands the namespace, and nothing else")
+    return {"host" if "." in url.place else "index": url.place}
+
+
 def _open(settings: PineconeSettings, page_bytes: int) -> Store:
     from replicator.connectors.pinecone.store import (  # noqa: PLC0415 - see StoreKind
         PineconeStore,
@@ -173,4 +181,9 @@ api_key = "${{{side}_API_KEY}}"
 #plan = "standard"                              # starter, enterprise, dedicated
 """,
     open=_open,
+    url=UrlForm(
+        example="pinecone://index/namespace",
+        section=_by_url,
+        nameless=DEFAULT_NAMESPACE,
+    ),
 )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from replicator.model.schema import IdKinds, Precision, VectorKind
 from replicator.model.traits import IdRules, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.credentials import why_not_sent
 from replicator.settings.cutover import AliasSettings
 from replicator.settings.rules import why_below, why_no_url
@@ -115,4 +115,8 @@ api_key = "${{{side}_API_KEY:-}}"
 """,
     open=_open,
     aliases=QdrantAliasSettings,
+    url=UrlForm(
+        example="qdrant://localhost:6334/articles",
+        section=lambda url: {"url": url.http(6334)},
+    ),
 )

@@ -150,11 +150,13 @@ class Upkeep:
         The verification that ends a plain copy; what differs is healed once. Raises when the
         stores differ then: somebody goes on writing the source.
         """
+        asked = self._parts.queries
+        whole = Verify(queries=None if asked is None else list(asked))
         await heal_copy(self._engine)  # what an earlier try has found
-        report = await self._verify(Verify())
+        report = await self._verify(whole)
         if not report.equal:
             await heal_copy(self._engine)
-            report = await self._verify(Verify())
+            report = await self._verify(whole)
         if report.misconfigured and not (report.missing or report.extra or report.different):
             told = "; ".join(
                 f"{name}: {difference}"
