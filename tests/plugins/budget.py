@@ -19,7 +19,7 @@ BUDGETS_S = {
     "crash": 170,
     "daemon": 30,
     "demo": 190,
-    "docs": 10,
+    "docs": 15,
     "endtoend": 690,
     "failpoints": 70,
     "feeds": 210,
