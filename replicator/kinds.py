@@ -29,6 +29,7 @@ _OURS = (
     "replicator.connectors.chroma.kind:CHROMA",
     "replicator.connectors.pgvector.kind:PGVECTOR",
     "replicator.connectors.pinecone.kind:PINECONE",
+    "replicator.connectors.milvus.kind:MILVUS",
     "replicator.connectors.jsonl.kind:JSONL",
     "replicator.connectors.parquet.kind:PARQUET",
 )

@@ -27,10 +27,20 @@ def is_zero(data: bytes) -> bool:
     return not np.frombuffer(data, _F32).any()
 
 
+def has_negative(data: bytes) -> bool:
+    """Whether one of float32 bytes (a multiple of 4) is below zero."""
+    return bool((np.frombuffer(data, _F32) < 0).any())
+
+
 def is_ascending(data: bytes) -> bool:
     """Whether uint32 bytes (a multiple of 4) ascend, no number twice."""
     numbers = np.frombuffer(data, _U32)
     return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def shortened(data: bytes, size: int) -> bytes:
+    """The first `size` components of a dense vector, scaled to length one."""
+    return normalised(data[: 4 * size])
 
 
 def normalised(data: bytes) -> bytes:
