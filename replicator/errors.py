@@ -143,6 +143,9 @@ CODES: dict[str, str] = {
         "cleanup.policy=delete, abort, and start a new capture."
     ),
     "retention-short": "Raise retention.ms above the estimated copy time, or narrow the copy.",
+    "rows-unordered": (
+        "Have Airbyte write to a topic of one partition, and start a new capture with it."
+    ),
     "partitioner-unchecked": (
         "Name the producers' partitioner in feed.partitioner, so that misplaced keys show."
     ),

@@ -25,6 +25,7 @@ GROUP = "replicator.stores"
 
 _OURS = (
     "replicator.connectors.qdrant.kind:QDRANT",
+    "replicator.connectors.qdrant_embedded.kind:QDRANT_EMBEDDED",
     "replicator.connectors.chroma.kind:CHROMA",
     "replicator.connectors.pgvector.kind:PGVECTOR",
     "replicator.connectors.pinecone.kind:PINECONE",

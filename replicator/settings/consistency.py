@@ -211,10 +211,12 @@ def _check_feed(settings: Settings) -> None:
 def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettings]) -> None:
     if decoder == "replicator":
         if tables:
-            raise invalid("feed.tables", "is read by the decoder `debezium` only")
+            raise invalid(
+                "feed.tables", "is read by the decoders `debezium` and `airbyte` only"
+            )
         return
     seen: list[str] = []
-    _check_named(settings)
+    _check_named(settings, decoder)
     listed = [collection.source for collection in settings.collections]
     for number, table in enumerate(tables):
         path = f"feed.tables[{number}]"
@@ -235,17 +237,17 @@ def _check_tables(settings: Settings, decoder: str, tables: Sequence[TableSettin
     for number, collection in enumerate(settings.collections):
         if collection.scopes is not None:
             raise invalid(
-                f"collections[{number}].scopes", "cannot be read by the decoder `debezium`"
+                f"collections[{number}].scopes", f"cannot be read by the decoder `{decoder}`"
             )
 
 
-def _check_named(settings: Settings) -> None:
+def _check_named(settings: Settings, decoder: str) -> None:
     for number, collection in enumerate(settings.collections):
         if isinstance(collection.source, Pattern):
             raise invalid(
                 f"collections[{number}].source",
-                "is a pattern, and the decoder `debezium` must be told how each table is read:"
-                " name them all, here and in feed.tables",
+                f"is a pattern, and the decoder `{decoder}` must be told how each table is"
+                " read: name them all, here and in feed.tables",
             )
 
 

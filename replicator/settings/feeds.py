@@ -15,8 +15,8 @@ class TableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     collection: str
     """The collection at the source: the table's name."""
     schema: str = ""
-    """The table's schema, or database where there are none. Tables of that name in others are
-    left alone; empty: there are no others."""
+    """The table's schema, or database where there are none; Airbyte's namespace. Tables of that
+    name in others are left alone; empty: there are no others."""
     key: list[str] = msgspec.field(default_factory=lambda: ["id"])
     """Columns of the id. Several make one text, each percent-encoded, with `/` between."""
     vectors: dict[str, str] = {}
@@ -37,13 +37,15 @@ class _FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     source's image."""
     event_bytes_max: Size = Size(8 << 20)
     """Larger records go to the dead letters unread."""
-    decoder: Literal["replicator", "debezium"] = "replicator"
+    decoder: Literal["replicator", "debezium", "airbyte"] = "replicator"
     """What the records are: events of the contract, or a database's change data capture by
-    Debezium, in JSON."""
+    Debezium or Airbyte, in JSON."""
     tables: list[TableSettings] = []
-    """Of `debezium`: how the rows of each table are read, one for each of [[collections]]."""
+    """Of `debezium` and `airbyte`: how the rows of each table are read, one for each of
+    [[collections]]."""
     placeholder: str = "__debezium_unavailable_value"
-    """Of `debezium`: what its `unavailable.value.placeholder` says."""
+    """Of `debezium` and `airbyte`: what stands for a value that an update did not touch, as
+    Debezium's `unavailable.value.placeholder` says."""
     ids: Literal["learn", "integer", "string"] = "learn"
     """Type of the ids in event keys, so that a null value can be read; `learn` asks the source.
     """

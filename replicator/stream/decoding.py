@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from replicator.codecs.debezium import DebeziumDecoder, Table
+from replicator.codecs.airbyte import AirbyteDecoder
+from replicator.codecs.captured import Table
+from replicator.codecs.debezium import DebeziumDecoder
 from replicator.codecs.events import EventDecoder
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key
@@ -53,7 +55,8 @@ def make_decoder(
     assert not isinstance(feed, NoFeedSettings), "no feed, no records"
     if feed.decoder == "replicator":
         return EventDecoder(integer_ids, int(feed.event_bytes_max), scopes)
-    decoder = DebeziumDecoder(
+    reader = DebeziumDecoder if feed.decoder == "debezium" else AirbyteDecoder
+    decoder = reader(
         {each.collection: _table(each) for each in feed.tables},
         integer_ids,
         int(feed.event_bytes_max),

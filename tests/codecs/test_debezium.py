@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from replicator.codecs.debezium import DebeziumDecoder, Table
+from replicator.codecs.captured import Table
+from replicator.codecs.debezium import DebeziumDecoder
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.position import Partition, Record

@@ -20,7 +20,7 @@ BUDGETS_S = {
     "crash": 170,
     "daemon": 30,
     "demo": 190,
-    "docs": 10,
+    "docs": 15,
     "endtoend": 700,
     "failpoints": 70,
     "feeds": 210,

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
+from replicator.codecs.airbyte import AirbyteDecoder
 from replicator.codecs.debezium import DebeziumDecoder
 from replicator.codecs.events import EventDecoder
 from replicator.codecs.partition import crc32_partition, murmur2_partition
@@ -14,7 +16,7 @@ from replicator.model.phase import Direction
 from replicator.model.position import Partition, Record
 from replicator.settings.feeds import ChangelogSettings, KafkaSettings, TableSettings
 from replicator.settings.units import Size
-from replicator.stream.decoding import make_decoder, whose_events
+from replicator.stream.decoding import LeftBehind, make_decoder, whose_events
 from replicator.stream.intake import Intake
 from tests.stream.rig import Rig, virtual
 
@@ -43,6 +45,10 @@ def test_the_settings_name_the_decoder() -> None:
         assert isinstance(make_decoder(ours, integers, Direction.REVERSE), EventDecoder)
         assert whose_events(ours) == []
     assert isinstance(make_decoder(CAPTURE, integers, Direction.FORWARD), DebeziumDecoder)
+    airbyte = msgspec.structs.replace(CAPTURE, decoder="airbyte")
+    assert isinstance(make_decoder(airbyte, integers, Direction.FORWARD), AirbyteDecoder)
+    assert isinstance(make_decoder(airbyte, integers, Direction.REVERSE), LeftBehind)
+    assert whose_events(airbyte) == whose_events(CAPTURE)
     assert whose_events(CAPTURE) != []
 
 

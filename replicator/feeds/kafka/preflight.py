@@ -30,6 +30,7 @@ async def preflight(
             ]
         return [
             *_partitioner(settings),
+            *_order(settings, len(leaders)),
             *_configuration(settings, await cluster.options(topic)),
             *await _transactions(cluster, topic),
             *await _members(cluster, group),
@@ -57,6 +58,18 @@ def _partitioner(settings: KafkaSettings) -> list[CheckFinding]:
         _warns(
             "partitioner-unchecked",
             "records of one key in two partitions, which lose their order, would go unseen",
+        )
+    ]
+
+
+def _order(settings: KafkaSettings, partitions: int) -> list[CheckFinding]:
+    if settings.decoder != "airbyte" or partitions == 1:
+        return []
+    return [
+        _blocks(
+            "rows-unordered",
+            f"{settings.topic} has {partitions} partitions, and Airbyte gives each record a key"
+            " of its own: the records of one row lie in several, in no order",
         )
     ]
 

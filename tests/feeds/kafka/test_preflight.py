@@ -39,6 +39,15 @@ async def test_a_compacted_topic_blocks_unless_it_is_declared_free_of_patches(
     assert await declared.retention_s() is None
 
 
+async def test_records_without_keys_of_their_rows_need_a_topic_of_one_partition(
+    make_topic: MakeTopic, make_feed: MakeFeed
+) -> None:
+    for partitions, expected in ((1, []), (2, [(Severity.BLOCKS, "rows-unordered")])):
+        topic = await make_topic(partitions=partitions)
+        assert await found(make_feed(topic=topic, decoder="airbyte")) == expected
+        assert await found(make_feed(topic=topic, decoder="debezium")) == []
+
+
 async def test_short_retention_is_warned_about_by_time_and_by_size(
     make_topic: MakeTopic, make_feed: MakeFeed
 ) -> None:
