@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.plugins.budget",
     "tests.plugins.chroma",
     "tests.plugins.postgres",
+    "tests.plugins.weaviate",
 ]
 
 # A machine that is busy is no failure: speed belongs to the benchmarks.

@@ -206,7 +206,10 @@ def plan(wanted: CollectionSchema, options: WeaviateOptions) -> CollectionSchema
         if (index := index_of(_as_property(each))) is not None
     }
     if wanted.native_kind == KIND:
-        return msgspec.structs.replace(wanted, indexes=indexes)
+        native = wanted.native | {
+            "properties": {name: _unnamed(each) for name, each in properties.items()}
+        }
+        return msgspec.structs.replace(wanted, indexes=indexes, native=native)
     made = neutral(wanted, WEAVIATE.traits.vectors)
     given = wanted.vectors or {"": VectorSchema()}
     vectors = {
@@ -214,12 +217,15 @@ def plan(wanted: CollectionSchema, options: WeaviateOptions) -> CollectionSchema
             vector,
             distance=vector.distance or Distance.COSINE,
             required=False,
-            native=(native := _native_of(given[name].index)),
-            index=_index(native, vector.kind),
+            native=(own := _native_of(given[name].index)),
+            index=_index(own),
         )
         for name, vector in (made.vectors or given).items()
     }
-    return msgspec.structs.replace(made, vectors=vectors, indexes=indexes, native_kind=KIND)
+    native = {"properties": {name: _unnamed(each) for name, each in properties.items()}}
+    return msgspec.structs.replace(
+        made, vectors=vectors, indexes=indexes, native_kind=KIND, native=native
+    )
 
 
 def _native_of(asked: VectorIndex) -> dict[str, Any]:
@@ -245,14 +251,20 @@ def native_of(kept: Class) -> dict[str, Any]:
             told = {each: told[each] for each in some if each in told}
         if told:
             native[word] = told
+    if words := write_said(kept.document.get("description") or "", Said()):
+        native["description"] = words
     properties = {
-        each["name"]: {word: value for word, value in each.items() if word != "name"}
+        each["name"]: _unnamed(each)
         for each in kept.document.get("properties") or ()
         if each["name"] not in kept.left
     }
     if properties:
         native["properties"] = properties
     return native
+
+
+def _unnamed(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {word: value for word, value in document.items() if word != "name"}
 
 
 def restated(native: Mapping[str, Any]) -> tuple[str, ...]:
@@ -279,18 +291,17 @@ def vector_schema(vector: ClassVector, size: int | None) -> VectorSchema:
         size=size,
         distance=distance,
         native=native,
-        index=_index(native, vector.kind),
+        index=_index(native),
         restated=tuple(_restated(native)),
     )
 
 
-def _index(native: Mapping[str, Any], kind: VectorKind) -> VectorIndex:
+def _index(native: Mapping[str, Any]) -> VectorIndex:
     if native.get("vectorIndexType") == "flat":
         return VectorIndex(kind=IndexKind.FLAT)
     index = native.get("vectorIndexConfig", {})
     found = next((word for word in _QUANTIZERS if (index.get(word) or {}).get("enabled")), None)
     bits = {"rq": (index.get("rq") or {}).get("bits"), "sq": 8, "bq": 1}.get(found or "")
-    del kind
     return VectorIndex(
         kind=IndexKind.HNSW,
         m=index.get("maxConnections"),
