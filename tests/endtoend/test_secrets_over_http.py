@@ -67,6 +67,10 @@ STORES: dict[str, Document] = {
             "api_key": f"{MARK}-target",
         },
     },
+    "weaviate, qdrant": {
+        "source": {"kind": "weaviate", "url": f"http://{NOBODY}", "api_key": "${SPIED_KEY}"},
+        "target": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": f"{MARK}-target"},
+    },
 }
 """Every kind of store that has a secret, unreachable."""
 UNREACHABLE: Document = merged(

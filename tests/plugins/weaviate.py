@@ -93,6 +93,8 @@ class WeaviateServer:
             "LOG_LEVEL": "warning",
             # The disk of whoever tests may be as full as it likes.
             "DISK_USE_READONLY_PERCENTAGE": "100",
+            # Without it no class may let its objects expire.
+            "OBJECTS_TTL_DELETE_SCHEDULE": "@hourly",
         }
         command = [str(built()), "--host", "127.0.0.1", "--port", str(rest)]
         log = self._folder / "log"

@@ -27,6 +27,8 @@ from replicator.model.filter import (
     Scalar,
     Test,
 )
+from replicator.model.point import BareId, bare
+from replicator.model.schema import is_uuid
 
 _COMPARE = {
     "gt": messages.GREATER,
@@ -75,15 +77,19 @@ def _joined(operator: int, clauses: Sequence[Message], *, always: bool = False) 
     return wire().Filters(operator=operator, filters=clauses)
 
 
-def _by_id(ids: Sequence[object]) -> Message:
+def _spelled(given: BareId) -> str | None:
+    """An id as objects have it; None for one that none can have."""
+    try:
+        known = str(bare(canonical_id(given, uuids=True)))
+    except Rejected:
+        return None
+    return known if is_uuid(known) else None
+
+
+def _by_id(ids: Sequence[BareId]) -> Message:
     made = _of("_id", messages.CONTAINS_ANY)
-    known = []
-    for each in ids:
-        try:
-            known.append(str(canonical_id(each, uuids=True)))  # type: ignore[arg-type]
-        except Rejected:
-            continue  # no object has it
-    made.value_text_array.values[:] = known or [str(messages.NOBODY)]
+    known = [each for each in map(_spelled, ids) if each is not None]
+    made.value_text_array.values[:] = known or [messages.NOBODY]
     return made
 
 

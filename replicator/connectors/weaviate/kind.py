@@ -86,8 +86,8 @@ class WeaviateSettings(StoreSettings, tag="weaviate", tag_field="kind", frozen=T
                 yield name, why
             elif "@" in urlsplit(url).netloc:
                 yield name, "holds a user or password, which is not sent; use api_key"
-        if self.grpc_url and urlsplit(self.grpc_url).path.strip("/"):
-            yield "grpc_url", "has a path, which gRPC does not use"
+            elif name == "grpc_url" and urlsplit(url).path.strip("/"):
+                yield name, "has a path, which gRPC does not use"
         if why := why_not_sent(self.api_key.reveal()):
             yield "api_key", why
         if why := why_below(self.timeout, 0.001):
