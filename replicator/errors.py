@@ -93,6 +93,23 @@ CODES: dict[str, str] = {
         "Two source keys give one target id; change `ids` or the data, then run check again."
     ),
     "transform-invalid": "Mend the transform at the path named.",
+    "embedding-mismatch": (
+        "Make the vectors anew with `transform.embed`, or mend the embedding contract: queries "
+        "of one model find nothing among vectors of another."
+    ),
+    "embedder-broken": (
+        "Mend the function that `transform.embed` names, or its settings: it cannot be loaded, "
+        "or answers other vectors than `size` says."
+    ),
+    "embedder-away": (
+        "The function of `transform.embed` raised; it is asked again until it answers. See its "
+        "message, its network and its credentials."
+    ),
+    "embedding-cache": (
+        "The file of vectors made already, beside the state, cannot be read or written; see "
+        "its folder, the disk's space and permissions."
+    ),
+    "embedding-rate": "Nothing: the model is asked at the pace of `rate_max`.",
     "not-invertible": (
         "This mapping cannot be run backwards; repair works in the forward direction only."
     ),
@@ -222,6 +239,14 @@ CODES: dict[str, str] = {
         "The store's own filter may decide otherwise than ours there; look at what the message "
         "names before you compare counts or searches."
     ),
+    "text-missing": (
+        "Give the point a text in one of the fields of `transform.embed`, or set its `missing` "
+        'to "omit".'
+    ),
+    "text-refused": (
+        "The function of `transform.embed` raised ValueError for this text: shorten or mend it,"
+        " or the function; then retry the letter."
+    ),
     "transform-failed": "Mend the value or the transform at the path named.",
     "target-rejected": "The target refuses this point; the message is the target's own.",
     "epoch-stale": (
@@ -335,6 +360,8 @@ AWAY = frozenset(
         "outcome-unknown",
         "feed-unavailable",
         "dead-letters-unavailable",
+        "embedder-away",
+        "embedding-cache",
     }
 )
 """Codes of a peer that does not answer just now: waiting may mend them."""

@@ -96,6 +96,11 @@ class Metrics:
             _LATENCY,
         ).labels(**one)
         self.backfill_records = counter("backfill_records_total", "Rows copied.").labels(**one)
+        self._embedded = counter(
+            "embedded_texts_total",
+            "Texts made vectors of, by who answered: `cache`, or the model.",
+            "answered_by",
+        )
         self.fence_seconds = histogram(
             "fence_seconds",
             "How long the writer fence was closed.",
@@ -148,6 +153,10 @@ class Metrics:
     def rejected(self, code: str) -> None:
         """Count one record sent to the dead letters."""
         self._events_rejected.labels(self._migration, code).inc()
+
+    def embedded(self, answered_by: str, texts: int) -> None:
+        """Count texts made vectors of, by who answered (`cache`, `model`)."""
+        self._embedded.labels(self._migration, answered_by).inc(texts)
 
     def write_failed(self, recovery: str) -> None:
         """Count one failed write."""

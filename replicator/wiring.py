@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from replicator.ports.state import StateStore
     from replicator.ports.store import Store, StoreWriter
     from replicator.ports.traffic import Fence, Switch
+    from replicator.stream.embedding import Models
     from replicator.stream.reading import Reader
     from replicator.traffic.person import Person
 
@@ -77,6 +78,30 @@ def make_stores(settings: Settings) -> tuple[Store, Store]:
     target = open_store(settings.target, page_bytes)
     choose_options(settings, source, target)
     return source, target
+
+
+@contextlib.asynccontextmanager
+async def open_models(settings: Settings) -> AsyncIterator[Models | None]:
+    """
+    What makes vectors anew, and the file beside the state where those made already lie; None
+    where nothing is. Raises Refused("embedder-broken").
+    """
+    functions = {
+        embed.function
+        for collection in settings.collections
+        for embed in collection.transform.embed.values()
+    }
+    if not functions:
+        yield None
+        return
+    from replicator.embedding.cache import SqliteVectorCache
+    from replicator.embedding.function import FunctionEmbedder
+    from replicator.stream.embedding import Models
+
+    cache = SqliteVectorCache(f"{settings.state.path}.embeddings")
+    embedders = {function: FunctionEmbedder.load(function) for function in sorted(functions)}
+    async with contextlib.aclosing(cache):
+        yield Models(embedders, cache)
 
 
 def make_feed(settings: Settings) -> ChangeFeed | None:
@@ -181,6 +206,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         state = await open_state(settings)
         stack.push_async_callback(state.close)
+        models = await stack.enter_async_context(open_models(settings))
         source, target = make_stores(settings)
         feed, letter_log = make_feed(settings), make_letter_log(settings)
         for part in (source, target, feed, letter_log):
@@ -197,6 +223,7 @@ async def build(settings: Settings, *, wipe: Sequence[str] = ()) -> AsyncIterato
                 letter_log=letter_log,
                 metrics=metrics,
                 clock=clock.wall,
+                models=models,
                 wipe=wipe,
             ),
             fence=make_fence(settings, person),
@@ -226,7 +253,7 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
     from replicator.settings.fingerprint import fingerprint
     from replicator.traffic.person import Person
 
-    async with open_stores(settings) as (source, target):
+    async with open_models(settings) as models, open_stores(settings) as (source, target):
         make_fence(settings, Person())
         make_switch(settings, Person(), target.store)
         standing = await load_standing(settings)
@@ -242,6 +269,7 @@ async def preflight(settings: Settings, *, wipe: Sequence[str] = ()) -> list[Che
                 fingerprint=fingerprint(named),
                 wipe=wipe,
                 found=found,
+                models=models,
             )
         finally:
             if feed is not None:

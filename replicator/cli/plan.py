@@ -10,7 +10,7 @@ import click
 from replicator.cli import options, screen
 
 if TYPE_CHECKING:
-    from replicator.migration.preflight.plan import CollectionPlan, Plan
+    from replicator.migration.preflight.plan import CollectionPlan, EmbeddingPlan, Plan
 
 
 @click.command()
@@ -54,9 +54,24 @@ def _rows(made: CollectionPlan) -> list[tuple[str, str]]:
     rows += [("index", f"{field}: {kind}") for field, kind in made.indexes.items()]
     rows += [("setting", f"{name}: {value}") for name, value in made.configuration.items()]
     rows += [("transform", step) for step in made.steps]
+    rows += [
+        (f"vector {name or '(unnamed)'}", _embedding(each))
+        for name, each in made.embeddings.items()
+    ]
     rows += [("loss", sentence) for sentence in made.losses]
     rows += [("lost", sentence) for sentence in made.lossy]
     return rows
+
+
+def _embedding(made: EmbeddingPlan) -> str:
+    parts = [f"made anew by {made.function}", f"{screen.count(made.texts)} texts"]
+    if made.characters is not None:
+        parts.append(f"about {screen.count(made.characters)} characters")
+    if made.cost is not None:
+        parts.append(f"about {made.cost:.2f} to pay")
+    if made.seconds is not None:
+        parts.append(f"about {screen.span(made.seconds)} at its pace")
+    return ", ".join(parts)
 
 
 def _size(size: int | None) -> str:

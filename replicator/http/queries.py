@@ -1,10 +1,10 @@
 """
 Queries for the comparison of search quality, as people write them and as they travel.
 
-A JSON map: `vector` (any form that a change event may have), or `id` (a point of the source,
-for its own vector); `collection` (the source's word; all that can answer it when absent),
-`using` (the vector's name), `limit`, `filter`, `class` (by which the report groups). A query
-file holds one a line.
+A JSON map: `vector` (any form that a change event may have), `id` (a point of the source, for
+its own vector), or `text`; `expect` (ids of the source that must be found); `collection` (the
+source's word; all that can answer it when absent), `using` (the vector's name), `limit`,
+`filter`, `class` (by which the report groups). A query file holds one a line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import msgspec
 from replicator.codecs.vectors import dense_to_list, vector_from_wire, vector_to_json
 from replicator.errors import Refused, Rejected
 from replicator.model.command import Level, Verify
-from replicator.model.point import MultiVector, SparseVector, Vector, bare, scope_of, within
+from replicator.model.point import (
+    MultiVector,
+    PointId,
+    SparseVector,
+    Vector,
+    bare,
+    scope_of,
+    within,
+)
 from replicator.model.search import Query
 
 
@@ -34,6 +42,8 @@ class QueryBody(
     limit: int = 10
     filter: dict[str, Any] | None = None
     group: str = ""
+    expect: list[int | str] = []
+    text: str | None = None
 
 
 class VerifyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,8 +76,14 @@ def query_from(body: QueryBody) -> Query:
     """A query. Raises Refused("bad-request")."""
     if body.limit < 1:
         raise Refused("bad-request", f"limit: expected at least 1, not {body.limit}")
-    if (body.vector is None) == (body.id is None):
-        raise Refused("bad-request", "a query has either `vector` or `id`")
+    if [body.vector, body.id, body.text].count(None) != 2:
+        raise Refused("bad-request", "a query has one of `vector`, `id` and `text`")
+    if body.text is not None and not body.text.strip():
+        raise Refused("bad-request", "text: it is blank")
+    if body.text is not None and not body.expect:
+        raise Refused(
+            "bad-request", "a query by `text` says with `expect` which ids must be found"
+        )
     return Query(
         vector=b"" if body.vector is None else _vector(body.vector),
         using=body.using,
@@ -76,6 +92,8 @@ def query_from(body: QueryBody) -> Query:
         collection=body.collection,
         id=None if body.id is None else within(body.scope, body.id),
         group=body.group,
+        expect=tuple(within(body.scope, point_id) for point_id in body.expect),
+        text=body.text or "",
     )
 
 
@@ -102,12 +120,19 @@ def _floats(vector: Vector) -> bytes:
 
 def _body(query: Query) -> QueryBody:
     return QueryBody(
-        vector=vector_to_json(query.vector) if query.id is None else None,
+        vector=vector_to_json(query.vector) if query.id is None and not query.text else None,
         id=None if query.id is None else bare(query.id),
-        scope=None if query.id is None else scope_of(query.id),
+        scope=next(map(scope_of, _ids(query)), None),
         collection=query.collection,
         using=query.using,
         limit=query.limit,
         filter=query.filter,
         group=query.group,
+        expect=[bare(point_id) for point_id in query.expect],
+        text=query.text or None,
     )
+
+
+def _ids(query: Query) -> list[PointId]:
+    """Whose scope the query names; one for all of them."""
+    return [*(() if query.id is None else (query.id,)), *query.expect]

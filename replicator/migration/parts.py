@@ -12,6 +12,7 @@ from replicator.ports.feed import ChangeFeed, DeadLetterLog
 from replicator.ports.state import StateStore
 from replicator.ports.store import Store
 from replicator.settings.settings import Settings
+from replicator.stream.embedding import Models
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,5 +27,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     letter_log: DeadLetterLog
     metrics: Metrics
     clock: Clock
+    models: Models | None = None
+    """Of the vectors that are made anew; None where none is."""
     wipe: Sequence[str] = ()
     """Target collections that a person allowed to wipe."""

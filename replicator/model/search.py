@@ -16,7 +16,8 @@ class Query(msgspec.Struct, frozen=True):
 
     A query that a person gives may name the source `collection` that it is for (None: every one
     that can answer it), stand for a stored point's own vector (`id`, and no vector), and be of
-    a `group`, by which the report counts it.
+    a `group`, by which the report counts it. One that says what must be found (`expect`, ids of
+    the source) is golden: it is asked of the target alone, and may be a `text`.
     """
 
     vector: Vector = b""
@@ -27,6 +28,8 @@ class Query(msgspec.Struct, frozen=True):
     collection: str | None = None
     id: PointId | None = None
     group: str = ""
+    expect: tuple[PointId, ...] = ()
+    text: str = ""
 
 
 class Hit(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ from replicator.settings.feeds import ChangelogSettings, FeedSettings, KafkaSett
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 
-_MAY_CHANGE = frozenset({"accept"})
-"""Of a collection: a person's word on what was found, not a part of the copy."""
+_MAY_CHANGE = frozenset({"accept", "batch", "parallel", "rate_max", "cost"})
+"""Of a collection: a person's word on what was found, and how fast a model is asked; no part of
+the copy."""
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -42,8 +43,17 @@ def _given(section: msgspec.Struct) -> dict[str, Any]:
     for name, field in members(type(section)).items():
         value = getattr(section, name)
         if name not in _MAY_CHANGE and value != default_of(field):
-            given[name] = _given(value) if isinstance(value, msgspec.Struct) else value
+            given[name] = _sections(value)
     return given
+
+
+def _sections(value: Any) -> Any:
+    """What is given of a section, or of sections by name; any other value as it is."""
+    if isinstance(value, msgspec.Struct):
+        return _given(value)
+    if isinstance(value, dict):
+        return {name: _sections(each) for name, each in value.items()}
+    return value
 
 
 def _feed_identity(feed: FeedSettings) -> Any:

@@ -25,6 +25,9 @@ from replicator.settings.variants import Section, Variants, kinds, options
 
 _WIDTH = 92
 
+_A_NAME = "text"
+"""Stands for the name of a section that a person names."""
+
 EXAMPLES: dict[str, str] = {
     "name": '"articles"',
     "collections.source": '"articles"',
@@ -34,6 +37,14 @@ EXAMPLES: dict[str, str] = {
     "collections.transform.filter": ('{ must = [{ key = "lang", match = { value = "en" } }] }'),
     "collections.transform.keep": '["title", "lang", "year"]',
     "collections.transform.vectors": '{ "" = "text" }',
+    "collections.transform.embed.text.function": '"models:embed"',
+    "collections.transform.embed.text.fields": '["title", "body"]',
+    "collections.transform.embed.text.size": "384",
+    "collections.embedding.vectors": '["text"]',
+    "collections.embedding.source.model": '"text-embedding-ada-002"',
+    "collections.embedding.source.normalised": "true",
+    "collections.embedding.target.model": '"all-MiniLM-L6-v2"',
+    "collections.embedding.target.normalised": "true",
     "feed.tables.collection": '"articles"',
     "feed.bootstrap_servers": '"localhost:9092"',
     "feed.topic": '"articles.changes"',
@@ -75,15 +86,17 @@ def _section(
     inner: list[Iterator[str]] = []
     for name, field in members(settings).items():
         place = step(path, name)
-        section, is_list = _as_section(field.type, variants)
+        named = _named(field.type)
+        section, is_list = _as_section(named or field.type, variants)
         if section is None:
             example = _examples(settings).get(name) or EXAMPLES.get(place)
             lines += [*_key_lines(name, field, docs.get(name, ""), example, live=live)]
         elif place == "target":
             inner.append(_target(docs[name], section[0]))
         else:
-            optional = default_of(field) in (None, [])
+            optional = default_of(field) in (None, [], {})
             doc = docs.get(name, "")
+            place = step(place, _A_NAME) if named else place
             inner.append(
                 _choices(
                     section, place, doc, variants, live=live and not optional, repeated=is_list
@@ -133,6 +146,7 @@ def _key_lines(
     name: str, field: msgspec.structs.FieldInfo, doc: str, example: str | None, *, live: bool
 ) -> Iterator[str]:
     choices = get_args(field.type) if get_origin(field.type) is Literal else ()
+    choices = tuple(choice for choice in choices if choice)
     if choices:
         doc = f"{doc} One of {', '.join(choices)}."
     if field.required:
@@ -152,6 +166,13 @@ def _key_lines(
         return
     yield _prose(doc)
     yield f"#{name} = {in_toml(default)}"
+
+
+def _named(wanted: Any) -> Any:
+    """Of what a key holds sections by name; None where it does not."""
+    value = get_args(wanted)[-1] if get_origin(wanted) is dict else None
+    is_section = isinstance(value, type) and issubclass(value, msgspec.Struct)
+    return value if is_section else None
 
 
 def _as_section(wanted: Any, variants: Variants) -> tuple[tuple[Section, ...] | None, bool]:

@@ -7,14 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from replicator.model.scopes import Scopes
+from replicator.settings.embedding import ContractSettings, EmbedSettings
 from replicator.settings.patterns import OWN_NAME
 
 
 class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     Steps in this order: filter (on the source's payload), keep, drop, default, cast, rename,
-    constant, vectors. Field names before `rename` are the source's; top-level fields, but for
-    `filter`.
+    constant, vectors, embed. Field names before `rename`, and those of `embed`, are the
+    source's; top-level fields, but for `filter`.
     """
 
     filter: dict[str, Any] | None = None
@@ -36,6 +37,8 @@ class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     vectors: dict[str, str] | None = None
     """Source vector name → target vector name (`""` is the unnamed one); others do not travel.
     """
+    embed: dict[str, EmbedSettings] = {}
+    """Target vector name → how it is made anew from texts."""
 
 
 class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +80,8 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     index."""
     transform: TransformSettings = TransformSettings()
     """How points change on their way."""
+    embedding: ContractSettings = ContractSettings()
+    """Which models the vectors are of: what is not made anew may not change its own."""
 
     @property
     def travelling(self) -> Scopes | None:

@@ -5,9 +5,14 @@ order of the steps decides: keep, drop, default, cast, rename, constant.
 
 from __future__ import annotations
 
+import re
+
 from replicator.errors import Refused
 from replicator.settings.convert import step
+from replicator.settings.embedding import EmbedSettings
 from replicator.settings.transform import TransformSettings
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def check_transform(transform: TransformSettings, path: str) -> None:
@@ -25,6 +30,26 @@ def check_transform(transform: TransformSettings, path: str) -> None:
                 raise _bad(step(f"{path}.{role}", name), "does not travel: see keep and drop")
     _check_renames(transform, path)
     _check_vector_names(transform.vectors or {}, path)
+    for name, embed in transform.embed.items():
+        at = step(f"{path}.embed", name)
+        if name in (transform.vectors or {}).values():
+            raise _bad(at, "a vector of the source is given this name too; leave one out")
+        _check_embed(embed, at)
+
+
+def _check_embed(embed: EmbedSettings, path: str) -> None:
+    if not _FUNCTION.fullmatch(embed.function):
+        raise _bad(f"{path}.function", "is `module:name`, as in `models:embed`")
+    if not embed.fields:
+        raise _bad(f"{path}.fields", "names no field to take the text from")
+    if len(set(embed.fields)) < len(embed.fields):
+        raise _bad(f"{path}.fields", "names a field twice")
+    for key in ("size", "batch", "parallel"):
+        if getattr(embed, key) < 1:
+            raise _bad(f"{path}.{key}", "is 1 or more")
+    for key in ("rate_max", "cost"):
+        if getattr(embed, key) < 0:
+            raise _bad(f"{path}.{key}", "is not negative")
 
 
 def _check_renames(transform: TransformSettings, path: str) -> None:

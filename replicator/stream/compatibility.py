@@ -15,7 +15,7 @@ from replicator.codecs.rules import check_collection
 from replicator.errors import Refused, Rejected
 from replicator.model.configuration import configuration_differences, lost_settings
 from replicator.model.finding import CheckFinding, SettingDifference, Severity
-from replicator.model.schema import CollectionSchema, IdKinds, VectorSchema
+from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
 from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
@@ -54,6 +54,10 @@ def way_back_losses(steps: TransformSettings, source: CollectionSchema | None) -
                 for name in source.vectors
                 if name not in steps.vectors
             ]
+    reasons += [
+        f"embed: {_named(name)} is of another model at the target than at the source"
+        for name in steps.embed
+    ]
     return reasons
 
 
@@ -309,10 +313,14 @@ def _index_findings(
 def _target_vectors(
     settings: CollectionSettings, vectors: dict[str, VectorSchema]
 ) -> dict[str, VectorSchema]:
-    names = settings.transform.vectors
-    if names is None:
-        return vectors
-    return {names[name]: schema for name, schema in vectors.items() if name in names}
+    names, anew = settings.transform.vectors, settings.transform.embed
+    if names is not None:
+        vectors = {names[name]: schema for name, schema in vectors.items() if name in names}
+    made = {
+        name: VectorSchema(size=embed.size, distance=Distance(embed.distance))
+        for name, embed in anew.items()
+    }
+    return {name: schema for name, schema in vectors.items() if name not in anew} | made
 
 
 def _target_indexes(

@@ -2,7 +2,8 @@
 The transform by fields: how a source point becomes a target point, and a patch the same there.
 
 The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then
-what the target's rules make texts of (`stream.nesting`), and the id. All but the
+what the target's rules make texts of (`stream.nesting`), and the id. Vectors that are made anew
+do not pass here: `stream.embedding` adds them. All but the
 filter treat a field or a vector by its name alone. That is what makes a patch portable: with T
 the transform, p a patch and x any image that T carries,
 
@@ -68,6 +69,7 @@ class FieldTransform:
         uuids = source is not None and source.texts_are_uuids
         self._filter = Filter(steps.filter, uuids=uuids) if steps.filter else None
         self._vectors = steps.vectors
+        self._anew = steps.embed.keys()
         if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
             raise refused("vectors", "two vectors cannot become one")
         ours = {*steps.rename.values(), *steps.constant, *steps.default}
@@ -84,6 +86,7 @@ class FieldTransform:
             and self.fields.identity
             and self._flat.identity
             and self._vectors is None
+            and not self._anew
         )
 
     @property
@@ -189,7 +192,8 @@ class FieldTransform:
 
     def target_vector(self, name: str) -> str | None:
         """What the source's vector is called at the target; None if it does not travel."""
-        return name if self._vectors is None else self._vectors.get(name)
+        there = name if self._vectors is None else self._vectors.get(name)
+        return None if there in self._anew else there
 
     def target_schema(self, source: CollectionSchema) -> CollectionSchema:
         """The collection that the target needs for these points."""
@@ -202,10 +206,13 @@ class FieldTransform:
         return compatibility.compatible(self.settings, source, target)
 
     def _mapped(self, vectors: Vectors) -> Vectors:
-        if self._vectors is None:
+        if self._vectors is None and self._anew.isdisjoint(vectors):
             return vectors
-        names = self._vectors
-        return {names[name]: vector for name, vector in vectors.items() if name in names}
+        return {
+            there: vector
+            for name, vector in vectors.items()
+            if (there := self.target_vector(name)) is not None
+        }
 
     def _names(self, names: Iterable[str]) -> list[str]:
         mapped = (self.target_vector(name) for name in names)

@@ -11,6 +11,8 @@ from replicator.migration.preflight.routes import draw_atlas
 from replicator.model.point import Point
 from replicator.model.schema import VectorSchema
 from replicator.model.write import Upsert
+from replicator.stream.embedding import Embeddings
+from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, upsert, virtual
@@ -21,7 +23,10 @@ V = frozenset(["v"])
 async def demand(world: World) -> Demand:
     world.target.create(msgspec.structs.replace(BOOKS, name="books_v2"))
     atlas = await draw_atlas(
-        world.settings, Reader(world.source.attach()), Reader(world.target.attach())
+        world.settings,
+        Reader(world.source.attach()),
+        Reader(world.target.attach()),
+        embeddings=Embeddings(None, Patience(world.settings.stream)),
     )
     assert atlas.forward["books"].demand == atlas.reverse["books"].demand
     return atlas.forward["books"].demand

@@ -20,6 +20,8 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.scopes import Scopes
 from replicator.model.write import Upsert
 from replicator.settings.feeds import NoFeedSettings
+from replicator.stream.embedding import Embeddings
+from replicator.stream.patience import Patience
 from replicator.stream.reading import Reader
 from tests.migration.rig import World
 from tests.stream.rig import BOOKS, point, upsert, virtual
@@ -78,7 +80,10 @@ async def test_keys_hold_a_scope_where_the_source_has_them(
     assert await found(world) == expected
     world.target.create(msgspec.structs.replace(schema, name="books_v2"))
     drawing = draw_atlas(
-        world.settings, Reader(world.source.attach()), Reader(world.target.attach())
+        world.settings,
+        Reader(world.source.attach()),
+        Reader(world.target.attach()),
+        embeddings=Embeddings(None, Patience(world.settings.stream)),
     )
     if not expected:
         assert (await drawing).scopes.get("books") == world.settings.collections[0].travelling
@@ -116,7 +121,10 @@ async def test_only_the_scopes_that_are_listed_are_read() -> None:
     put(world, "a", 1, 2)
     put(world, "b", 1, 2, 3)
     atlas = await draw_atlas(
-        world.settings, Reader(world.source.attach()), Reader(world.target.attach())
+        world.settings,
+        Reader(world.source.attach()),
+        Reader(world.target.attach()),
+        embeddings=Embeddings(None, Patience(world.settings.stream)),
     )
     scopes = atlas.scopes["books"]
     assert scopes == Scopes(frozenset({"a", "c"}))

@@ -123,8 +123,9 @@ class Application:
     def seed_rows(self) -> None:
         """Rows that were there long before: they have no events."""
         for collection in self.plan.collections:
+            sound = False  # a collection without one sound row is refused, and rightly
             for point_id in collection.ids:
-                if self._random.random() < 0.1 and self.plan.poison:
+                if self._random.random() < 0.1 and self.plan.poison and sound:
                     self._faults.fire(Fault.NAN_ROW)
                     self.broken.add((collection.source, point_id))
                     nan = {
@@ -138,6 +139,7 @@ class Application:
                     image = random_image(self._random, collection, self._count())
                     self._write(Direction.FORWARD, collection, point_id, image)
                     self.model[collection.source, point_id] = image
+                    sound = True
 
     def start(self) -> None:
         """Let the writers write."""

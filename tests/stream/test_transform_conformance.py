@@ -15,6 +15,7 @@ from replicator.ports.transform import Transform
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.transform import FieldTransform, IdentityTransform
 from replicator.testing.transform_conformance import TransformConformance
+from tests.stream.embedding_rig import Desk, collection
 from tests.stream.rig import key, vector
 from tests.stream.test_route import Embedding
 
@@ -75,3 +76,15 @@ class TestEmbedding(TestFieldTransform):
     @pytest.fixture
     def transform(self) -> Transform:
         return Embedding(takes_s=0.001)
+
+
+class TestEmbeddingTransform(TestFieldTransform):
+    @pytest.fixture
+    def transform(self) -> Transform:
+        desk = Desk(collection(fields=["text"]))
+        desk.model.takes_s = 0.001
+        return desk.transform
+
+    @pytest.fixture
+    def refused(self) -> Point:
+        return Point(9, {}, {"year": 5})

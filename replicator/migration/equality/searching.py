@@ -11,6 +11,10 @@ threshold as a whole says that the target falls short.
 Queries are asked some at a time where a store answers several at once, and by themselves where
 it does not, or one of them is refused.
 
+A query that says what must be found is golden: it is asked of the target alone, and its recall
+is the share of that which it found. So the answers of vectors that another model made are
+measured, which no store of the old ones can be asked for.
+
 A search that a store refuses, or that names a vector it does not have, is not compared, and its
 vector is named with the reason. It says nothing of the other vectors.
 """
@@ -29,10 +33,11 @@ from replicator.migration.equality.asked_filter import Translation, both
 from replicator.migration.equality.quality import expected, overlap, rank_agreement, wilson
 from replicator.migration.preflight.routes import Atlas
 from replicator.model.event import Key
-from replicator.model.point import PointId, bare
+from replicator.model.point import PointId, Vector, bare
 from replicator.model.schema import CollectionSchema
 from replicator.model.search import Hit, Query
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.embedding import EmbeddingTransform
 from replicator.stream.ids import SOURCE_COLLECTION
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
@@ -63,7 +68,8 @@ class Answered(msgspec.Struct, kw_only=True):
     wanted: int
     overlap: float
     rank_agreement: float
-    source_ms: float
+    source_ms: float | None
+    """None of a golden query, which the source is not asked."""
     target_ms: float
     exact: bool
     """Both stores looked at every point."""
@@ -113,7 +119,10 @@ class Searching:
                     reasons.append("")
                     continue
                 try:
-                    asked.append(await self._asked(collection, query))
+                    if query.expect:
+                        answers.append(await self._golden(collection, query))
+                    else:
+                        asked.append(await self._asked(collection, query))
                 except (Refused, Rejected) as error:
                     refused.setdefault(query.using, []).append(error.message)
             await self._ask(collection, asked, answers, refused)
@@ -134,6 +143,11 @@ class Searching:
     async def _asked(self, collection: CollectionSettings, query: Query) -> _Asked:
         """Raises Refused or Rejected for one that cannot be asked of both."""
         mapping = collection.transform.vectors
+        if (mapping or {}).get(query.using, query.using) in collection.transform.embed:
+            raise Refused(
+                "bad-request",
+                "it is made anew by another model: give golden queries, with `expect`",
+            )
         if mapping is not None and query.using not in mapping:
             raise Refused("bad-request", f"the vector {query.using!r} does not travel")
         known = self._atlas.sources[collection.source].vectors
@@ -154,6 +168,42 @@ class Searching:
                 using=(mapping or {}).get(query.using, query.using),
                 filter=both(among, translated),
             ),
+        )
+
+    async def _golden(self, collection: CollectionSettings, query: Query) -> Answered:
+        """Ask the target what must be found. Raises Refused or Rejected where it cannot be."""
+        route = self._atlas.forward[collection.source]
+        mapping, embed = collection.transform.vectors or {}, collection.transform.embed
+        using = query.using if query.using in embed else mapping.get(query.using, query.using)
+        vector: Vector = query.vector
+        if query.text:
+            if not isinstance(route.transform, EmbeddingTransform) or using not in embed:
+                why = f"no `transform.embed` makes vectors for {using!r}"
+                raise Refused("bad-request", why)
+            vector = await route.transform.vector_of(using, query.text)
+        elif query.id is not None:
+            vector = (await self._resolved(collection.source, query)).vector
+        translated = self._translation(collection).translated(query.filter)
+        asked = msgspec.structs.replace(
+            query,
+            vector=vector,
+            using=using,
+            filter=both(self._among(collection.source), translated),
+        )
+        answer = await self._hits(self._target, route.store, asked, query.limit)
+        must = [route.transform.target_id(Key(route.collection, each)) for each in query.expect]
+        got = [hit.id for hit in answer.hits]
+        return Answered(
+            using=using,
+            group=query.group,
+            k=query.limit,
+            hits=len(set(must).intersection(got[: query.limit])),
+            wanted=min(len(set(must)), query.limit),
+            overlap=overlap(must, got),
+            rank_agreement=rank_agreement(must, got),
+            source_ms=None,
+            target_ms=answer.ms,
+            exact=answer.exact,
         )
 
     def _translation(self, collection: CollectionSettings) -> Translation:
@@ -339,6 +389,8 @@ def assign(
 def _is_for(query: Query, name: str, schema: CollectionSchema) -> bool:
     if query.collection is not None:
         return query.collection == name
+    if query.expect and query.id is None:
+        return True  # by a vector of the target's
     if query.id is not None:
         return schema.vectors is None or query.using in schema.vectors
     try:
@@ -370,11 +422,13 @@ def _in_target_ids(route: Route, hits: Sequence[Hit]) -> list[Hit]:
 
 
 def _figures(answers: Sequence[Answered]) -> dict[str, Any]:
+    asked_of_both = [answer.source_ms for answer in answers if answer.source_ms is not None]
     hits = sum(answer.hits for answer in answers)
     wanted = sum(answer.wanted for answer in answers)
     low, high = wilson(hits, wanted)
     return {
         "queries": len(answers),
+        "golden": len(answers) - len(asked_of_both),
         "k": max(answer.k for answer in answers),
         "method": "exact" if all(answer.exact for answer in answers) else "index",
         "recall": _recall(answers),
@@ -383,7 +437,7 @@ def _figures(answers: Sequence[Answered]) -> dict[str, Any]:
         "overlap": _mean([answer.overlap for answer in answers]),
         "rank_agreement": _mean([answer.rank_agreement for answer in answers]),
         "latency_ms": {
-            "source": _mean([answer.source_ms for answer in answers]),
+            "source": _mean(asked_of_both) if asked_of_both else None,
             "target": _mean([answer.target_ms for answer in answers]),
         },
     }

@@ -387,7 +387,7 @@ class Verification:
         target. Those of points that travel: others have no answer there to be found.
         """
         wanted = self._settings.queries
-        mapping = collection.transform.vectors
+        transform = self._atlas.forward[collection.source].transform
         queries: list[Query] = []
         asked: Counter[str] = Counter()
         if not wanted:
@@ -399,7 +399,11 @@ class Verification:
         async with aclosing(reading) as pages:
             async for page in pages:
                 for point in page.points:
-                    names = [n for n in point.vectors if mapping is None or n in mapping]
+                    names = [
+                        name
+                        for name in point.vectors
+                        if transform.target_vector(name) is not None
+                    ]
                     if not names:
                         continue
                     using = min(names, key=lambda name: asked[name])
@@ -426,7 +430,7 @@ class Verification:
         What is worth a look, and no finding. Counts are the stores' own, taken at two moments:
         they say little while events are applied (not `quiet`).
         """
-        found = list(self._unasked)
+        found = [*self._unasked, *self._unmeasured(search)]
         filters = {c.source: c.transform.filter for c in self._collections}
         for name, both in counts.items():
             differ = None not in both and both[0] != both[1] and filters.get(name) is None
@@ -456,6 +460,19 @@ class Verification:
             for using, reason in figures.get("not_compared", {}).items():
                 found.append(f"{name}: search by {using} is not compared: {reason}")
         return found
+
+    def _unmeasured(self, search: dict[str, dict[str, Any]]) -> Iterator[str]:
+        """Vectors made anew, of which no stored point's own says how well they are found."""
+        if not (self._settings.queries or search):
+            return  # nobody asks
+        for collection in self._collections:
+            if search.get(collection.source, {}).get("golden"):
+                continue
+            for name in collection.transform.embed:
+                yield (
+                    f"{collection.source}: {name or 'the unnamed vector'} is made anew,"
+                    " and only golden queries (with `expect`) tell how well it is found"
+                )
 
     def _unshown(
         self, who: str, store: str, name: str, own: int | None, quiet: bool

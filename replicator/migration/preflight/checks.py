@@ -16,6 +16,7 @@ import msgspec
 
 from replicator.errors import AWAY, Refused, ReplicatorError, Retryable, Unavailable
 from replicator.migration.evidence.standing import Standing, standing_findings
+from replicator.migration.preflight.embedding import look_at_models
 from replicator.migration.preflight.routes import is_one_collection, scopes_of, wanted_target
 from replicator.migration.preflight.sampling import sample_rows
 from replicator.migration.preflight.shared import Targets
@@ -28,6 +29,7 @@ from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import unheld
+from replicator.stream.embedding import Models
 from replicator.stream.filter_limits import differences
 from replicator.stream.nesting import conversions
 from replicator.stream.reading import Reader
@@ -49,6 +51,7 @@ async def preflight_or_refuse(
     standing: Standing = _NOTHING_BEGUN,
     fingerprint: str = "",
     wipe: Sequence[str] = (),
+    models: Models | None = None,
 ) -> list[CheckFinding]:
     """
     The preflight of whoever is about to write. Returns what does not block. Raises Refused with
@@ -63,6 +66,7 @@ async def preflight_or_refuse(
         standing=standing,
         fingerprint=fingerprint,
         wipe=wipe,
+        models=models,
     )
     blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
     lasting = [finding for finding in blocking if finding.code not in AWAY]
@@ -86,6 +90,7 @@ async def run_checks(
     fingerprint: str = "",
     wipe: Sequence[str] = (),
     found: Sequence[CheckFinding] = (),
+    models: Models | None = None,
 ) -> list[CheckFinding]:
     """
     Every finding, blocking ones first, and those that were `found` before. `standing` is that
@@ -108,6 +113,7 @@ async def run_checks(
                 targets=targets,
                 standing=standing,
                 wipe=wipe,
+                models=models,
             )
         except ReplicatorError as error:
             subject = f"collections/{collection.source}"
@@ -224,6 +230,7 @@ async def _collection(
     targets: Targets,
     standing: Standing,
     wipe: Sequence[str],
+    models: Models | None,
 ) -> tuple[list[CheckFinding], int]:
     schema = await _of("source", source.schema(collection.source))
     at_target = await _of("target", target.describe(collection.target))
@@ -244,6 +251,7 @@ async def _collection(
         findings.append(CheckFinding(Severity.BLOCKS, error.code, subject, error.message))
     transform = FieldTransform(collection, there, schema, target.traits.payload)
     findings += transform.compatible(schema, there)
+    findings += await look_at_models(collection, schema, transform, models)
     findings += conversions(
         source.traits.payload, target.traits.payload, f"target/{collection.target}"
     )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from replicator.migration.preflight.routes import scopes_of, wanted_target
+from replicator.errors import Rejected
+from replicator.migration.preflight.routes import scopes_of, some_rows, wanted_target
 from replicator.migration.preflight.shared import Targets
 from replicator.model.configuration import settings_of
 from replicator.model.finding import Severity
+from replicator.model.point import Payload
 from replicator.model.schema import CollectionSchema, VectorKind
 from replicator.model.scopes import Scopes
+from replicator.settings.embedding import EmbedSettings
 from replicator.settings.settings import Settings
+from replicator.settings.transform import CollectionSettings
 from replicator.stream.compatibility import losses
+from replicator.stream.embedding import text_of
 from replicator.stream.reading import Reader
 from replicator.stream.transform import FieldTransform
 
@@ -21,8 +28,22 @@ _ROWS_PER_S = 3000.0
 """Rows a second of a copy on ordinary machines; the status shows the real rate."""
 T = TypeVar("T", int, float)
 
+_SAMPLE_ROWS = 200
+"""Rows whose texts tell how long all are: a page or two."""
 _PAYLOAD_BYTES = 1024
 """Assumed size of a payload where the store does not tell."""
+
+
+class EmbeddingPlan(msgspec.Struct, kw_only=True):
+    """What making one vector anew takes, estimated from a sample of rows."""
+
+    function: str
+    texts: int | None
+    characters: int | None
+    cost: float | None
+    """In the currency of the setting of that name; None where it says nothing."""
+    seconds: float | None
+    """At the pace of `rate_max`; None without one."""
 
 
 class CollectionPlan(msgspec.Struct, kw_only=True):
@@ -47,6 +68,8 @@ class CollectionPlan(msgspec.Struct, kw_only=True):
     blocked: bool = False
     """One of them is not accepted."""
     lossy: list[str]
+    embeddings: dict[str, EmbeddingPlan] = {}
+    """Vectors that are made anew, by their name at the target."""
     bytes: int | None
     seconds: float | None
 
@@ -86,6 +109,7 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         transform = FieldTransform(collection, wanted, schema)
         findings = losses(collection, schema, planned, at_target)
         points = await source.count(collection.source, scopes)
+        embeddings = await _embeddings(collection, source, scopes, points)
         size = None if points is None else points * (_vector_bytes(schema) + _PAYLOAD_BYTES)
         steps = collection.transform
         collections.append(
@@ -101,12 +125,13 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
                 steps=[
                     f"{field}: {msgspec.json.encode(value).decode()}"
                     for field in steps.__struct_fields__
-                    if (value := getattr(steps, field))
+                    if field != "embed" and (value := getattr(steps, field))
                 ],
                 configuration=_configuration(wanted),
                 losses=[f"{finding.code}: {finding.message}" for finding in findings],
                 blocked=any(finding.severity is Severity.BLOCKS for finding in findings),
                 lossy=transform.lossy,
+                embeddings=embeddings,
                 bytes=size,
                 seconds=None if points is None else points / _ROWS_PER_S,
             )
@@ -119,6 +144,44 @@ async def make_plan(settings: Settings, *, source: Reader, target: Reader) -> Pl
         bytes=_total([plan.bytes for plan in collections]),
         seconds=_total([plan.seconds for plan in collections]),
         complexity=_complexity(collections),
+    )
+
+
+async def _embeddings(
+    collection: CollectionSettings, source: Reader, scopes: Scopes | None, points: int | None
+) -> dict[str, EmbeddingPlan]:
+    embed = collection.transform.embed
+    if not embed:
+        return {}
+    rows = await some_rows(source, collection.source, _SAMPLE_ROWS, scopes)
+    return {
+        name: _embedding(each, [_text(name, each, row.payload) for row in rows], points)
+        for name, each in embed.items()
+    }
+
+
+def _text(name: str, settings: EmbedSettings, payload: Payload) -> str | None:
+    with contextlib.suppress(Rejected):
+        return text_of(name, settings, payload)
+    return None
+
+
+def _embedding(
+    settings: EmbedSettings, sample: Sequence[str | None], points: int | None
+) -> EmbeddingPlan:
+    texts = [text for text in sample if text is not None]
+    wanted = characters = cost = seconds = None
+    if points is not None and sample:
+        wanted = round(points * len(texts) / len(sample))
+        characters = round(points * sum(map(len, texts)) / len(sample))
+        cost = characters * settings.cost / 1e6 if settings.cost else None
+        seconds = wanted / settings.rate_max if settings.rate_max else None
+    return EmbeddingPlan(
+        function=settings.function,
+        texts=wanted,
+        characters=characters,
+        cost=cost,
+        seconds=seconds,
     )
 
 
@@ -159,7 +222,7 @@ def _vector_bytes(schema: CollectionSchema) -> int:
 def _complexity(collections: list[CollectionPlan]) -> str:
     if any(plan.lossy for plan in collections):
         return "lossy"
-    return "mapped" if any(plan.steps for plan in collections) else "simple"
+    return "mapped" if any(plan.steps or plan.embeddings for plan in collections) else "simple"
 
 
 def _total(values: list[T | None]) -> T | None:

@@ -24,6 +24,7 @@ from replicator.settings.feeds import NoFeedSettings
 from replicator.settings.settings import Settings
 from replicator.settings.stores import store_address
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.embedding import Embeddings
 from replicator.stream.ids import SOURCE_COLLECTION
 from replicator.stream.reading import Reader
 from replicator.stream.route import Route
@@ -158,6 +159,7 @@ async def draw_atlas(
     source: Reader,
     target: Reader,
     *,
+    embeddings: Embeddings,
     pinned: Mapping[str, str] = MappingProxyType({}),
 ) -> Atlas:
     """
@@ -196,7 +198,9 @@ async def draw_atlas(
         forward[name] = Route(
             collection=name,
             store=pinned.get(f"target/{collection.target}", collection.target),
-            transform=FieldTransform(collection, at_target, schema, target.traits.payload),
+            transform=embeddings.joined(
+                FieldTransform(collection, at_target, schema, target.traits.payload)
+            ),
             vectors=schema.vectors,
             source=schema,
             demand=demand,
@@ -232,7 +236,7 @@ async def _ends_in_integers(
         return None
     if not schema.ids & IdKinds.UINT64:
         return False
-    rows = await _rows(source, schema.name, 1, scopes)
+    rows = await some_rows(source, schema.name, 1, scopes)
     return bool(rows) and isinstance(bare(rows[0].id), int)
 
 
@@ -248,7 +252,7 @@ async def _demand(
         return Demand()  # the store demands them itself
     rows = []
     if declared is None:
-        rows = await _rows(source, schema.name, _SAMPLE_ROWS, scopes)
+        rows = await some_rows(source, schema.name, _SAMPLE_ROWS, scopes)
     for name in declared or ():
         if schema.vectors is not None and name not in schema.vectors:
             raise Refused(
@@ -259,14 +263,16 @@ async def _demand(
     return demand_of(declared, schema.vectors, rows)
 
 
-async def _rows(
+async def some_rows(
     source: Reader, collection: str, rows: int, scopes: Scopes | None
 ) -> list[Point]:
-    """Some rows, the first that come; none where there is none to read."""
+    """Some rows, the first that come; fewer where there are no more to read."""
+    some: list[Point] = []
     chunks: list[Chunk] = await source.split(collection, 1, scopes)
     for chunk in chunks:
         async with aclosing(source.scan(chunk, None, rows)) as pages:
             async for page in pages:
-                if page.points:
-                    return list(page.points[:rows])
-    return []
+                some += page.points[: rows - len(some)]
+                if len(some) == rows:
+                    return some
+    return some

@@ -21,6 +21,7 @@ from replicator.model.schema import CollectionSchema
 from replicator.model.scopes import Scopes
 from replicator.ports.store import Page
 from replicator.settings.transform import CollectionSettings
+from replicator.stream.embedding import text_of
 from replicator.stream.reading import Reader
 from replicator.stream.transform import FieldTransform
 
@@ -103,7 +104,12 @@ class _Sample:
         key = Key(self._collection.source, point.id)
         made = self._transform.point(key, point)
         if made is not None:
-            validate_point(made, self._there.vectors)
+            embed = self._collection.transform.embed
+            for name, settings in embed.items():
+                text_of(name, settings, point.payload)
+            there = self._there.vectors or {}
+            known = {name: vector for name, vector in there.items() if name not in embed}
+            validate_point(made, known if self._there.vectors is not None else None)
         target_id = self._transform.target_id(key)
         if self._targets.setdefault(target_id, point.id) != point.id:
             self._collisions += 1

@@ -40,6 +40,7 @@ from replicator.stream.apply import Applier
 from replicator.stream.coalesce import VersionWindow
 from replicator.stream.counters import Counters
 from replicator.stream.decoding import make_decoder, whose_events
+from replicator.stream.embedding import Embeddings
 from replicator.stream.intake import Intake
 from replicator.stream.letters import DeadLetters
 from replicator.stream.ownership import Lease, Ownership, Purpose, Rest, Revoked
@@ -63,6 +64,7 @@ class Engine:
         self.versions = VersionWindow(settings.stream.version_window)
         """Kept over pauses and restarts of the stream, and fed by retry and last comparison."""
         self.patience = Patience(settings.stream, self.waits)
+        self.embeddings = Embeddings(parts.models, self.patience, parts.metrics)
         self.source = self._reader(parts.source, settings.source)
         self.target = self._reader(parts.target, settings.target)
         self.writers = {
@@ -215,6 +217,7 @@ class Engine:
                     feed=parts.feed,
                     standing=standing,
                     wipe=parts.wipe,
+                    models=parts.models,
                 ),
                 or_refused=True,
             )
@@ -294,6 +297,7 @@ class Engine:
                 parts.settings,
                 self.source.once,
                 self.target.once,
+                embeddings=self.embeddings,
                 pinned=self.journal.record.collections,
             )
         )

@@ -152,8 +152,8 @@ class Observer:
                     f"{partition} begins at {at.start}, and {read_to} is still to be read",
                 )
             unread = unread or read_to < at.stable
-            # Where events come all the time, nobody ever has the last one: an end of a while ago
-            # counts.
+            # Where events come all the time, nobody ever has the last one: what tells is an end
+            # of a while ago.
             end, since = self._ahead.get(partition, (at.end, asked_at))
             if read_to >= end:
                 self._read_all_at[partition] = asked_at if read_to >= at.end else since

@@ -75,10 +75,10 @@ class ServerFaults(StoreFaults):
     `open`, `throttling`, `denials`, and those of `StoreFaults` but `away`.
     """
 
-    timeout_s: ClassVar[float] = 1.0
+    timeout_s: ClassVar[float] = 2.0
     """Of a request, where the server hangs. On a busy machine an ordinary one needs a part."""
-    margin_s: ClassVar[float] = 2.0
-    """How much later than its timeout a request may end."""
+    margin_s: ClassVar[float] = 15.0
+    """How much later than its timeout a request may end; one that knows none never does."""
     between: ClassVar[str] = ""
     """Why a write that broke off may leave something between the old and the new point."""
 
