@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -105,8 +105,8 @@ class TestWeaviateFaults(ServerFaults):
             path = f"/schema/{collection}/shards/{shard['name']}"
             await self._ask("PUT", path, {"status": status})
 
-    async def _ask(self, method: str, path: str, body: object = None) -> list:  # type: ignore[type-arg]
+    async def _ask(self, method: str, path: str, body: object = None) -> Any:
         url = f"http://{self._place.rest}/v1{path}"
         async with aiohttp.request(method, url, json=body) as reply:
             assert reply.status == 200, await reply.text()
-            return await reply.json() if await reply.read() else []
+            return await reply.json() if await reply.read() else None

@@ -33,6 +33,9 @@ SHAPES = {
     "text": VectorSchema(size=2, distance=Distance.COSINE),
     "late": VectorSchema(kind=VectorKind.MULTI, size=2, distance=Distance.DOT),
 }
+MAXSIM = ["loss-multivector"]
+"""Both compare rows so, and Qdrant alone has a word for it."""
+
 # Weaviate keeps the length of vectors, and Qdrant scales them: so they have length one.
 POINTS = [
     Point(
@@ -97,14 +100,14 @@ async def test_a_collection_goes_from_qdrant_to_a_class_and_back_unchanged(
     there = settings(
         tmp_path, qdrant, weaviate,
         source=name, target=name, target_options={"properties": {"tag": "text"}},
-        accept=["loss-multivector"],  # both compare by MaxSim, and Qdrant alone has a word for it
+        accept=MAXSIM,
     )  # fmt: skip
     await fill(there.source, name, POINTS)
     found = await preflight(there)
     assert [each for each in found if each.severity is Severity.BLOCKS] == []
     assert await migrate(there) is Phase.COMPLETE
     assert await content(there.target, name) == await content(there.source, name)
-    back = settings(tmp_path, weaviate, qdrant, source=name, target=again)
+    back = settings(tmp_path, weaviate, qdrant, source=name, target=again, accept=MAXSIM)
     assert await migrate(back) is Phase.COMPLETE
     assert await content(back.target, again) == await content(there.source, name)
 

@@ -86,7 +86,7 @@ def point(point_id: PointId, **payload: Any) -> Point:
     return Point(point_id, {"": floats(1, 2)}, payload)
 
 
-# -- reading -------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])
@@ -193,7 +193,7 @@ async def test_keys_are_scanned_with_fields_wherever_they_stand(store: WeaviateS
     assert await store.present(name, [uuid_of(1), uuid_of(2)]) == {uuid_of(1)}
 
 
-# -- writing -------------------------------------------------------------------------------------
+# -- writing -------------------------------------------------------------------------------
 
 
 async def test_a_shard_that_takes_no_writes_keeps_nothing_of_a_batch_and_says_so(
@@ -250,7 +250,7 @@ async def test_a_scope_that_no_tenant_can_be_is_rejected_alone(store: WeaviateSt
     assert (await content(store, name)).keys() == {good}
 
 
-# -- tenants -------------------------------------------------------------------------------------
+# -- tenants -------------------------------------------------------------------------------
 
 
 async def test_an_inactive_tenant_is_named_and_read_only_where_that_is_wanted(
@@ -299,7 +299,7 @@ async def test_a_tenant_that_went_holds_nothing_and_is_made_anew_by_a_point(
     assert await store.fetch(name, [one.id]) == {one.id: one}
 
 
-# -- classes -------------------------------------------------------------------------------------
+# -- classes -------------------------------------------------------------------------------
 
 
 async def test_a_class_is_carried_to_another_one_as_it_is(

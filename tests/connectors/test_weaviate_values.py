@@ -152,8 +152,8 @@ DOCUMENT = {
 }
 
 
-def kept(options: WeaviateOptions = WeaviateOptions(), **more: Any) -> Class:
-    return read_class({**DOCUMENT, **more}, options)
+def kept(payload: str = "", **more: Any) -> Class:
+    return read_class({**DOCUMENT, **more}, WeaviateOptions(payload=payload))
 
 
 def test_references_and_what_the_server_computes_are_nothing_of_a_point() -> None:
@@ -163,7 +163,7 @@ def test_references_and_what_the_server_computes_are_nothing_of_a_point() -> Non
 
 def test_the_property_of_other_fields_is_ours_or_the_one_that_the_options_name() -> None:
     assert kept().rest == "rest"
-    chosen = kept(WeaviateOptions(payload="own"))
+    chosen = kept("own")
     assert (chosen.rest, list(chosen.properties)) == ("own", ["title", "rest"])
 
 

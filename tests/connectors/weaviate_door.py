@@ -1,6 +1,6 @@
 """
-One address for both of Weaviate's: whoever greets as HTTP/2 does is led to gRPC, anybody else to
-REST. So a proxy in front of it meets every request of a connector, whichever way it goes.
+One address for both of Weaviate's: whoever greets as HTTP/2 does is led to gRPC, anybody else
+to REST. So a proxy in front of it meets every request of a connector, whichever way it goes.
 """
 
 from __future__ import annotations
