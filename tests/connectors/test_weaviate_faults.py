@@ -38,6 +38,7 @@ def either(http: Reply, grpc: Reply) -> Reply:
 class TestWeaviateFaults(ServerFaults):
     traits = WEAVIATE.traits
     timeout_s: ClassVar = 5.0  # to make a class takes a second or two on a busy machine
+    recovery_s: ClassVar = 40.0
     excused: ClassVar = {
         Cell.FULL: "the disk of a server cannot be filled from here; it sets its shards to"
         " READONLY then, which is another fault"
