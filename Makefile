@@ -27,7 +27,7 @@ FAST := $(addprefix tests/,cli codecs connectors http kinds local_store migratio
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file deploy/site/mkdocs.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test test-kafka test-cluster weaviate coverage lint format docs site bench simulate mutants failpoints soak dist clean
+.PHONY: help demo demo-kafka test test-kafka test-cluster test-weaviate weaviate coverage lint format docs site bench simulate mutants failpoints soak dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ $(WEAVIATE):
 	GOBIN=$(@D) go install github.com/weaviate/weaviate/cmd/weaviate-server@v$(WEAVIATE_VERSION)
 
 weaviate: $(WEAVIATE) ## build the Weaviate server that tests use, once: needs Go, takes a quarter of an hour
+
+test-weaviate: $(READY) ## what needs a Weaviate: the one built, or that of WEAVIATE_URL
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(wildcard tests/connectors/test_weaviate_*.py) tests/endtoend/test_weaviate_to_qdrant.py
 
 coverage: $(READY) ## which lines the fast tiers run; fails below the floor
 	$(BIN)/coverage run -m pytest -n 0 $(FAST)

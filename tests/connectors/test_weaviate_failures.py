@@ -98,6 +98,7 @@ def test_a_throttled_call_waits_as_long_as_it_is_told() -> None:
     [
         ("vector dimensions do not match the index dimensions", "vector-dimension"),
         ("collection Docs does not have configuration for vector nope", "vector-unknown"),
+        ("invalid text property 'connect-memory' on class 'A': not a text", "target-rejected"),
         (
             "invalid integer property 'n' on class 'Docs': requires an integer",
             "target-rejected",

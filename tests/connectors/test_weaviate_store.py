@@ -113,6 +113,18 @@ async def test_ids_that_count_up_are_cut_into_equal_shares(store: WeaviateStore)
     assert min(shares) >= 40, shares
 
 
+async def test_a_page_asks_for_no_more_than_the_server_gives(store: WeaviateStore) -> None:
+    name = await made(store)
+    await store.apply(WriteBatch(name, (Upsert(point(uuid_of(1))),)))
+    # More than 10,000 at once would be refused (QUERY_MAXIMUM_RESULTS).
+    for scan in (store.scan, store.scan_keys):
+        for _ in range(9):
+            pages = [page async for page in scan(Chunk(0, name, "{}"), None, 100_000)]
+            assert [each.id for page in pages for each in page.points] == [uuid_of(1)]
+    many = [uuid_of(n) for n in range(25_000)]
+    assert await store.present(name, many) == {uuid_of(1)}
+
+
 async def test_every_type_of_property_of_a_foreign_class_is_read_and_written_back(
     store: WeaviateStore, server: Server
 ) -> None:

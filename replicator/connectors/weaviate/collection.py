@@ -19,6 +19,9 @@ from replicator.model.schema import CollectionSchema, Mark, VectorKind, VectorSc
 
 Options = Callable[[str], WeaviateOptions]
 
+_COUNTED_MAX = 1_000
+"""Tenants that are counted, each by a request, to describe a class. `count` counts them all."""
+
 _SAMPLED = 8
 """Objects that are looked at to learn how many components vectors have."""
 
@@ -57,7 +60,7 @@ class Collections:
         if kept is None:
             return None
         try:
-            points = await self.count(kept)
+            points = await self.count(kept, tenants_max=_COUNTED_MAX)
             sizes = await self._sizes(kept)
         except Refused as exc:
             if exc.code == "source-missing":
@@ -69,12 +72,22 @@ class Collections:
         """The schema without a count."""
         return schema_of(kept, await self._sizes(kept), None)
 
-    async def count(self, kept: Class, scopes: list[str] | None = None) -> int | None:
-        """Objects, of some tenants or all; None where a tenant is not active."""
+    async def count(
+        self,
+        kept: Class,
+        scopes: list[str] | None = None,
+        *,
+        tenants_max: int | None = None,
+    ) -> int | None:
+        """Objects, of some tenants or all; None where a tenant is not active, and where there
+        are more than `tenants_max`.
+        """
         if not kept.tenants:
             return await self._count(kept.name, "")
         found = await self._tenants.of(kept.name)
         asked = [each for each in found if scopes is None or each in scopes]
+        if tenants_max is not None and len(asked) > tenants_max:
+            return None
         if any(found[each] != messages.HOT for each in asked):
             return None
         return sum(await all_of([self._count(kept.name, each) for each in asked]))

@@ -40,6 +40,9 @@ _NO_TENANT = re.compile(r"tenant not found", re.IGNORECASE)
 _INACTIVE = re.compile(r"tenant not active", re.IGNORECASE)
 _READ_ONLY = re.compile(r"read-only|READONLY")
 _DENIED = re.compile(r"forbidden|unauthorized|authorization", re.IGNORECASE)
+_INVALID = re.compile(r"\s*invalid .*property", re.IGNORECASE)
+"""It names a property, which may be called by any of the words below."""
+
 _BROKEN = re.compile(
     r"consistency level|deadline|time(d )?out|context canceled|connect|unavailable|memory|"
     r"shut(ting)? ?down|closed|leader|no space|raft|replica",
@@ -112,6 +115,8 @@ def of_object(message: str, who: str) -> Rejected:
     TenantInactive.
     """
     said = f"{who}: {message}"
+    if _INVALID.match(message):
+        return Rejected("target-rejected", said)
     _check_tenant(message)
     found = _of_words(message, said, writes=True)
     if found is not None:

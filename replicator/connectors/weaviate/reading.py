@@ -34,6 +34,10 @@ from replicator.ports.store import Page, RejectedRow
 _KEY_BYTES = 64
 """A key in a reply with all that goes with it."""
 
+_ROWS_MAX = 1_000
+"""Rows of one request. The server refuses more than QUERY_MAXIMUM_RESULTS, 10,000 unless it is
+told otherwise; half as many cost scans of keys twice the requests."""
+
 _PROBES_MAX = 140
 """Questions for the last UUID that there is: one a bit, and a few."""
 
@@ -345,6 +349,7 @@ class Reading:
         size = self._sizes.get((want.kept.name, small))
         if size is None:
             size = self._sizes[want.kept.name, small] = PageSize(self._page_bytes)
+            size.rows_max = _ROWS_MAX
             if small:
                 size.saw(self._page_bytes // _KEY_BYTES, self._page_bytes)
         return size
