@@ -33,6 +33,11 @@ def is_ascending(data: bytes) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
 
 
+def shortened(data: bytes, size: int) -> bytes:
+    """The first `size` components of a dense vector, scaled to length one."""
+    return normalised(data[: 4 * size])
+
+
 def normalised(data: bytes) -> bytes:
     """A dense vector scaled to length one; the zero vector stays as it is."""
     floats = np.frombuffer(data, _F32).astype(np.float64)

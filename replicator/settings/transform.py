@@ -14,8 +14,8 @@ from replicator.settings.patterns import OWN_NAME
 class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     Steps in this order: filter (on the source's payload), keep, drop, default, cast, rename,
-    constant, vectors, embed. Field names before `rename`, and those of `embed`, are the
-    source's; top-level fields, but for `filter`.
+    constant, computed, vectors, truncate, embed. Field names before `rename`, and those of
+    `embed`, are the source's; top-level fields, but for `filter`.
     """
 
     filter: dict[str, Any] | None = None
@@ -34,9 +34,15 @@ class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Source field → target field."""
     constant: dict[str, Any] = {}
     """Set these target fields on every point."""
+    computed: dict[str, Literal["collection", "scope", "id"]] = {}
+    """Target field → what of the point's key it tells: the source's word for the collection,
+    the scope (absent where ids have none), or the id."""
     vectors: dict[str, str] | None = None
     """Source vector name → target vector name (`""` is the unnamed one); others do not travel.
     """
+    truncate: dict[str, int] = {}
+    """Target vector name → how many dimensions are left of it, the first ones, scaled to length
+    one: for Matryoshka embeddings, whose beginnings are embeddings."""
     embed: dict[str, EmbedSettings] = {}
     """Target vector name → how it is made anew from texts."""
 

@@ -1,6 +1,6 @@
 """
 What must hold within a transform, so that no field is lost or overwritten without a word. The
-order of the steps decides: keep, drop, default, cast, rename, constant.
+order of the steps decides: keep, drop, default, cast, rename, constant, computed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,19 @@ def check_transform(transform: TransformSettings, path: str) -> None:
                 raise _bad(step(f"{path}.{role}", name), "does not travel: see keep and drop")
     _check_renames(transform, path)
     _check_vector_names(transform.vectors or {}, path)
+    _check_made(transform, path)
+
+
+def _check_made(transform: TransformSettings, path: str) -> None:
+    """What does not come from the source as it is."""
+    for name in transform.constant.keys() & transform.computed.keys():
+        raise _bad(step(f"{path}.computed", name), "is a constant too")
+    for name, size in transform.truncate.items():
+        at = step(f"{path}.truncate", name)
+        if size < 1:
+            raise _bad(at, "is 1 or more")
+        if name in transform.embed:
+            raise _bad(at, "is made anew, of the size that it says there")
     for name, embed in transform.embed.items():
         at = step(f"{path}.embed", name)
         if name in (transform.vectors or {}).values():
@@ -63,8 +76,9 @@ def _check_renames(transform: TransformSettings, path: str) -> None:
             raise _bad(at, f"{arrived[renamed]!r} is renamed to {renamed!r} too")
         if renamed in travelling and renamed not in transform.rename:
             raise _bad(at, f"{renamed!r} is a field that travels itself")
-        if renamed in transform.constant:
-            raise _bad(step(f"{path}.constant", renamed), f"{name!r} is renamed to it")
+        for role in ("constant", "computed"):
+            if renamed in getattr(transform, role):
+                raise _bad(step(f"{path}.{role}", renamed), f"{name!r} is renamed to it")
         arrived[renamed] = name
 
 

@@ -15,7 +15,13 @@ from replicator.codecs.rules import check_collection
 from replicator.errors import Refused, Rejected
 from replicator.model.configuration import configuration_differences, lost_settings
 from replicator.model.finding import CheckFinding, SettingDifference, Severity
-from replicator.model.schema import CollectionSchema, Distance, IdKinds, VectorSchema
+from replicator.model.schema import (
+    CollectionSchema,
+    Distance,
+    IdKinds,
+    VectorKind,
+    VectorSchema,
+)
 from replicator.model.traits import VectorRules
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.cast import CastName
@@ -44,6 +50,14 @@ def way_back_losses(steps: TransformSettings, source: CollectionSchema | None) -
     reasons += [
         f"constant: the payload field `{name}` has one value at the target, whatever it was"
         for name in steps.constant
+    ]
+    reasons += [
+        f"computed: the payload field `{name}` tells the {what} at the target, whatever it was"
+        for name, what in steps.computed.items()
+    ]
+    reasons += [
+        f"truncate: {_named(name)} has {size} dimensions at the target"
+        for name, size in steps.truncate.items()
     ]
     if steps.vectors is not None:
         if source is None or source.vectors is None:
@@ -196,6 +210,7 @@ def _vector_findings(
                 "transform-invalid",
                 f"transform.vectors names {_named(name)}, which the source does not have",
             )
+    yield from _truncation_findings(settings, source.vectors)
     if target.vectors is None:
         return
     wanted = _target_vectors(settings, source.vectors)
@@ -215,6 +230,29 @@ def _vector_findings(
                 "target-incompatible",
                 f"the target demands {_named(name)}, and no vector of the source becomes it",
             )
+
+
+def _truncation_findings(
+    settings: CollectionSettings, vectors: dict[str, VectorSchema]
+) -> _Found:
+    names = settings.transform.vectors
+    arriving = {
+        name if names is None else names[name]: schema
+        for name, schema in vectors.items()
+        if names is None or name in names
+    }
+    for name, size in settings.transform.truncate.items():
+        schema = arriving.get(name)
+        if schema is None:
+            why = "no vector of the source becomes it"
+        elif schema.kind is not VectorKind.DENSE:
+            why = f"it is {schema.kind.value}"
+        elif schema.size is not None and schema.size < size:
+            why = f"it has {schema.size} dimensions"
+        else:
+            continue
+        what = f"transform.truncate leaves {size} dimensions of {_named(name)}, and {why}"
+        yield Severity.BLOCKS, "transform-invalid", what
 
 
 def _vector_differences(name: str, ours: VectorSchema, theirs: VectorSchema) -> _Found:
@@ -314,13 +352,19 @@ def _target_vectors(
     settings: CollectionSettings, vectors: dict[str, VectorSchema]
 ) -> dict[str, VectorSchema]:
     names, anew = settings.transform.vectors, settings.transform.embed
+    sizes = settings.transform.truncate
     if names is not None:
         vectors = {names[name]: schema for name, schema in vectors.items() if name in names}
     made = {
         name: VectorSchema(size=embed.size, distance=Distance(embed.distance))
         for name, embed in anew.items()
     }
-    return {name: schema for name, schema in vectors.items() if name not in anew} | made
+    kept = {
+        name: msgspec.structs.replace(schema, size=sizes.get(name, schema.size))
+        for name, schema in vectors.items()
+        if name not in anew
+    }
+    return kept | made
 
 
 def _target_indexes(

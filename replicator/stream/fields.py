@@ -1,5 +1,6 @@
 """
-Payload fields on their way: keep, drop, default, cast, rename, constant.
+Payload fields on their way: keep, drop, default, cast, rename, constant; and the place that is
+kept for those computed from the key.
 
 Each step treats a top-level field by its name alone, never by what other fields hold. That is
 what makes a patch portable (see `stream.transform`). So two fields that would land in one are
@@ -28,14 +29,14 @@ class FieldMap:
         self._drop = frozenset(steps.drop)
         self._cast = steps.cast
         self._constant = steps.constant
+        self._settled = steps.constant.keys() | steps.computed.keys()
+        """Fields of the target that no field of the source reaches."""
         self._rename = {
             field: name
             for field, name in steps.rename.items()
             if field != name and (self.travels(field) or field in steps.default)
         }
-        self._taken = (
-            frozenset(self._rename.values()) - self._rename.keys() - self._constant.keys()
-        )
+        self._taken = frozenset(self._rename.values()) - self._rename.keys() - self._settled
         if len(set(self._rename.values())) < len(self._rename):
             raise refused("rename", "two fields cannot become one")
         self._defaults = self._checked_defaults(steps.default)
@@ -43,7 +44,7 @@ class FieldMap:
             self._keep is not None
             or self._drop
             or self._cast
-            or self._constant
+            or self._settled
             or self._rename
             or self._defaults
         )
@@ -67,7 +68,7 @@ class FieldMap:
                 f"payload.{field}",
             )
         name = self._rename.get(field, field)
-        return None if name in self._constant else name
+        return None if name in self._settled else name
 
     def payload(self, payload: Payload) -> Payload:
         """
@@ -129,7 +130,7 @@ class FieldMap:
                 cast_value = self._value(field, value)
             except Rejected as exc:
                 raise refused(f"default.{field}", exc.message) from exc
-            if name not in self._constant:
+            if name not in self._settled:
                 checked[field] = (name, cast_value)
         return checked
 

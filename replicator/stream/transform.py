@@ -1,10 +1,10 @@
 """
 The transform by fields: how a source point becomes a target point, and a patch the same there.
 
-The steps, in this order: filter, keep, drop, default, cast, rename, constant, vectors; then
-what the target's rules make texts of (`stream.nesting`), and the id. Vectors that are made anew
-do not pass here: `stream.embedding` adds them. All but the
-filter treat a field or a vector by its name alone. That is what makes a patch portable: with T
+The steps, in this order: filter, keep, drop, default, cast, rename, constant, computed,
+vectors, truncate; then what the target's rules make texts of (`stream.nesting`), and the id.
+Vectors that are made anew do not pass here: `stream.embedding` adds them. All but the filter
+treat a field or a vector by its name alone. That is what makes a patch portable: with T
 the transform, p a patch and x any image that T carries,
 
     T(p applied to x) = T(p) applied to T(x)
@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from replicator.codecs.keys import canonical_id
+from replicator.codecs.numeric import shortened
 from replicator.errors import Rejected
 from replicator.model.event import ChangeEvent, Key, Op
 from replicator.model.finding import CheckFinding
-from replicator.model.point import Payload, Point, PointId, Vectors
+from replicator.model.point import Payload, Point, PointId, Vector, Vectors, bare, scope_of
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.model.traits import PayloadRules
 from replicator.model.write import Delete, Patch, Upsert, Write
@@ -70,9 +71,10 @@ class FieldTransform:
         self._filter = Filter(steps.filter, uuids=uuids) if steps.filter else None
         self._vectors = steps.vectors
         self._anew = steps.embed.keys()
+        self._sizes = steps.truncate
         if steps.vectors and len(set(steps.vectors.values())) < len(steps.vectors):
             raise refused("vectors", "two vectors cannot become one")
-        ours = {*steps.rename.values(), *steps.constant, *steps.default}
+        ours = {*steps.rename.values(), *steps.constant, *steps.computed, *steps.default}
         for field in OWN_FIELDS[settings.ids]:
             if field in ours:
                 why = f'the field is the replicator\'s own with `ids = "{settings.ids}"`'
@@ -87,6 +89,7 @@ class FieldTransform:
             and self._flat.identity
             and self._vectors is None
             and not self._anew
+            and not self._sizes
         )
 
     @property
@@ -150,6 +153,8 @@ class FieldTransform:
             return None
         target_id = self.target_id(key)
         payload = self._flat.fields(self.fields.payload(point.payload))
+        if self.settings.transform.computed:
+            payload = {**payload, **self._computed(key)}
         source_id = canonical_id(key.id)
         if target_id not in (source_id, key.id):
             origin = self.ids.origin(key)
@@ -206,12 +211,30 @@ class FieldTransform:
         return compatibility.compatible(self.settings, source, target)
 
     def _mapped(self, vectors: Vectors) -> Vectors:
-        if self._vectors is None and self._anew.isdisjoint(vectors):
+        if self._vectors is None and not self._sizes and self._anew.isdisjoint(vectors):
             return vectors
         return {
-            there: vector
+            there: self._truncated(there, vector)
             for name, vector in vectors.items()
             if (there := self.target_vector(name)) is not None
+        }
+
+    def _truncated(self, name: str, vector: Vector) -> Vector:
+        size = self._sizes.get(name)
+        if size is None:
+            return vector
+        if not isinstance(vector, bytes) or len(vector) < 4 * size:
+            path = f'vectors."{name}"'
+            raise Rejected("transform-failed", f"it has no {size} dimensions to be left", path)
+        return shortened(vector, size)
+
+    def _computed(self, key: Key) -> Payload:
+        """The fields that tell of the key. A patch leaves them as they are."""
+        said = {"collection": key.collection, "scope": scope_of(key.id), "id": bare(key.id)}
+        return {
+            name: value
+            for name, what in self.settings.transform.computed.items()
+            if (value := said[what]) is not None
         }
 
     def _names(self, names: Iterable[str]) -> list[str]:

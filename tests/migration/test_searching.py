@@ -375,3 +375,48 @@ async def test_a_search_that_never_ends_is_given_up_and_the_verification_is_not(
             report = await world.verify()
         assert "deadline exceeded" in report.search["books"]["not_compared"]["v"]
         assert asked_for < 40
+
+
+@virtual
+async def test_a_golden_query_says_what_the_target_must_find() -> None:
+    world = World(verify={"queries": 0})
+    spread(world, 20)
+    async with world.running():
+        source, (_, alone) = together(world.images), together(world.door)
+        golden = [
+            Query(floats(1, 0), using="v", limit=2, expect=(19, 18)),
+            Query(floats(0, 1), using="v", limit=2, expect=(0, 19)),
+            Query(id=3, using="v", limit=1, expect=(0,)),
+        ]
+        report = await asked(world, *golden)
+    figures = report.search["books"]
+    assert source == ([], []), "the source is not asked"
+    assert len(alone) == 3
+    assert (figures["queries"], figures["golden"]) == (3, 3)
+    assert figures["recall"] == pytest.approx(4 / 5)
+    assert figures["latency_ms"]["source"] is None
+    assert report.search["books"].get("not_compared") is None
+
+
+@virtual
+async def test_what_a_golden_query_cannot_be_asked_for_is_said() -> None:
+    world = World(verify={"queries": 0})
+    spread(world, 20)
+    async with world.running():
+        report = await asked(world, Query(using="v", text="a book", expect=(1,)))
+    [reason] = report.search["books"]["not_compared"].values()
+    assert "no `transform.embed` makes vectors for 'v'" in reason
+
+
+@virtual
+async def test_a_query_is_truncated_as_the_vectors_are_that_it_is_compared_with() -> None:
+    world = World(
+        transform=TransformSettings(truncate={"v": 1}), cutover={"way_back_lossy": True}
+    )
+    spread(world, 20)
+    async with world.running():
+        _, (at_once, alone) = together(world.images), together(world.door)
+        report = await asked(world, Query(floats(3, 4), using="v", limit=2))
+    assert at_once == []
+    assert [query.vector for query in alone] == [floats(1)]
+    assert "not_compared" not in report.search["books"]

@@ -108,6 +108,31 @@ def test_a_mapping_of_a_vector_that_the_source_lacks_blocks() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("steps", "blocks"),
+    [
+        ({"truncate": {"": 2}}, False),
+        ({"truncate": {"": 4}}, False),
+        ({"truncate": {"": 5}}, True),
+        ({"truncate": {"text": 2}}, True),
+        ({"truncate": {"text": 2}, "vectors": {"": "text"}}, False),
+        ({"truncate": {"words": 2}}, True),
+    ],
+)
+def test_only_as_much_is_left_of_a_vector_as_there_is(
+    steps: dict[str, Any], blocks: bool
+) -> None:
+    source = msgspec.structs.replace(SOURCE, vectors={"": COSINE, "words": SPARSE})
+    t = transform(**steps)
+    wanted = t.target_schema(source)
+    found = [(each.severity, each.code) for each in t.compatible(source, wanted)]
+    assert found == ([(Severity.BLOCKS, "transform-invalid")] if blocks else [])
+    if not blocks:
+        [size] = steps["truncate"].values()
+        assert wanted.vectors is not None
+        assert size in [vector.size for vector in wanted.vectors.values()]
+
+
 def test_a_vector_that_stays_behind_is_not_asked_of_the_target() -> None:
     source = msgspec.structs.replace(SOURCE, vectors={"": COSINE, "words": SPARSE})
     assert findings(source, TARGET) == BLOCKS
@@ -175,7 +200,9 @@ def test_the_wanted_target_of_a_source_is_compatible_with_it() -> None:
         ({"drop": ["a"]}, "`a`"),
         ({"cast": {"a": "int"}}, "`a`"),
         ({"constant": {"a": 1}}, "`a`"),
+        ({"computed": {"a": "id"}}, "`a`"),
         ({"vectors": {"": ""}}, "vectors"),
+        ({"truncate": {"": 2}}, "2 dimensions"),
     ],
 )
 def test_each_step_that_loses_says_so(steps: dict[str, Any], word: str) -> None:

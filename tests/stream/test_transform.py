@@ -7,7 +7,7 @@ import pytest
 
 from replicator.errors import Refused, Rejected
 from replicator.model.event import ChangeEvent, Key, Op
-from replicator.model.point import Point, PointId
+from replicator.model.point import Point, PointId, ScopedId, SparseVector
 from replicator.model.schema import CollectionSchema, IdKinds
 from replicator.settings.transform import CollectionSettings, TransformSettings
 from replicator.stream.ids import SOURCE_ID
@@ -65,7 +65,9 @@ def test_each_step_makes_a_transform_that_is_no_identity() -> None:
         {"cast": {"a": "int"}},
         {"rename": {"a": "b"}},
         {"constant": {"a": 1}},
+        {"computed": {"a": "id"}},
         {"vectors": {}},
+        {"truncate": {"v": 1}},
     ]
     assert not any(transform(**step).identity for step in steps)
 
@@ -107,6 +109,37 @@ def test_a_constant_stands_whatever_the_point_says() -> None:
     assert carried(transform(constant={"lang": "en"}), {"lang": "de"}) == {"lang": "en"}
     t = transform(constant={"lang": "en"}, rename={"l": "lang"})
     assert carried(t, {"l": "de", "a": 1}) == {"lang": "en", "a": 1}
+
+
+def test_what_is_computed_from_the_key_stands_whatever_the_point_says() -> None:
+    t = transform(computed={"from": "collection", "of": "scope", "number": "id"})
+    assert carried(t, {"from": "here", "n": 1}) == {
+        "from": "articles",
+        "number": 1,
+        "n": 1,
+    }
+    scoped = ScopedId("tenant", 7)
+    point = t.point(Key("articles", scoped), Point(scoped, {}, {"of": "nobody"}))
+    assert point is not None
+    told = {"from": "articles", "of": "tenant", "number": 7}
+    assert {name: point.payload[name] for name in told} == told
+    moved = t.patch(Key("articles", 1), patch(set={"from": 1, "a": 2}, unset=("number", "b")))
+    assert (moved.set, moved.unset) == ({"a": 2}, ("b",))
+
+
+def test_the_beginning_of_a_vector_is_left_and_has_length_one() -> None:
+    t = transform(vectors={"": "v", "w": "w"}, truncate={"v": 2})
+    long = struct.pack("<3f", 3, 4, 12)
+    point = t.point(Key("articles", 1), Point(1, {"": long, "w": long}, {}))
+    assert point is not None
+    assert struct.unpack("<2f", point.vectors["v"]) == pytest.approx((0.6, 0.8))  # type: ignore[arg-type]
+    assert point.vectors["w"] == long
+    moved = t.patch(Key("articles", 1), patch(vectors={"": long}))
+    assert moved.vectors == {"v": point.vectors["v"]}
+    for bad in (struct.pack("<f", 1), SparseVector(b"", b"")):
+        with pytest.raises(Rejected) as rejected:
+            t.point(Key("articles", 1), Point(1, {"": bad}, {}))
+        assert (rejected.value.code, rejected.value.path) == ("transform-failed", 'vectors."v"')
 
 
 def test_a_field_whose_name_another_one_takes_is_rejected_and_never_overwritten() -> None:
@@ -224,6 +257,7 @@ def test_an_upsert_or_a_delete_never_needs_an_image() -> None:
         {"default": {"a": "five"}, "cast": {"a": "int"}},
         {"default": {"b": 1}, "rename": {"a": "b"}},
         {"constant": {SOURCE_ID: 1}},
+        {"computed": {SOURCE_ID: "id"}},
         {"rename": {"a": SOURCE_ID}},
         {"default": {SOURCE_ID: 1}},
     ],

@@ -83,7 +83,7 @@ class Translation(msgspec.Struct, frozen=True):
         steps = self.transform
         dropped = name in steps.drop or (steps.keep is not None and name not in steps.keep)
         renamed = steps.rename.get(name, name)
-        if dropped or renamed in steps.constant:
+        if dropped or renamed in steps.constant or renamed in steps.computed:
             raise _not_asked(f"the field {name!r} does not travel")
         if name in steps.default or name in steps.cast:
             raise _not_asked(f"the transform changes the field {name!r}")
@@ -95,9 +95,10 @@ class Translation(msgspec.Struct, frozen=True):
 
     def _vector(self, name: str) -> str:
         names = self.transform.vectors
-        if names is not None and name not in names:
+        there = name if names is None else names.get(name)
+        if there is None or there in self.transform.embed:
             raise _not_asked(f"the vector {name!r} does not travel")
-        return name if names is None else names[name]
+        return there
 
 
 def _not_asked(why: str) -> Refused:

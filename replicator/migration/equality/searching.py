@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from replicator.codecs.numeric import shortened
 from replicator.codecs.validation import validate_vectors
 from replicator.errors import Refused, Rejected, Retryable
 from replicator.migration.equality.asked_filter import Translation, both
@@ -156,6 +157,7 @@ class Searching:
         among = self._among(collection.source)
         translated = self._translation(collection).translated(query.filter)
         query = await self._resolved(collection.source, query)
+        using = (mapping or {}).get(query.using, query.using)
         return _Asked(
             query=query,
             at_source=msgspec.structs.replace(
@@ -165,7 +167,8 @@ class Searching:
             ),
             at_target=msgspec.structs.replace(
                 query,
-                using=(mapping or {}).get(query.using, query.using),
+                vector=_short(query.vector, collection.transform.truncate.get(using)),
+                using=using,
                 filter=both(among, translated),
             ),
         )
@@ -182,7 +185,8 @@ class Searching:
                 raise Refused("bad-request", why)
             vector = await route.transform.vector_of(using, query.text)
         elif query.id is not None:
-            vector = (await self._resolved(collection.source, query)).vector
+            stored = (await self._resolved(collection.source, query)).vector
+            vector = _short(stored, collection.transform.truncate.get(using))
         translated = self._translation(collection).translated(query.filter)
         asked = msgspec.structs.replace(
             query,
@@ -345,6 +349,11 @@ class Searching:
         if not exact:
             self._inexact.add(place)
         return _Answer(hits=hits, exact=exact, ms=(time.perf_counter() - begun) * 1000)
+
+
+def _short(vector: Vector, size: int | None) -> Vector:
+    """What becomes of a query's vector where those that it is compared with are truncated."""
+    return shortened(vector, size) if size and isinstance(vector, bytes) else vector
 
 
 def _answered(route: Route, query: Query, at_source: _Answer, at_target: _Answer) -> Answered:
