@@ -59,7 +59,7 @@ $(WEAVIATE):
 weaviate: $(WEAVIATE) ## build the Weaviate server that tests use, once: needs Go, takes a quarter of an hour
 
 test-weaviate: $(READY) ## what needs a Weaviate: the one built, or that of WEAVIATE_URL
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(wildcard tests/connectors/test_weaviate_*.py) tests/endtoend/test_weaviate_to_qdrant.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(wildcard tests/connectors/test_weaviate_*.py) tests/endtoend/test_weaviate.py
 
 coverage: $(READY) ## which lines the fast tiers run; fails below the floor
 	$(BIN)/coverage run -m pytest -n 0 $(FAST)
