@@ -45,7 +45,7 @@ demo-kafka: $(READY) ## the same with a real Kafka broker in the middle
 	@$(BIN)/replicator demo --kafka $(ARGS)
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not cluster"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not cluster and not weaviate"
 
 test-kafka: $(READY) ## KAFKA_VERSION=4.0.0: what needs a real broker, on that release of it
 	KAFKA_VERSION=$(KAFKA_VERSION) $(BIN)/python -m pytest tests/feeds/kafka tests/endtoend/test_blocked.py

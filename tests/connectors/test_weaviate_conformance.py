@@ -13,6 +13,8 @@ from replicator.model.schema import CollectionSchema, VectorSchema
 from replicator.testing.store_conformance import StoreConformance
 from tests.plugins.weaviate import WeaviatePlace
 
+pytestmark = pytest.mark.weaviate
+
 
 class TestWeaviate(StoreConformance):
     traits = WEAVIATE.traits

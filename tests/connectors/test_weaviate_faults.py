@@ -23,6 +23,8 @@ from replicator.testing.store_faults import Cell, ServerFaults, Throttling
 from tests.connectors.weaviate_door import door
 from tests.plugins.weaviate import WEAVIATE_URL, WeaviatePlace
 
+pytestmark = pytest.mark.weaviate
+
 RESOURCE_EXHAUSTED, PERMISSION_DENIED, UNAUTHENTICATED = 8, 7, 16
 
 
