@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.plugins.broker",
     "tests.plugins.budget",
     "tests.plugins.chroma",
+    "tests.plugins.milvus",
     "tests.plugins.postgres",
     "tests.plugins.weaviate",
 ]

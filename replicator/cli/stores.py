@@ -98,6 +98,8 @@ def _fidelity(rules: VectorRules) -> str:
         told.append("rounded under cosine")
     if not rules.zero:
         told.append("not of zeros alone")
+    if not rules.negative:
+        told.append("sparse ones not below zero")
     if not rules.checks_dimensions:
         told.append("of any dimension")
     if rules.dimensions_max is not None:

@@ -27,6 +27,11 @@ def is_zero(data: bytes) -> bool:
     return not np.frombuffer(data, _F32).any()
 
 
+def has_negative(data: bytes) -> bool:
+    """Whether one of float32 bytes (a multiple of 4) is below zero."""
+    return bool((np.frombuffer(data, _F32) < 0).any())
+
+
 def is_ascending(data: bytes) -> bool:
     """Whether uint32 bytes (a multiple of 4) ascend, no number twice."""
     numbers = np.frombuffer(data, _U32)

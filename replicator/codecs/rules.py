@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from replicator.codecs.numeric import is_zero
+from replicator.codecs.numeric import has_negative, is_zero
 from replicator.codecs.payload import join
 from replicator.codecs.validation import validate_unset, validate_vectors
 from replicator.errors import Refused, Rejected
@@ -54,23 +54,30 @@ def check_write(write: Write, schema: CollectionSchema, traits: Traits) -> None:
             validate_vectors(point.vectors, schema.vectors, whole=True)
             if not point.vectors and not traits.vectors.none:
                 raise Rejected("vector-missing", "vectors: there are none", "vectors")
-            _check_indices(point.vectors, traits.vectors)
+            _check_sparse(point.vectors, traits.vectors)
             check_zeros(point.vectors, traits.vectors)
             check_payload_rules(point.payload, traits.payload)
         case Patch():
             validate_vectors(write.vectors, schema.vectors, whole=False)
             validate_unset(write.unset_vectors, schema.vectors)
-            _check_indices(write.vectors, traits.vectors)
+            _check_sparse(write.vectors, traits.vectors)
             check_zeros(write.vectors, traits.vectors)
             check_payload_rules(write.set, traits.payload, "set")
         case Delete():
             pass
 
 
-def _check_indices(vectors: Vectors, rules: VectorRules) -> None:
+def _check_sparse(vectors: Vectors, rules: VectorRules) -> None:
     """Of sparse vectors that are ones: their indices ascend."""
     for name, vector in vectors.items():
         if isinstance(vector, SparseVector) and vector.indices:
+            if not rules.negative and has_negative(vector.values):
+                path = join("vectors", name)
+                raise Rejected(
+                    "field-invalid",
+                    f"{path} has a component below zero, which the store cannot hold",
+                    path,
+                )
             last = int.from_bytes(vector.indices[-4:], "little")
             if last >= rules.sparse_dimensions_max:
                 path = join("vectors", name)

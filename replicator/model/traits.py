@@ -31,6 +31,8 @@ class IdRules(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.mixed:
             return self.kinds
+        if wanted & IdKinds.UUID and not self.kinds & IdKinds.UUID:
+            wanted |= IdKinds.STRING  # what a UUID is where there are none
         if len(wanted & self.kinds) == 1:
             return wanted & self.kinds
         widest = (IdKinds.STRING, IdKinds.UUID, IdKinds.UINT64)
@@ -54,6 +56,8 @@ class VectorRules(msgspec.Struct, frozen=True, kw_only=True):
     """A point may have no vector at all."""
     zero: bool = True
     """A dense vector may be of zeros alone."""
+    negative: bool = True
+    """A sparse vector may have components below zero."""
     schema: bool = True
     """A collection says which vectors it has; files do not."""
     precisions: frozenset[Precision] = frozenset({Precision.FLOAT32})

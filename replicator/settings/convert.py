@@ -200,7 +200,8 @@ def _json_value(value: object, path: str, depth: int) -> Any:
 
 def _unknown_key(name: str, section: Section, variants: Variants, path: str) -> Refused:
     where = step(path, name)
-    near = difflib.get_close_matches(name, members(section), 1, cutoff=0.7)
+    # `uri` is as near to `url` as this, and nearer than a `uri` of another section.
+    near = difflib.get_close_matches(name, members(section), 1, cutoff=0.66)
     hint = (
         f"; did you mean {step(path, near[0])}?"
         if near

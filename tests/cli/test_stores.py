@@ -38,6 +38,7 @@ POOR = Traits(
         rounds=True,
         checks_dimensions=False,
         zero=False,
+        negative=False,
         hybrid=True,
     ),
     payload=PayloadRules(

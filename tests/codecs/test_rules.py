@@ -125,6 +125,24 @@ def test_a_write_is_held_or_rejected(write: Write, code: str | None) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("negative", [True, False])
+def test_a_sparse_vector_below_zero_is_held_or_rejected(negative: bool) -> None:
+    rules = VectorRules(kinds=frozenset(VectorKind), negative=negative)
+    traits = msgspec.structs.replace(TRAITS, vectors=rules)
+    schema = CollectionSchema(name="a", vectors={"": SPARSE}, **traits.facts())
+    indices = struct.pack("<2I", 0, 7)
+    good = SparseVector(indices, struct.pack("<2f", 1, 0))
+    bad = SparseVector(indices, struct.pack("<2f", 1, -1e-30))
+    check_write(Upsert(Point("a", {"": good}, {})), schema, traits)
+    for write in (Upsert(Point("a", {"": bad}, {})), Patch(id="a", vectors={"": bad})):
+        if negative:
+            check_write(write, schema, traits)
+            continue
+        with pytest.raises(Rejected) as caught:
+            check_write(write, schema, traits)
+        assert (caught.value.code, caught.value.path) == ("field-invalid", 'vectors.""')
+
+
 @pytest.mark.parametrize(("most", "fits"), [(8, True), (7, False)])
 def test_an_index_of_a_sparse_vector_is_held_or_rejected(most: int, fits: bool) -> None:
     rules = VectorRules(kinds=frozenset(VectorKind), sparse_dimensions_max=most)
@@ -147,6 +165,7 @@ def test_kinds_of_ids_that_do_not_mix_are_chosen_as_wanted() -> None:
     assert either.of_collection(IdKinds.UINT64) == IdKinds.UINT64
     assert either.of_collection(both) == IdKinds.STRING
     assert either.of_collection(IdKinds.UUID) == IdKinds.STRING
+    assert either.of_collection(IdKinds.UINT64 | IdKinds.UUID) == IdKinds.STRING
 
 
 def test_the_limits_of_ids_are_told_in_words() -> None:

@@ -120,6 +120,13 @@ class Rig:
         return daemon
 
 
+def underscored(collections: list[Collection]) -> list[Collection]:
+    """With names that every kind of store can have."""
+    for each in collections:
+        each.source, each.target = each.source.replace("-", "_"), each.target.replace("-", "_")
+    return collections
+
+
 def listed(collection: Collection) -> Document:
     """A collection as the configuration lists it."""
     transform: Document = {}

@@ -20,7 +20,7 @@ from replicator.testing.memory_control import MemoryControl
 from tests.endtoend.daemon import Daemon, Document, merged
 from tests.endtoend.events import ChangelogSink
 from tests.endtoend.processes import until
-from tests.endtoend.rig import Rig
+from tests.endtoend.rig import Rig, underscored
 
 MARK = "S3cr3t"
 """Every credential begins with it: it must come out nowhere."""
@@ -69,6 +69,14 @@ STORES: dict[str, Document] = {
     },
     "weaviate, qdrant": {
         "source": {"kind": "weaviate", "url": f"http://{NOBODY}", "api_key": "${SPIED_KEY}"},
+        "target": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": f"{MARK}-target"},
+    },
+    "milvus, qdrant": {
+        "source": {
+            "kind": "milvus",
+            "uri": f"http://{NOBODY}",
+            "token": f"{MARK}-app:{MARK}-word",
+        },
         "target": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": f"{MARK}-target"},
     },
 }
@@ -234,8 +242,8 @@ async def test_nothing_is_told_of_stores_and_a_broker_that_cannot_be_reached(
     rig: Rig, stores: Document
 ) -> None:
     url = f"http://{NOBODY}"
-    collections = rig.collections()
-    collections[0].source = "Docs"  # some kinds want a capital letter
+    collections = underscored(rig.collections())
+    collections[0].source = collections[0].source.capitalize()
     daemon = rig.daemon((url, url), collections, {"kind": "none"})
     daemon.document |= stores
     spied(daemon, UNREACHABLE)

@@ -78,7 +78,8 @@ def example(kind: VectorKind, rules: VectorRules) -> tuple[VectorSchema, Vector]
             return schema, floats(1, -2, 0.1, 3e-30)
         case VectorKind.SPARSE:
             last = {f"i{rules.sparse_dimensions_max - 1}": 3.0}
-            return VectorSchema(kind=kind), sparse(i1=0.5, i7=-1.25, **last)
+            second = -1.25 if rules.negative else 1.25
+            return VectorSchema(kind=kind), sparse(i1=0.5, i7=second, **last)
         case VectorKind.MULTI:
             schema = VectorSchema(kind=kind, size=2, distance=Distance.DOT)
             return schema, MultiVector(3, floats(1, 2, 3, 4, 5, 6))
