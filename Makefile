@@ -14,6 +14,10 @@ MINUTES ?= 30
 # Which release of the broker, as Maven names it; its own when empty.
 KAFKA_VERSION ?=
 
+# The Weaviate that `make weaviate` builds, and where the tests look for it.
+WEAVIATE_VERSION := 1.38.1
+WEAVIATE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vector-replicator/weaviate-$(WEAVIATE_VERSION)/weaviate-server
+
 # What `make coverage` runs: the tiers that need no broker and no process of their own.
 FAST := $(addprefix tests/,cli codecs connectors http kinds local_store migration model settings state stream testing traffic) \
 	$(wildcard tests/feeds/test_*.py)
@@ -23,7 +27,7 @@ FAST := $(addprefix tests/,cli codecs connectors http kinds local_store migratio
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file deploy/site/mkdocs.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka example test test-kafka test-cluster coverage lint format docs site bench matrix simulate mutants failpoints soak dist clean
+.PHONY: help demo demo-kafka example test test-kafka test-cluster test-weaviate weaviate coverage lint format docs site bench matrix simulate mutants failpoints soak dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,13 +48,21 @@ example: $(READY) ## from Chroma to Qdrant in one command: filled, moved, compar
 	@$(BIN)/python examples/chroma-to-qdrant/run.py $(ARGS)
 
 test: $(READY) ## every test, the ones with a real Kafka broker included
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not cluster"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not cluster and not weaviate"
 
 test-kafka: $(READY) ## KAFKA_VERSION=4.0.0: what needs a real broker, on that release of it
 	KAFKA_VERSION=$(KAFKA_VERSION) $(BIN)/python -m pytest tests/feeds/kafka tests/endtoend/test_blocked.py
 
 test-cluster: $(READY) ## the tests that need three Kafka brokers: elections, replicas, TLS
 	$(BIN)/python -m pytest -m cluster tests/feeds/kafka_cluster
+
+$(WEAVIATE):
+	GOBIN=$(@D) go install github.com/weaviate/weaviate/cmd/weaviate-server@v$(WEAVIATE_VERSION)
+
+weaviate: $(WEAVIATE) ## build the Weaviate server that tests use, once: needs Go, takes a quarter of an hour
+
+test-weaviate: $(READY) ## what needs a Weaviate: the one built, or that of WEAVIATE_URL
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(wildcard tests/connectors/test_weaviate_*.py) tests/endtoend/test_weaviate.py
 
 coverage: $(READY) ## which lines the fast tiers run; fails below the floor
 	$(BIN)/coverage run -m pytest -n 0 $(FAST)

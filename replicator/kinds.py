@@ -30,6 +30,7 @@ _OURS = (
     "replicator.connectors.pgvector.kind:PGVECTOR",
     "replicator.connectors.pinecone.kind:PINECONE",
     "replicator.connectors.milvus.kind:MILVUS",
+    "replicator.connectors.weaviate.kind:WEAVIATE",
     "replicator.connectors.jsonl.kind:JSONL",
     "replicator.connectors.parquet.kind:PARQUET",
 )

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.plugins.chroma",
     "tests.plugins.milvus",
     "tests.plugins.postgres",
+    "tests.plugins.weaviate",
 ]
 
 # A machine that is busy is no failure: speed belongs to the benchmarks.

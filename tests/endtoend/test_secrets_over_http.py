@@ -67,6 +67,10 @@ STORES: dict[str, Document] = {
             "api_key": f"{MARK}-target",
         },
     },
+    "weaviate, qdrant": {
+        "source": {"kind": "weaviate", "url": f"http://{NOBODY}", "api_key": "${SPIED_KEY}"},
+        "target": {"kind": "qdrant", "url": f"http://{NOBODY}", "api_key": f"{MARK}-target"},
+    },
     "milvus, qdrant": {
         "source": {
             "kind": "milvus",
@@ -182,7 +186,7 @@ def secret_fields(value: object) -> set[str]:
 def test_every_setting_that_is_a_secret_is_spied_on() -> None:
     found = set()
     for stores in STORES.values():
-        whole = {"name": "spied", "collections": [{"source": "a", "target": "copy"}], **stores}
+        whole = {"name": "spied", "collections": [{"source": "A", "target": "copy"}], **stores}
         settings = from_toml(whole | UNREACHABLE, ENVIRONMENT, variants())
         found |= secret_fields(settings)
         # A `dsn` is one as a whole.
@@ -238,7 +242,9 @@ async def test_nothing_is_told_of_stores_and_a_broker_that_cannot_be_reached(
     rig: Rig, stores: Document
 ) -> None:
     url = f"http://{NOBODY}"
-    daemon = rig.daemon((url, url), underscored(rig.collections()), {"kind": "none"})
+    collections = underscored(rig.collections())
+    collections[0].source = collections[0].source.capitalize()
+    daemon = rig.daemon((url, url), collections, {"kind": "none"})
     daemon.document |= stores
     spied(daemon, UNREACHABLE)
     await daemon.start()

@@ -9,9 +9,22 @@ from tests.matrix.stores.milvus import MILVUS
 from tests.matrix.stores.pgvector import PGVECTOR
 from tests.matrix.stores.pinecone import PINECONE
 from tests.matrix.stores.qdrant import QDRANT
+from tests.matrix.stores.qdrant_embedded import QDRANT_EMBEDDED
+from tests.matrix.stores.weaviate import WEAVIATE
 
 ENTRIES: dict[str, Entry] = {
-    entry.kind: entry for entry in (PGVECTOR, CHROMA, QDRANT, MILVUS, PINECONE, JSONL, PARQUET)
+    entry.kind: entry
+    for entry in (
+        PGVECTOR,
+        CHROMA,
+        QDRANT,
+        WEAVIATE,
+        MILVUS,
+        PINECONE,
+        JSONL,
+        PARQUET,
+        QDRANT_EMBEDDED,
+    )
 }
 """In the order of the ring, where each is the source of the one behind it."""
 

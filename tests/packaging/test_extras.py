@@ -27,7 +27,7 @@ from replicator.kinds import kinds, open_store, variants
 from replicator.settings.load import from_toml
 section = tomllib.loads(kinds()[sys.argv[1]].example.format(side="A", port=1, folder="export"))
 target = {"kind": "jsonl", "path": "other"}
-collections = [{"source": "books", "target": "books_v2"}]
+collections = [{"source": "Books", "target": "books_v2"}]  # some want a capital letter
 whole = {"name": "a", "source": section, "target": target, "collections": collections}
 whole["feed"] = {"kind": "none"}
 env = {"A_URL": "http://a", "A_API_KEY": "key"}

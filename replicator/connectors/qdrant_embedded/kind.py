@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from replicator.codecs.file_names import why_no_file
 from replicator.model.schema import IdKinds, Precision, VectorKind
 from replicator.model.traits import IdRules, Traits, VectorRules
-from replicator.ports.kind import StoreKind
+from replicator.ports.kind import StoreKind, UrlForm
 from replicator.settings.stores import StoreSettings
 
 if TYPE_CHECKING:
@@ -88,4 +88,8 @@ kind = "qdrant-embedded"
 path = "{folder}"                               # the folder above the shards, for a plain copy
 """,
     open=_open,
+    url=UrlForm(
+        example="qdrant-embedded:///folder/articles",
+        section=lambda url: {"path": url.path},
+    ),
 )

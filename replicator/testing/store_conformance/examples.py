@@ -18,8 +18,9 @@ from replicator.model.point import (
 from replicator.model.schema import Distance, IdKinds, IdLimits, VectorKind, VectorSchema
 from replicator.model.traits import VectorRules
 
-PREFIX = "conformance-"
-"""Every collection's name begins with it."""
+PREFIX = "Conformance_"
+"""Every collection's name begins with it: a capital letter, and no hyphen, as some stores want
+it."""
 
 UUIDS = (
     "00000000-0000-0000-0000-000000000000",

@@ -43,8 +43,8 @@ class Points(Suite):
 
     async def test_several_vectors_of_a_point_may_be_there_or_not(self, store: Store) -> None:
         rules = self.traits.vectors
-        examples = {f"v-{kind.value}": example(kind, rules) for kind in rules.kinds}
-        examples["v-more"] = example(VectorKind.DENSE, rules)
+        examples = {f"v_{kind.value}": example(kind, rules) for kind in rules.kinds}
+        examples["v_more"] = example(VectorKind.DENSE, rules)
         schemas = {name: schema for name, (schema, _) in examples.items()}
         vectors = {name: vector for name, (_, vector) in examples.items()}
         if not rules.several:

@@ -42,7 +42,7 @@ class Schemas(Suite):
         vectors = self.plain
         if self.traits.vectors.several:
             vectors = {
-                f"v-{kind.value}": example(kind, self.traits.vectors)[0]
+                f"v_{kind.value}": example(kind, self.traits.vectors)[0]
                 for kind in sorted(self.traits.vectors.kinds, key=lambda kind: kind.value)
             }
         wanted = self.wanted(fresh_name(), vectors, indexes=_INDEXES)

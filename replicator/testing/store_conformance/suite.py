@@ -101,6 +101,8 @@ class Suite:
     traits: ClassVar[Traits]
     scoped: ClassVar[bool] = False
     """Collections have two scopes, with the same ids in both."""
+    scopes: ClassVar[tuple[str, str]] = SCOPES
+    """What they are called, where a store does not take every text."""
 
     @property
     def vector(self) -> str:
@@ -141,7 +143,7 @@ class Suite:
     def id(self, number: int) -> PointId:
         """An id that the collections hold; another one for each number from 0 to 9999."""
         if self.scoped:
-            return ScopedId(SCOPES[number % 2], self.bare_id(number // 2))
+            return ScopedId(self.scopes[number % 2], self.bare_id(number // 2))
         return self.bare_id(number)
 
     def bare_id(self, number: int) -> BareId:
@@ -152,7 +154,7 @@ class Suite:
 
     def placed(self, ids: Iterable[BareId]) -> list[PointId]:
         """These ids, in one scope where there are scopes."""
-        return [ScopedId(SCOPES[0], each) if self.scoped else each for each in ids]
+        return [ScopedId(self.scopes[0], each) if self.scoped else each for each in ids]
 
     def ids(self, numbers: Iterable[int]) -> list[PointId]:
         """The ids of numbers."""
@@ -162,7 +164,7 @@ class Suite:
         """Ids of every kind that a collection holds, in no order."""
         ids = ids_of(self.id_kinds()[0], self.traits.ids.limits)
         if self.scoped:
-            return [ScopedId(scope, each) for each in ids for scope in SCOPES]
+            return [ScopedId(scope, each) for each in ids for scope in self.scopes]
         return list(ids)
 
     def point(self, number: int, x: float = 1.0, **payload: Any) -> Point:

@@ -124,7 +124,13 @@ class Writes(Suite):
             with pytest.raises(Refused):
                 await write(store, name, Upsert(self.point(1)))
             return
-        assert await write(store, name, Upsert(self.point(1))) == Receipt()
+        try:
+            receipt = await write(store, name, Upsert(self.point(1)))
+        except Refused:
+            # It would, but for a connector that looks first.
+            assert await store.describe(name) is None
+            return
+        assert receipt == Receipt()
         assert await scanned(store, await store.split(name, 1)) == [self.id(1)]
 
     async def test_batches_of_other_keys_may_be_in_flight_together(self, store: Store) -> None:
