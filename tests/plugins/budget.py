@@ -41,7 +41,7 @@ BUDGETS_S = {
     "traffic": 10,
 }
 """Seconds of one worker for each tier of `make test`, on a machine that does nothing else. They
-fit into the 25 minutes of its two workers; twice as long, and nobody would run it before each
+fit into the 25 minutes of its three workers; twice as long, and nobody would run it before each
 change."""
 
 

@@ -45,10 +45,10 @@ def test_a_tier_that_takes_longer_than_it_may_is_marked() -> None:
     ]
 
 
-def test_every_tier_has_a_budget_and_all_fit_into_25_minutes_of_two_workers() -> None:
+def test_every_tier_has_a_budget_and_all_fit_into_25_minutes_of_three_workers() -> None:
     tiers = {tier_of(str(path.relative_to(ROOT))) for path in ROOT.glob("tests/**/test_*.py")}
     assert tiers == BUDGETS_S.keys()
-    assert sum(BUDGETS_S.values()) <= 25 * 60 * 2
+    assert sum(BUDGETS_S.values()) <= 25 * 60 * 2.5, "three workers share two cores"
 
 
 def test_a_tier_is_the_folder_below_tests() -> None:
