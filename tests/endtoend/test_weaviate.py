@@ -174,7 +174,8 @@ async def test_a_live_application_moves_from_one_to_the_other_and_back(
         await daemon.phase("STREAMING")
         report = await daemon.did("verify", level="full")
         assert [report[kind] for kind in ("missing", "extra", "different")] == [0, 0, 0]
-        assert report["compared"] >= 250
+        # The writers delete as well: of what there is, from either side.
+        assert report["compared"] >= sum(len(each.records) for each in app.collections)
         await daemon.crossed("cutover")
         assert (app.active, app.epoch, app.fenced) == ("target", 1, False)
         await app.progress(60)
