@@ -70,12 +70,17 @@ class Collections:
 
     async def describe(self, name: str) -> CollectionSchema | None:
         """The schema with an exact count, or None."""
-        async with self._connections.reading(COUNT_S) as session:
-            table = await self._tables.find(session, name, fresh=True)
-            if table is None:
-                return None
-            marked = await self._marked(session, table)
-            return _described(table, marked, await count(session, table))
+        try:
+            async with self._connections.reading(COUNT_S) as session:
+                table = await self._tables.find(session, name, fresh=True)
+                if table is None:
+                    return None
+                marked = await self._marked(session, table)
+                return _described(table, marked, await count(session, table))
+        except Refused as exc:
+            if exc.code == "source-missing":
+                return None  # it was dropped meanwhile
+            raise
 
     async def foresee(self, wanted: CollectionSchema) -> CollectionSchema:
         """As `Foresight.foresee`."""

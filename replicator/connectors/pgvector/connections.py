@@ -77,6 +77,7 @@ class Connections:
         self._pool: Any = None
         self._closed = False
         self._opening = asyncio.Lock()
+        self._connecting: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
     async def reading(self, timeout_s: float | None = None) -> AsyncIterator[Session]:
@@ -136,12 +137,26 @@ class Connections:
         return True
 
     async def _acquire(self) -> Any:
+        connecting = asyncio.create_task(self._connect(), name="pgvector connects")
+        self._connecting.add(connecting)
         try:
-            pool = await self._opened()
-            return await pool.acquire(timeout=float(self._settings.timeout))
+            return await connecting
+        except asyncio.CancelledError:
+            if connecting.done() and not connecting.cancelled() and not connecting.exception():
+                connecting.result().terminate()  # it came too late, and would never be released
+            # Whoever closes the store cancels this task, and nobody else.
+            if self._closed and connecting.cancelled() and not _is_cancelled():
+                raise Unavailable("store-unavailable", "the store was closed") from None
+            raise
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as exc:
             # Its traceback would show where the address is taken apart, password and all.
             raise of_connecting(exc, self._address) from None
+        finally:
+            self._connecting.discard(connecting)
+
+    async def _connect(self) -> Any:
+        pool = await self._opened()
+        return await pool.acquire(timeout=float(self._settings.timeout))
 
     async def _opened(self) -> Any:
         async with self._opening:
@@ -154,6 +169,7 @@ class Connections:
                     max_size=self._settings.connections,
                     timeout=float(self._settings.timeout),
                     statement_cache_size=0,
+                    reset=_as_it_is,
                     server_settings={"application_name": "replicator"},
                 )
             return self._pool
@@ -161,5 +177,21 @@ class Connections:
     async def close(self) -> None:
         """Disconnect. What is in flight is not waited for."""
         self._closed = True
+        for connecting in self._connecting:
+            connecting.cancel()
         if self._pool is not None:
             self._pool.terminate()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the task that runs to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _as_it_is(_: Any) -> None:
+    """
+    A connection goes back to the pool without a word: whatever was set ended with its
+    transaction. What asyncpg would ask there is a request more for each of them, which may hang
+    when the work is done.
+    """

@@ -45,6 +45,8 @@ def of_connecting(error: Exception, address: str) -> ReplicatorError:
         # Its words may be a part of the address, which may be one of the password.
         return Refused("config-invalid", "dsn: the driver cannot read it")
     said = f"PostgreSQL at {address}: {_words(error)}"
+    if _state(error) in _BUSY:
+        return Retryable("store-throttled", said)
     match _state(error)[:2]:
         case "28":
             return Refused("permission-denied", said)

@@ -79,6 +79,8 @@ class ServerFaults(StoreFaults):
     """Of a request, where the server hangs. On a busy machine an ordinary one needs a part."""
     margin_s: ClassVar[float] = 15.0
     """How much later than its timeout a request may end; one that knows none never does."""
+    at_once: ClassVar[int] = 200
+    """Stores that may be open to the server together."""
     between: ClassVar[str] = ""
     """Why a write that broke off may leave something between the old and the new point."""
 
@@ -166,6 +168,7 @@ class ServerFaults(StoreFaults):
     ) -> None:
         self.needs(Cell.HANG)
         names = [name for name in READS + WRITES if self.can(name)]
+        room = asyncio.Semaphore(self.at_once)
         async with asyncio.TaskGroup() as group:
             for name in names:
                 requests = await self._requests_of(address, direct, name)
@@ -173,7 +176,7 @@ class ServerFaults(StoreFaults):
                 for number in range(1, 1 + (requests if name in WRITES else 1)):
                     for late in (True, False):
                         group.create_task(
-                            self._hangs(address, direct, name, number, late=late),
+                            self._hangs(address, direct, name, number, room, late=late),
                             name=f"{name}, request {number}",
                         )
 
@@ -351,11 +354,18 @@ class ServerFaults(StoreFaults):
             return stage.proxy.requests
 
     async def _hangs(
-        self, address: str, direct: Store, name: str, number: int, *, late: bool
+        self,
+        address: str,
+        direct: Store,
+        name: str,
+        number: int,
+        room: asyncio.Semaphore,
+        *,
+        late: bool,
     ) -> None:
         """The server gets the request late, or is silent in the middle of its answer."""
         case = await self.case(direct, name)
-        async with self._stage(address, direct, case, self.timeout_s) as stage:
+        async with room, self._stage(address, direct, case, self.timeout_s) as stage:
             collection = stage.case.collection
             caught = stage.proxy.catch(number)
             task = asyncio.create_task(error_of(stage.case.call(stage.store)), name=name)
