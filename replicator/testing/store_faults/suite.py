@@ -43,7 +43,7 @@ class StoreFaults(Operations):
 
     excused: ClassVar[Mapping[Cell, str]] = {}
     """Why the kind cannot have a fault."""
-    recovery_s: ClassVar[float] = 60.0
+    recovery_s: ClassVar[float] = 15.0
     """How long after a fault the store may still be unable to do what it could before."""
 
     # -- hooks ------------------------------------------------------------------------------
